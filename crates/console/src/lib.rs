@@ -1,0 +1,1 @@
+//! The household's web pages and API.

@@ -1,0 +1,1 @@
+//! Bytes from MQTT, the simulator or a replayed recording become readings.

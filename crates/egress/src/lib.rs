@@ -1,0 +1,1 @@
+//! The one crate with sockets towards partners: every body passes its INTENT here.

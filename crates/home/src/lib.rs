@@ -1,0 +1,1 @@
+//! Readings become home state and history. No input or output, no clock.

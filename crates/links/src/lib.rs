@@ -1,0 +1,1 @@
+//! Links between partners and the household, and their tokens.

@@ -1,0 +1,1 @@
+//! Words and units: ids, devices, properties, kinds, values. No state.

@@ -1,0 +1,1 @@
+//! Grants generate Cedar policies; policies are compiled to a decision table.

@@ -1,0 +1,1 @@
+//! SQLite behind the traits that home, links, policy and ledger define.

@@ -1,0 +1,1 @@
+//! Scaled and fake clocks, pretend partners.
