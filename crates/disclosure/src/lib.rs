@@ -1,1 +1,320 @@
-//! The outward face of the gate: what partner crates may see and ask.
+//! The outward face of the gate: everything that a partner crate may see, and the two things it may do ([`Gate`]).
+//!
+//! A partner crate depends on this and on `model`, and on nothing else of the house: it can't name a raw reading.
+//! What it renders comes from [`Disclosed`] values, from constants, and from what the partner itself sent.
+
+use std::future::Future;
+
+use model::{DeviceType, DoorState, EndpointId, LockState, Property, Rung, SystemMode, Timestamp, Trigger, Value};
+
+/// What a partner wants to know.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Question {
+    /// The device, as this link knows it.
+    pub endpoint: EndpointId,
+    /// The property asked for.
+    pub property: Property,
+    /// Why the answer would leave.
+    pub trigger: Trigger,
+}
+
+/// What came out of the gate for a question.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The household allows it: this value, as coarse and as old as the rung says.
+    Disclosed(Disclosed),
+    /// Nothing may be told. To the partner this looks like a property that does not exist.
+    Refused(Refusal),
+}
+
+impl Answer {
+    /// The disclosed value, if there is one.
+    pub fn disclosed(self) -> Option<Disclosed> {
+        match self {
+            Answer::Disclosed(d) => Some(d),
+            Answer::Refused(_) => None,
+        }
+    }
+}
+
+/// A value that may leave. Only the gate makes one (`Disclosed::from_gate` is a disallowed method elsewhere).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Disclosed {
+    property: Property,
+    value: Value,
+    time: Timestamp,
+    rung: Rung,
+}
+
+impl Disclosed {
+    /// For the gate alone: wraps a shaped value.
+    pub fn from_gate(property: Property, value: Value, time: Timestamp, rung: Rung) -> Self {
+        Self { property, value, time, rung }
+    }
+
+    /// The property.
+    pub fn property(&self) -> Property {
+        self.property
+    }
+
+    /// The shaped value.
+    pub fn value(&self) -> &Value {
+        &self.value
+    }
+
+    /// When the value was true: the grid tick, or on the rung `live` the sample time.
+    pub fn time(&self) -> Timestamp {
+        self.time
+    }
+
+    /// The rung that it was shaped to.
+    pub fn rung(&self) -> Rung {
+        self.rung
+    }
+}
+
+/// Why nothing is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Refusal {
+    /// No grant of the household covers it (default deny), or one has expired.
+    NoGrant,
+    /// The maker's ceiling forbids it.
+    Ceiling,
+    /// The policies could not be evaluated: any error is a refusal.
+    PolicyError,
+    /// This link knows no such endpoint.
+    NoSuchEndpoint,
+    /// The device has no such property, or has never told a value.
+    NoValue,
+    /// The command is not one that this endpoint takes.
+    NotSupported,
+}
+
+impl Refusal {
+    /// The word in the ledger and on the page.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Refusal::NoGrant => "no_grant",
+            Refusal::Ceiling => "ceiling",
+            Refusal::PolicyError => "policy_error",
+            Refusal::NoSuchEndpoint => "no_such_endpoint",
+            Refusal::NoValue => "no_value",
+            Refusal::NotSupported => "not_supported",
+        }
+    }
+
+    /// True when the household's or the maker's policy is the reason.
+    pub fn is_policy(self) -> bool {
+        matches!(self, Refusal::NoGrant | Refusal::Ceiling | Refusal::PolicyError)
+    }
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// An order to a device, in the hub's words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Set points of a thermostat. `target` is for a device with one set point in force; the hub finds out which.
+    SetSetpoint {
+        /// The one set point, a [`Value::Temperature`].
+        target: Option<Value>,
+        /// The lower one (heating).
+        heating: Option<Value>,
+        /// The upper one (cooling).
+        cooling: Option<Value>,
+    },
+    /// Moves the set point in force by thousandths of a degree Celsius (a difference, not a temperature).
+    AdjustSetpoint {
+        /// How far, in thousandths of a kelvin.
+        delta_milli: i32,
+    },
+    /// Sets the thermostat's mode.
+    SetSystemMode(SystemMode),
+    /// Switches on or off.
+    SetOnOff(bool),
+    /// Brightness in hundredths of a percent.
+    SetLevel(u16),
+    /// Changes brightness by hundredths of a percent.
+    AdjustLevel(i32),
+    /// Locks or unlocks.
+    SetLock(LockState),
+    /// Opens or closes a driven door.
+    SetDoor(DoorState),
+}
+
+impl Command {
+    /// The property that the command sets; policies authorise commands by it.
+    pub fn property(&self) -> Property {
+        match self {
+            Command::SetSetpoint { target: None, heating: None, .. } => Property::OccupiedCoolingSetpoint,
+            Command::SetSetpoint { .. } | Command::AdjustSetpoint { .. } => Property::OccupiedHeatingSetpoint,
+            Command::SetSystemMode(_) => Property::SystemMode,
+            Command::SetOnOff(_) => Property::OnOff,
+            Command::SetLevel(_) | Command::AdjustLevel(_) => Property::CurrentLevel,
+            Command::SetLock(_) => Property::LockState,
+            Command::SetDoor(_) => Property::DoorState,
+        }
+    }
+
+    /// True for what opens the home: unlocking, opening a door. Policies authorise these apart.
+    pub fn opens_the_home(&self) -> bool {
+        matches!(
+            self,
+            Command::SetLock(LockState::Unlocked | LockState::Jammed)
+                | Command::SetDoor(DoorState::Open | DoorState::Opening)
+        )
+    }
+
+    /// The name in the ledger.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Command::SetSetpoint { .. } => "set_setpoint",
+            Command::AdjustSetpoint { .. } => "adjust_setpoint",
+            Command::SetSystemMode(_) => "set_system_mode",
+            Command::SetOnOff(_) => "set_on_off",
+            Command::SetLevel(_) => "set_level",
+            Command::AdjustLevel(_) => "adjust_level",
+            Command::SetLock(_) => "set_lock",
+            Command::SetDoor(_) => "set_door",
+        }
+    }
+}
+
+/// Why a command was not carried out. Variants that would tell the home's state are given only to a link that may
+/// see that state; to any other the gate answers [`Acted`] once the command has been handed over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ActError {
+    /// Policy refuses, or there is nothing to command.
+    Refused(Refusal),
+    /// The set point is outside what the device takes. The range is part of the device's description.
+    OutOfRange {
+        /// Least, a [`Value::Temperature`].
+        min: Value,
+        /// Greatest, a [`Value::Temperature`].
+        max: Value,
+    },
+    /// The device has no such mode. Modes are part of its description.
+    UnsupportedMode,
+    /// Heating and cooling set points were given to a device with one.
+    DualSetpointsUnsupported,
+    /// Three set points were given.
+    TripleSetpointsUnsupported,
+    /// The two set points *of this command* are closer than the device takes.
+    SetpointsTooClose {
+        /// Least distance in thousandths of a kelvin.
+        min_delta_milli: i32,
+    },
+    /// The thermostat is off. Tells the mode.
+    ThermostatIsOff,
+    /// The device does not answer. Tells its reachability.
+    Unreachable,
+    /// The hub can't reach its own broker. Tells nothing of the home.
+    BridgeUnreachable,
+    /// The hub could not record the command. Nothing was done.
+    NotRecorded,
+}
+
+/// A command was handed over. `echo` holds what the partner itself set, `context` what it may see beside that.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Acted {
+    /// What the command itself fully determined: the partner's own words, in the hub's units, at this time.
+    pub echo: Vec<Disclosed>,
+    /// Other properties of the endpoint that the link is granted at [`Trigger::DirectiveResponse`].
+    pub context: Vec<Disclosed>,
+}
+
+/// A device as one link may know it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointView {
+    /// Random per link.
+    pub id: EndpointId,
+    /// The household's name for this link, or a neutral one ("Thermostat 1").
+    pub name: String,
+    /// What it is.
+    pub device_type: DeviceType,
+    /// Maker, model, serial number and firmware: only those that are granted.
+    pub metadata: Vec<Disclosed>,
+    /// What it can do and tell on this link.
+    pub capabilities: Vec<Capability>,
+    /// What the device takes, from its description.
+    pub features: Features,
+}
+
+/// One property of an endpoint on this link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capability {
+    /// The property.
+    pub property: Property,
+    /// A poll of it is answered.
+    pub poll: bool,
+    /// It is reported unasked.
+    pub proactive: bool,
+    /// It can be commanded.
+    pub command: bool,
+    /// It can be opened or unlocked (see [`Command::opens_the_home`]).
+    pub command_open: bool,
+}
+
+/// What a device takes, from its own description: fixed, and no state.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Features {
+    /// Modes of a thermostat, in the hub's words.
+    pub modes: Vec<SystemMode>,
+    /// Least set point, thousandths of a degree Celsius.
+    pub min_setpoint_milli: Option<i32>,
+    /// Greatest set point, thousandths of a degree Celsius.
+    pub max_setpoint_milli: Option<i32>,
+    /// Least distance between heating and cooling set points, thousandths of a kelvin.
+    pub min_setpoint_delta_milli: Option<i32>,
+    /// It takes a heating and a cooling set point at once.
+    pub dual_setpoints: bool,
+    /// It takes one set point that serves the mode in force.
+    pub single_setpoint: bool,
+}
+
+/// What partner crates call. One value of it serves one message of one authenticated link; implementations record
+/// each question, so that what was asked and refused can be summed in the ledger.
+pub trait Gate: Send {
+    /// The endpoints of this link, in an order that tells nothing (by endpoint id).
+    fn endpoints(&mut self) -> Vec<EndpointView>;
+
+    /// One endpoint of this link.
+    fn endpoint(&mut self, id: &EndpointId) -> Option<EndpointView>;
+
+    /// Asks for one property.
+    fn ask(&mut self, question: Question) -> Answer;
+
+    /// Every property that the endpoint's device has, whether this link may see it or not: a poll asks for all of
+    /// them, so that each refusal is counted. The gate decides what comes back.
+    fn ask_all(&mut self, endpoint: &EndpointId, trigger: Trigger) -> Vec<Disclosed>;
+
+    /// Gives a command; comes back when it is recorded and handed to the broker, not when the device has obeyed.
+    fn act(
+        &mut self,
+        endpoint: EndpointId,
+        command: Command,
+    ) -> impl Future<Output = Result<Acted, ActError>> + Send;
+
+    /// The time at which this message is answered.
+    fn now(&self) -> Timestamp;
+
+    /// A fresh random id for a message that leaves (UUID form). Never from a counter: it would tell how much else left.
+    fn message_id(&mut self) -> String;
+}
+
+/// Something a partner asked for and was refused, or demanded in writing.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Demand {
+    /// Who asks.
+    pub partner: String,
+    /// What is asked, in the partner's words: untrusted text.
+    pub text: String,
+    /// Until when, `YYYY-MM-DD`.
+    pub deadline: Option<String>,
+    /// What follows a refusal, in the partner's words: untrusted text.
+    pub threat: Option<String>,
+}

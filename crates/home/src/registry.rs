@@ -1,0 +1,202 @@
+//! The devices of a home: described by themselves, pinned when first seen.
+
+use std::collections::BTreeMap;
+
+use disclosure::Features;
+use model::{Class, DeviceId, DeviceType, Kind, Property};
+use serde::{Deserialize, Serialize};
+
+/// Most devices in one home. Alexa takes 300 endpoints.
+pub const DEVICES_MAX: usize = 1000;
+
+/// Most properties of one device.
+pub const PROPERTIES_PER_DEVICE_MAX: usize = 32;
+
+/// A device as it describes itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Description {
+    /// The device's own name: untrusted text, bounded by whoever parsed it.
+    pub name: String,
+    /// Its properties.
+    pub properties: BTreeMap<Property, PropertyDescription>,
+    /// What it takes.
+    pub features: Features,
+    /// Maker: untrusted text.
+    pub vendor: Option<String>,
+    /// Model: untrusted text.
+    pub product: Option<String>,
+    /// Serial number: untrusted text.
+    pub serial: Option<String>,
+    /// Firmware: untrusted text.
+    pub firmware: Option<String>,
+}
+
+/// One property of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PropertyDescription {
+    /// What it is about; pinned when first seen.
+    pub class: Class,
+    /// It can be commanded.
+    pub command: bool,
+}
+
+/// A device that the hub knows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registered {
+    /// How it describes itself now.
+    pub description: Description,
+    /// The household's own name for it, if it gave one.
+    pub household_name: Option<String>,
+    /// False when the device has withdrawn its description (an empty discovery payload).
+    pub present: bool,
+}
+
+impl Registered {
+    /// What the device is, by its main function.
+    pub fn device_type(&self) -> DeviceType {
+        DeviceType::of(self.description.properties.iter().map(|(p, d)| (*p, &d.class)))
+    }
+
+    /// How sensitive one of its properties is; [`Kind::Unknown`] when it has no such property.
+    pub fn kind(&self, property: Property) -> Kind {
+        if property.is_metadata() || property == Property::Reachable {
+            return Kind::of(property, Class::None);
+        }
+        self.description.properties.get(&property).map_or(Kind::Unknown, |d| Kind::of(property, d.class))
+    }
+}
+
+/// Why a description was not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RegistryError {
+    /// There are too many devices.
+    #[error("the home has {DEVICES_MAX} devices already; remove some with `vestibule devices forget`")]
+    TooManyDevices,
+    /// One device has too many properties.
+    #[error("a device may have {PROPERTIES_PER_DEVICE_MAX} properties at most")]
+    TooManyProperties,
+    /// The kind of a property changed: the caller takes the device in under a new id, ungranted.
+    #[error("`{property}` was pinned as {pinned} when it was first seen and now says it is {claimed}")]
+    KindChanged {
+        /// The property.
+        property: Property,
+        /// Its kind when it was first seen.
+        pinned: Kind,
+        /// Its kind now.
+        claimed: Kind,
+    },
+}
+
+/// All devices of a home.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Registry {
+    devices: BTreeMap<DeviceId, Registered>,
+}
+
+impl Registry {
+    /// Takes a description in. Gives true when something changed that a partner's discovery or a policy could see.
+    ///
+    /// # Errors
+    /// When a limit is reached, or when a property's kind is not the one that was pinned.
+    pub fn describe(&mut self, id: &DeviceId, description: Description) -> Result<bool, RegistryError> {
+        if description.properties.len() > PROPERTIES_PER_DEVICE_MAX {
+            return Err(RegistryError::TooManyProperties);
+        }
+        let count = self.devices.len();
+        match self.devices.get_mut(id) {
+            None if count >= DEVICES_MAX => Err(RegistryError::TooManyDevices),
+            None => {
+                self.devices
+                    .insert(id.clone(), Registered { description, household_name: None, present: true });
+                Ok(true)
+            }
+            Some(known) => {
+                for (property, claimed) in &description.properties {
+                    let Some(pinned) = known.description.properties.get(property) else { continue };
+                    let (pinned, claimed) = (Kind::of(*property, pinned.class), Kind::of(*property, claimed.class));
+                    if pinned != claimed {
+                        return Err(RegistryError::KindChanged { property: *property, pinned, claimed });
+                    }
+                }
+                let changed = known.description != description || !known.present;
+                // A property that is gone for now keeps its pin: it may come back, as what it was.
+                let mut description = description;
+                for (property, pinned) in &known.description.properties {
+                    description.properties.entry(*property).or_insert(*pinned);
+                }
+                known.description = description;
+                known.present = true;
+                Ok(changed)
+            }
+        }
+    }
+
+    /// The device has withdrawn its description. It stays known: its pins and grants hold if it comes back.
+    pub fn withdraw(&mut self, id: &DeviceId) -> bool {
+        match self.devices.get_mut(id) {
+            Some(known) if known.present => {
+                known.present = false;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Gives a device the household's own name, or takes it away.
+    pub fn rename(&mut self, id: &DeviceId, name: Option<String>) -> bool {
+        match self.devices.get_mut(id) {
+            Some(known) => {
+                known.household_name = name;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Forgets a device and its pins.
+    pub fn forget(&mut self, id: &DeviceId) -> bool {
+        self.devices.remove(id).is_some()
+    }
+
+    /// One device.
+    pub fn get(&self, id: &DeviceId) -> Option<&Registered> {
+        self.devices.get(id)
+    }
+
+    /// All devices, by id.
+    pub fn iter(&self) -> impl Iterator<Item = (&DeviceId, &Registered)> {
+        self.devices.iter()
+    }
+
+    /// Puts back what was known before a restart.
+    pub fn restore(&mut self, id: DeviceId, device: Registered) {
+        self.devices.insert(id, device);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn described(class: Class) -> Description {
+        Description {
+            properties: BTreeMap::from([(Property::DoorState, PropertyDescription { class, command: true })]),
+            ..Description::default()
+        }
+    }
+
+    #[test]
+    fn a_device_can_not_change_its_kind() {
+        let mut registry = Registry::default();
+        let id = DeviceId::new("d").unwrap();
+        assert_eq!(registry.describe(&id, described(Class::Blind)), Ok(true));
+        assert_eq!(registry.describe(&id, described(Class::Blind)), Ok(false));
+        assert!(matches!(registry.describe(&id, described(Class::Garage)), Err(RegistryError::KindChanged { .. })));
+        // Not even by leaving for a while.
+        assert!(registry.withdraw(&id));
+        registry.describe(&id, Description::default()).unwrap();
+        assert!(matches!(registry.describe(&id, described(Class::Garage)), Err(RegistryError::KindChanged { .. })));
+        assert_eq!(registry.get(&id).unwrap().kind(Property::DoorState), Kind::Covering);
+        assert_eq!(registry.get(&id).unwrap().kind(Property::LockState), Kind::Unknown);
+    }
+}

@@ -1,0 +1,210 @@
+//! The newest reading of each property, desired and reported kept apart.
+
+use std::collections::BTreeMap;
+
+use model::{DeviceId, Grid, Property, Timestamp, Value};
+use serde::{Deserialize, Serialize};
+
+/// One value of a property of a device with its sample time, typed and unit-checked. Lives here and not in `model`,
+/// so that what can't see `home` can't name a raw reading.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Reading {
+    /// The device.
+    pub device: DeviceId,
+    /// The property.
+    pub property: Property,
+    /// The value.
+    pub value: Value,
+    /// When it was sampled: its arrival.
+    pub time: Timestamp,
+}
+
+/// A value and when it was sampled.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Sample {
+    /// The value.
+    pub value: Value,
+    /// When it was true.
+    pub time: Timestamp,
+}
+
+/// What a reading did to the state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Update {
+    /// The value changed (or is the first).
+    Changed,
+    /// The same value, newer.
+    Same,
+    /// Older than what is known: ignored.
+    Stale,
+}
+
+/// What is known of one property: the newest value, and what it was at the last tick of each grid.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Known {
+    /// Newest reported value.
+    pub reported: Option<Sample>,
+    /// Newest value that somebody asked for.
+    pub desired: Option<Sample>,
+    /// The value as of the last tick, per grid; `(tick, sample)`, where the sample's time is the tick, or later when the
+    /// first reading ever came within the interval.
+    held: BTreeMap<Grid, (Timestamp, Sample)>,
+}
+
+/// The state of one home.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HomeState {
+    known: BTreeMap<(DeviceId, Property), Known>,
+}
+
+impl HomeState {
+    /// Takes a reading in. `grids` are the grids on which values are held, each with its last tick at or before the
+    /// reading's time; the value as of that tick is kept, since the reading replaces the newest.
+    pub fn report(&mut self, reading: Reading, ticks: &[(Grid, Timestamp)]) -> Update {
+        let known = self.known.entry((reading.device, reading.property)).or_default();
+        if known.reported.as_ref().is_some_and(|old| reading.time < old.time) {
+            return Update::Stale;
+        }
+        known.hold(ticks);
+        let sample = Sample { value: reading.value, time: reading.time };
+        for (grid, tick) in ticks {
+            known.held.entry(*grid).or_insert_with(|| (*tick, sample.clone()));
+        }
+        let changed = known.reported.as_ref().is_none_or(|old| old.value != sample.value);
+        known.reported = Some(sample);
+        if changed { Update::Changed } else { Update::Same }
+    }
+
+    /// Notes what somebody asked for.
+    pub fn desire(&mut self, device: DeviceId, property: Property, value: Value, time: Timestamp) {
+        self.known.entry((device, property)).or_default().desired = Some(Sample { value, time });
+    }
+
+    /// The newest reported value.
+    pub fn reported(&self, device: &DeviceId, property: Property) -> Option<&Sample> {
+        self.get(device, property)?.reported.as_ref()
+    }
+
+    /// The newest value that somebody asked for.
+    pub fn desired(&self, device: &DeviceId, property: Property) -> Option<&Sample> {
+        self.get(device, property)?.desired.as_ref()
+    }
+
+    /// The value as of `tick` on `grid`: a function of the readings alone, whoever asks and however often. The sample's
+    /// time is the tick, except when the first reading of all came after it: that one is held until the next tick.
+    pub fn at_tick(&mut self, device: &DeviceId, property: Property, grid: Grid, tick: Timestamp) -> Option<Sample> {
+        let known = self.known.get_mut(&(device.clone(), property))?;
+        known.hold(&[(grid, tick)]);
+        let (_, sample) = known.held.get(&grid)?;
+        Some(sample.clone())
+    }
+
+    /// Everything known, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&DeviceId, Property, &Known)> {
+        self.known.iter().map(|((d, p), k)| (d, *p, k))
+    }
+
+    /// Puts back what was known before a restart.
+    pub fn restore(&mut self, device: DeviceId, property: Property, known: Known) {
+        self.known.insert((device, property), known);
+    }
+
+    /// What is known of one property.
+    pub fn known(&self, device: &DeviceId, property: Property) -> Option<&Known> {
+        self.get(device, property)
+    }
+
+    /// Forgets a device.
+    pub fn forget(&mut self, device: &DeviceId) {
+        self.known.retain(|(d, _), _| d != device);
+    }
+
+    fn get(&self, device: &DeviceId, property: Property) -> Option<&Known> {
+        self.known.get(&(device.clone(), property))
+    }
+}
+
+impl Known {
+    /// Moves each grid's held value on to its newest tick: the newest value known so far is what was true then.
+    fn hold(&mut self, ticks: &[(Grid, Timestamp)]) {
+        let Some(newest) = &self.reported else { return };
+        for (grid, tick) in ticks {
+            // A clock that steps back never shows an older tick.
+            let due = self.held.get(grid).is_none_or(|(held, _)| held < tick);
+            if due && newest.time <= *tick {
+                self.held.insert(*grid, (*tick, Sample { value: newest.value.clone(), time: *tick }));
+            } else if due {
+                self.held.insert(*grid, (*tick, newest.clone()));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Grid = Grid::Every(3_600_000);
+
+    fn at(minutes: i64) -> Timestamp {
+        Timestamp::from_millis(minutes * 60_000)
+    }
+
+    fn reading(minutes: i64, milli: i32) -> Reading {
+        Reading {
+            device: DeviceId::new("t").unwrap(),
+            property: Property::LocalTemperature,
+            value: Value::Temperature(milli),
+            time: at(minutes),
+        }
+    }
+
+    fn take(home: &mut HomeState, r: Reading) -> Update {
+        let tick = r.time.floor_to(3_600_000);
+        home.report(r, &[(HOUR, tick)])
+    }
+
+    fn held(home: &mut HomeState, now: i64) -> Option<(Value, i64)> {
+        let tick = at(now).floor_to(3_600_000);
+        home.at_tick(&DeviceId::new("t").unwrap(), Property::LocalTemperature, HOUR, tick)
+            .map(|s| (s.value, s.time.as_millis() / 60_000))
+    }
+
+    #[test]
+    fn the_first_reading_is_held_until_the_next_tick_whenever_it_is_asked_for() {
+        let mut home = HomeState::default();
+        assert_eq!(held(&mut home, 10), None);
+        take(&mut home, reading(12, 20_000));
+        take(&mut home, reading(40, 25_000));
+        assert_eq!(held(&mut home, 41), Some((Value::Temperature(20_000), 12)));
+        assert_eq!(held(&mut home, 59), Some((Value::Temperature(20_000), 12)));
+        // At the tick the newest was 25 °C; a reading after the tick does not change what was true at it.
+        take(&mut home, reading(65, 30_000));
+        assert_eq!(held(&mut home, 70), Some((Value::Temperature(25_000), 60)));
+        // A clock that steps back never shows an older tick.
+        assert_eq!(held(&mut home, 30), Some((Value::Temperature(25_000), 60)));
+    }
+
+    #[test]
+    fn asking_or_not_asking_changes_nothing() {
+        let (mut asked, mut quiet) = (HomeState::default(), HomeState::default());
+        for m in 0..300 {
+            let r = reading(m, 20_000 + (m as i32 * 37) % 4000);
+            take(&mut asked, r.clone());
+            take(&mut quiet, r);
+            held(&mut asked, m);
+        }
+        assert_eq!(held(&mut asked, 301), held(&mut quiet, 301));
+    }
+
+    #[test]
+    fn old_readings_are_ignored_and_desired_is_kept_apart() {
+        let mut home = HomeState::default();
+        let device = DeviceId::new("t").unwrap();
+        assert_eq!(take(&mut home, reading(10, 20_000)), Update::Changed);
+        assert_eq!(take(&mut home, reading(9, 10_000)), Update::Stale);
+        assert_eq!(take(&mut home, reading(11, 20_000)), Update::Same);
+        home.desire(device.clone(), Property::LocalTemperature, Value::Temperature(1), at(12));
+        assert_eq!(home.reported(&device, Property::LocalTemperature).unwrap().value, Value::Temperature(20_000));
+    }
+}
