@@ -1,1 +1,279 @@
-//! Links between partners and the household, and their tokens.
+//! Links: one partner's authorised connection to one household, its token, and what this partner calls the devices.
+//!
+//! Pure: randomness comes in as bytes. A token is shown once, when the link is made; only its hash is kept.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use model::{DeviceId, DeviceType, EndpointId, HouseholdId, LinkId, PartnerId, Timestamp};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
+
+/// Most links of one household.
+pub const LINKS_MAX: usize = 64;
+
+/// Longest token that is looked at, in bytes; Alexa's own are under 2 KiB.
+pub const TOKEN_MAX_BYTES: usize = 4096;
+
+/// Longest name of a device on a link, in characters (Alexa's limit for `friendlyName`).
+pub const NAME_MAX_CHARS: usize = 128;
+
+/// What every access token begins with, so that a leaked one can be found by a scanner.
+pub const TOKEN_PREFIX: &str = "vst_";
+
+/// A secret access token. Its `Debug` shows nothing.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(String);
+
+impl Token {
+    /// A token of 256 random bits.
+    pub fn from_random(random: [u8; 32]) -> Self {
+        Self(format!("{TOKEN_PREFIX}{}", URL_SAFE_NO_PAD.encode(random)))
+    }
+
+    /// The text that the partner is given.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Token(redacted)")
+    }
+}
+
+/// What a link calls one device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkDevice {
+    /// Number in the neutral name, as in "Thermostat 1"; never reused on this link.
+    pub number: u32,
+    /// The type that the number counts.
+    pub device_type: DeviceType,
+    /// The household's name for this partner.
+    pub name: Option<String>,
+}
+
+/// One partner's authorised connection to one household.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Link {
+    /// The link.
+    pub id: LinkId,
+    /// The home.
+    pub household: HouseholdId,
+    /// Who is linked.
+    pub partner: PartnerId,
+    /// The profile that was applied last, by slug.
+    pub profile: String,
+    /// When it was made.
+    pub created: Timestamp,
+    /// SHA-256 of the access token.
+    token_hash: [u8; 32],
+    /// Key of this link's endpoint ids.
+    endpoint_key: [u8; 32],
+    /// What this partner calls the devices that it was granted.
+    devices: BTreeMap<DeviceId, LinkDevice>,
+}
+
+impl std::fmt::Debug for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Link").field("id", &self.id).field("partner", &self.partner).finish_non_exhaustive()
+    }
+}
+
+impl Link {
+    /// A new link and its token. `random` is 64 random bytes: the token and the key of the endpoint ids.
+    pub fn new(
+        id: LinkId,
+        household: HouseholdId,
+        partner: PartnerId,
+        profile: String,
+        created: Timestamp,
+        random: ([u8; 32], [u8; 32]),
+    ) -> (Self, Token) {
+        let token = Token::from_random(random.0);
+        let token_hash = hash(token.reveal());
+        let link = Self {
+            id,
+            household,
+            partner,
+            profile,
+            created,
+            token_hash,
+            endpoint_key: random.1,
+            devices: BTreeMap::new(),
+        };
+        (link, token)
+    }
+
+    /// The id of a device on this link: HMAC-SHA-256 under the link's own key, so that two links can't be joined by it
+    /// and it tells nothing of the hub's own id.
+    pub fn endpoint(&self, device: &DeviceId) -> EndpointId {
+        let mut bytes = [0u8; 32];
+        if let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&self.endpoint_key) {
+            mac.update(device.as_str().as_bytes());
+            bytes.copy_from_slice(&mac.finalize().into_bytes());
+        }
+        let text: String = bytes.iter().take(16).map(|b| format!("{b:02x}")).collect();
+        #[expect(clippy::expect_used, reason = "32 hexadecimal digits are an id")]
+        EndpointId::new(text).expect("hexadecimal digits are an id")
+    }
+
+    /// Gives each device that has none yet its number on this link. The order of the numbers follows the endpoint ids,
+    /// so that it tells nothing of the order in which the home got its devices.
+    pub fn enroll<'a>(&mut self, devices: impl IntoIterator<Item = (&'a DeviceId, DeviceType)>) {
+        let mut new: Vec<_> = devices
+            .into_iter()
+            .filter(|(id, _)| !self.devices.contains_key(*id))
+            .map(|(id, t)| (self.endpoint(id), id.clone(), t))
+            .collect();
+        new.sort();
+        for (_, id, device_type) in new {
+            let last = self.devices.values().filter(|d| d.device_type == device_type).map(|d| d.number).max();
+            let number = last.unwrap_or(0).saturating_add(1);
+            self.devices.insert(id, LinkDevice { number, device_type, name: None });
+        }
+    }
+
+    /// What this link calls a device, if it was enrolled.
+    pub fn device(&self, id: &DeviceId) -> Option<&LinkDevice> {
+        self.devices.get(id)
+    }
+
+    /// Every enrolled device.
+    pub fn devices(&self) -> impl Iterator<Item = (&DeviceId, &LinkDevice)> {
+        self.devices.iter()
+    }
+
+    /// Sets or removes the household's name for a device on this link. False when the device is not enrolled.
+    pub fn rename(&mut self, id: &DeviceId, name: Option<String>) -> bool {
+        match self.devices.get_mut(id) {
+            Some(device) => {
+                device.name = name.map(|n| n.chars().filter(|c| !c.is_control()).take(NAME_MAX_CHARS).collect());
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+/// All links of a home, found by token.
+#[derive(Debug, Default)]
+pub struct Links {
+    links: BTreeMap<LinkId, Link>,
+}
+
+impl Links {
+    /// Adds or replaces a link.
+    pub fn insert(&mut self, link: Link) {
+        self.links.insert(link.id.clone(), link);
+    }
+
+    /// Removes a link: its token is worth nothing from now on.
+    pub fn remove(&mut self, id: &LinkId) -> Option<Link> {
+        self.links.remove(id)
+    }
+
+    /// One link.
+    pub fn get(&self, id: &LinkId) -> Option<&Link> {
+        self.links.get(id)
+    }
+
+    /// One link, to change it.
+    pub fn get_mut(&mut self, id: &LinkId) -> Option<&mut Link> {
+        self.links.get_mut(id)
+    }
+
+    /// All links, by id.
+    pub fn iter(&self) -> impl Iterator<Item = &Link> {
+        self.links.values()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.links.len()
+    }
+
+    /// True when there is none.
+    pub fn is_empty(&self) -> bool {
+        self.links.is_empty()
+    }
+
+    /// The link that this token opens. Every link is compared, in constant time, whichever fits.
+    pub fn authenticate(&self, token: &str) -> Option<&Link> {
+        if token.len() > TOKEN_MAX_BYTES {
+            return None;
+        }
+        let given = hash(token);
+        let mut found = None;
+        for link in self.links.values() {
+            if bool::from(link.token_hash.ct_eq(&given)) {
+                found = Some(link);
+            }
+        }
+        found
+    }
+}
+
+fn hash(token: &str) -> [u8; 32] {
+    Sha256::digest(token.as_bytes()).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(id: &str, seed: u8) -> (Link, Token) {
+        Link::new(
+            LinkId::new(id).unwrap(),
+            HouseholdId::new("home").unwrap(),
+            PartnerId::new("alexa").unwrap(),
+            "glance".into(),
+            Timestamp::from_millis(0),
+            ([seed; 32], [seed.wrapping_add(1); 32]),
+        )
+    }
+
+    #[test]
+    fn only_the_right_token_opens_and_only_until_unlinked() {
+        let mut links = Links::default();
+        let (a, token_a) = link("a", 1);
+        let (b, token_b) = link("b", 7);
+        links.insert(a);
+        links.insert(b);
+        assert_eq!(links.authenticate(token_b.reveal()).unwrap().id.as_str(), "b");
+        assert!(links.authenticate("").is_none());
+        assert!(links.authenticate(&token_a.reveal()[..20]).is_none());
+        assert!(links.authenticate(&"x".repeat(TOKEN_MAX_BYTES + 1)).is_none());
+        links.remove(&LinkId::new("a").unwrap());
+        assert!(links.authenticate(token_a.reveal()).is_none());
+    }
+
+    #[test]
+    fn a_link_keeps_no_token_and_joins_with_no_other() {
+        let (a, token) = link("a", 1);
+        let (b, _) = link("b", 2);
+        let kept = format!("{}{a:?}", serde_json::to_string(&a).unwrap());
+        assert!(!kept.contains(token.reveal().trim_start_matches(TOKEN_PREFIX)));
+        let device = DeviceId::new("thermostat-living-room").unwrap();
+        assert_ne!(a.endpoint(&device), b.endpoint(&device));
+        assert_eq!(a.endpoint(&device), link("a", 1).0.endpoint(&device));
+    }
+
+    #[test]
+    fn numbers_stay_when_devices_are_added() {
+        let (mut a, _) = link("a", 1);
+        let ids: Vec<_> = (0..5).map(|i| DeviceId::new(format!("d{i}")).unwrap()).collect();
+        a.enroll(ids.iter().take(3).map(|d| (d, DeviceType::Light)));
+        let before: Vec<_> = ids.iter().take(3).map(|d| a.device(d).unwrap().number).collect();
+        a.enroll(ids.iter().map(|d| (d, DeviceType::Light)));
+        let after: Vec<_> = ids.iter().map(|d| a.device(d).unwrap().number).collect();
+        assert_eq!(before, after[..3]);
+        let mut sorted = after.clone();
+        sorted.sort_unstable();
+        assert_eq!(sorted, [1, 2, 3, 4, 5]);
+    }
+}
