@@ -1,0 +1,150 @@
+//! The JSON, the events, and what monitoring reads.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, header};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+use serde_json::{Value, json};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
+
+use crate::Source;
+
+/// Most event streams open at once; one more is answered with 503.
+pub const MAX_STREAMS: usize = 32;
+
+/// Most look-ups in the [`Source`] at once; further requests wait (the listener bounds how many
+/// connections there are).
+pub const MAX_READS: usize = 8;
+
+/// Longest event, as JSON, in bytes; a longer one is replaced by `{"type":"omitted","bytes":n}`.
+pub const MAX_EVENT_BYTES: usize = 65_536;
+
+/// Longest link id that is looked up, in bytes.
+pub const MAX_LINK_ID_BYTES: usize = 128;
+
+/// The source, and the permits that bound its use.
+pub(crate) struct Api {
+    source: Arc<dyn Source>,
+    reads: Semaphore,
+    streams: Arc<Semaphore>,
+}
+
+impl Api {
+    pub(crate) fn new(source: Arc<dyn Source>) -> Self {
+        Self {
+            source,
+            reads: Semaphore::new(MAX_READS),
+            streams: Arc::new(Semaphore::new(MAX_STREAMS)),
+        }
+    }
+
+    /// Runs a look-up, which may block, on a thread of its own. A fault in it (a panic) is a 500.
+    async fn read<T: Send + 'static>(
+        &self,
+        look_up: impl FnOnce(&dyn Source) -> T + Send + 'static,
+    ) -> Result<T, Response> {
+        let source = Arc::clone(&self.source);
+        let fault = || error(StatusCode::INTERNAL_SERVER_ERROR, "the look-up failed: see the log");
+        let _permit = self.reads.acquire().await.map_err(|_| fault())?;
+        tokio::task::spawn_blocking(move || look_up(source.as_ref()))
+            .await
+            .map_err(|failed| {
+                tracing::error!(%failed, "a look-up for the console failed");
+                fault()
+            })
+    }
+}
+
+pub(crate) async fn overview(State(api): State<Arc<Api>>) -> Result<Json<Value>, Response> {
+    api.read(|source| source.overview()).await.map(Json)
+}
+
+pub(crate) async fn day(
+    State(api): State<Arc<Api>>,
+    Path(link): Path<String>,
+) -> Result<Json<Value>, Response> {
+    let unknown = || error(StatusCode::NOT_FOUND, "no such link: `vestibule links` lists them");
+    if link.len() > MAX_LINK_ID_BYTES {
+        return Err(unknown());
+    }
+    let day = api.read(move |source| source.day(&link)).await?;
+    day.map(Json).ok_or_else(unknown)
+}
+
+pub(crate) async fn events(State(api): State<Arc<Api>>) -> Response {
+    let Ok(permit) = Arc::clone(&api.streams).try_acquire_owned() else {
+        return error(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "too many open pages: close one and reload",
+        );
+    };
+    let reader = Reader {
+        events: api.source.events(),
+        open: true,
+        _permit: permit,
+    };
+    let stream = stream::unfold(reader, |mut reader| async {
+        let event = reader.next().await?;
+        Some((Ok::<_, Infallible>(event), reader))
+    });
+    Sse::new(stream)
+        .keep_alive(KeepAlive::default())
+        .into_response()
+}
+
+pub(crate) async fn healthz(State(api): State<Arc<Api>>) -> Result<Response, Response> {
+    Ok(match api.read(|source| source.healthy()).await? {
+        Ok(()) => "ok\n".into_response(),
+        Err(down) => {
+            let lines: String = down.iter().map(|what| format!("down: {what}\n")).collect();
+            (StatusCode::SERVICE_UNAVAILABLE, lines).into_response()
+        }
+    })
+}
+
+pub(crate) async fn metrics(State(api): State<Arc<Api>>) -> Result<impl IntoResponse, Response> {
+    let kind = (header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8");
+    let text = api.read(|source| source.metrics()).await?;
+    Ok(([kind], text))
+}
+
+pub(crate) async fn not_found() -> Response {
+    error(StatusCode::NOT_FOUND, "there is no such page")
+}
+
+/// An error as JSON: `{"error": what}`.
+pub(crate) fn error(status: StatusCode, what: &str) -> Response {
+    (status, Json(json!({ "error": what }))).into_response()
+}
+
+/// One open stream of events.
+struct Reader {
+    events: broadcast::Receiver<Value>,
+    open: bool,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Reader {
+    async fn next(&mut self) -> Option<Event> {
+        if !self.open {
+            return None;
+        }
+        let value = match self.events.recv().await {
+            Ok(value) => value,
+            Err(RecvError::Lagged(missed)) => json!({ "type": "lagged", "missed": missed }),
+            Err(RecvError::Closed) => return None,
+        };
+        self.open = value.get("type").and_then(Value::as_str) != Some("closing");
+        let mut text = value.to_string();
+        if text.len() > MAX_EVENT_BYTES {
+            text = json!({ "type": "omitted", "bytes": text.len() }).to_string();
+        }
+        Some(Event::default().data(text))
+    }
+}
