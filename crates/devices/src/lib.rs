@@ -1,1 +1,3 @@
 //! Bytes from MQTT, the simulator or a replayed recording become readings.
+
+pub mod simulator;
