@@ -1,1 +1,13 @@
-//! The one place that sees both the home and a partner: decide and shape.
+//! The gate: the one place that sees both the home and a partner. It decides (by the table that `policy` compiled) and
+//! shapes (by the rung), and it writes down each decision.
+//!
+//! Everything here is a function of its arguments: readings, grants, questions and the time that comes with them.
+
+mod clock;
+mod session;
+mod shape;
+mod state;
+
+pub use clock::{GRIDS, tick};
+pub use session::{Actuator, ActuatorError, Decided, Order, Session};
+pub use state::{GateState, StateWrite};

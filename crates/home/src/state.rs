@@ -46,9 +46,17 @@ pub struct Known {
     pub reported: Option<Sample>,
     /// Newest value that somebody asked for.
     pub desired: Option<Sample>,
-    /// The value as of the last tick, per grid; `(tick, sample)`, where the sample's time is the tick, or later when the
-    /// first reading ever came within the interval.
-    held: BTreeMap<Grid, (Timestamp, Sample)>,
+    /// The value as of the last tick, one entry per grid.
+    held: Vec<Held>,
+}
+
+/// A value as of a tick.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Held {
+    grid: Grid,
+    tick: Timestamp,
+    /// Its time is the tick, or later when the first reading of all came within the interval.
+    sample: Sample,
 }
 
 /// The state of one home.
@@ -68,7 +76,9 @@ impl HomeState {
         known.hold(ticks);
         let sample = Sample { value: reading.value, time: reading.time };
         for (grid, tick) in ticks {
-            known.held.entry(*grid).or_insert_with(|| (*tick, sample.clone()));
+            if !known.held.iter().any(|h| h.grid == *grid) {
+                known.held.push(Held { grid: *grid, tick: *tick, sample: sample.clone() });
+            }
         }
         let changed = known.reported.as_ref().is_none_or(|old| old.value != sample.value);
         known.reported = Some(sample);
@@ -95,8 +105,7 @@ impl HomeState {
     pub fn at_tick(&mut self, device: &DeviceId, property: Property, grid: Grid, tick: Timestamp) -> Option<Sample> {
         let known = self.known.get_mut(&(device.clone(), property))?;
         known.hold(&[(grid, tick)]);
-        let (_, sample) = known.held.get(&grid)?;
-        Some(sample.clone())
+        known.held.iter().find(|h| h.grid == grid).map(|h| h.sample.clone())
     }
 
     /// Everything known, in order.
@@ -130,11 +139,12 @@ impl Known {
         let Some(newest) = &self.reported else { return };
         for (grid, tick) in ticks {
             // A clock that steps back never shows an older tick.
-            let due = self.held.get(grid).is_none_or(|(held, _)| held < tick);
-            if due && newest.time <= *tick {
-                self.held.insert(*grid, (*tick, Sample { value: newest.value.clone(), time: *tick }));
-            } else if due {
-                self.held.insert(*grid, (*tick, newest.clone()));
+            let time = newest.time.max(*tick);
+            let next = Held { grid: *grid, tick: *tick, sample: Sample { value: newest.value.clone(), time } };
+            match self.held.iter_mut().find(|h| h.grid == *grid) {
+                None => self.held.push(next),
+                Some(held) if held.tick < *tick => *held = next,
+                Some(_) => {}
             }
         }
     }

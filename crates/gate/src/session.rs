@@ -1,0 +1,418 @@
+//! One message of one link: what it asked, what came out, what was refused.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use disclosure::{
+    ActError, Acted, Answer, Capability, Command, Disclosed, EndpointView, Gate, Question, Refusal,
+};
+use home::{Desired, PlanError, Registered, Sample, plan};
+use links::Link;
+use model::{DeviceId, EndpointId, Kind, LinkId, PartnerId, Property, Rung, Timestamp, Trigger, Value};
+
+use crate::shape::shape;
+use crate::state::{GateState, StateWrite, of_device};
+
+/// A decision of the gate, as the ledger keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decided {
+    /// The device.
+    pub device: DeviceId,
+    /// The property asked for or commanded.
+    pub property: Property,
+    /// Its kind.
+    pub kind: Kind,
+    /// Why it would leave.
+    pub trigger: Trigger,
+    /// The rung and the time shown, or the refusal.
+    pub outcome: Result<(Rung, Timestamp), Refusal>,
+    /// The policies that decided.
+    pub policies: Vec<String>,
+}
+
+/// A command that policy has authorised and the home has planned.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// Who gives it.
+    pub link: LinkId,
+    /// The partner behind the link.
+    pub partner: PartnerId,
+    /// For which device.
+    pub device: DeviceId,
+    /// The command's name.
+    pub command: &'static str,
+    /// What the device should become.
+    pub desired: Vec<Desired>,
+    /// The policies that allowed it.
+    pub policies: Vec<String>,
+    /// When.
+    pub time: Timestamp,
+}
+
+/// Why an order was not handed over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ActuatorError {
+    /// It could not be recorded: nothing was sent.
+    NotRecorded,
+    /// The broker did not take it.
+    BrokerUnreachable,
+    /// The device takes no such command.
+    NotSupported,
+}
+
+/// Records an order, then hands it to the broker. Comes back when the broker has it.
+pub trait Actuator: Send + Sync + 'static {
+    /// Records and hands over.
+    fn carry_out(&self, order: Order) -> impl Future<Output = Result<(), ActuatorError>> + Send;
+}
+
+/// The gate for one message of one authenticated link.
+pub struct Session<A> {
+    state: Arc<Mutex<GateState>>,
+    actuator: Arc<A>,
+    link: LinkId,
+    partner: PartnerId,
+    now: Timestamp,
+    message_id: String,
+    decided: Vec<Decided>,
+    writes: Vec<StateWrite>,
+}
+
+impl<A: Actuator> Session<A> {
+    /// Opens the gate for one message. `message_id` is a fresh random id, used if a message leaves.
+    pub fn new(
+        state: Arc<Mutex<GateState>>,
+        actuator: Arc<A>,
+        link: &Link,
+        now: Timestamp,
+        message_id: String,
+    ) -> Self {
+        let now = lock(&state).advance(now);
+        Self {
+            state,
+            actuator,
+            link: link.id.clone(),
+            partner: link.partner.clone(),
+            now,
+            message_id,
+            decided: Vec::new(),
+            writes: Vec::new(),
+        }
+    }
+
+    /// What was decided, and what must be stored with the INTENT.
+    pub fn finish(self) -> (Vec<Decided>, Vec<StateWrite>) {
+        (self.decided, self.writes)
+    }
+
+    fn device(&self, state: &GateState, endpoint: &EndpointId) -> Option<DeviceId> {
+        let link = state.links.get(&self.link)?;
+        // Every device is compared: which one fits, or none, takes the same work.
+        let mut found = None;
+        for (device, _) in link.devices() {
+            if link.endpoint(device) == *endpoint && state.registry.get(device).is_some() {
+                found = Some(device.clone());
+            }
+        }
+        found
+    }
+
+    /// Decides and samples one property. The same work is done whether it is withheld or not.
+    fn look(&mut self, state: &mut GateState, device: &DeviceId, property: Property, trigger: Trigger) -> Answer {
+        let table = Arc::clone(state.table());
+        let decision = table.decide(&self.link, device, property, trigger);
+        let kind = state.registry.get(device).map_or(Kind::Unknown, |k| k.kind(property));
+        let rung = decision.rung.unwrap_or(Rung::HourCoarse);
+        let (sample, write) = if property.is_metadata() {
+            let value = state.registry.get(device).and_then(|k| metadata(k, property, rung));
+            (value.map(|value| Sample { value, time: self.now }), None)
+        } else {
+            state.sample(&self.link, device, property, rung, self.now)
+        };
+        let shaped = sample.map(|s| shape(property, s, rung));
+        let outcome = match (decision.rung, &shaped) {
+            (Err(refusal), _) => Err(refusal),
+            (Ok(_), None) => Err(Refusal::NoValue),
+            (Ok(rung), Some(sample)) => Ok((rung, sample.time)),
+        };
+        self.writes.extend(write);
+        let policies = decision.policies.iter().map(ToString::to_string).collect();
+        self.decided.push(Decided { device: device.clone(), property, kind, trigger, outcome, policies });
+        match (outcome, shaped) {
+            (Ok((rung, time)), Some(sample)) => Answer::Disclosed(disclose(property, sample.value, time, rung)),
+            (Err(refusal), _) => Answer::Refused(refusal),
+            (Ok(_), None) => Answer::Refused(Refusal::NoValue),
+        }
+    }
+
+    /// A device as this link may know it, or `None` when it may not know of it. At discovery each question about the
+    /// device itself is written down, so that the record shows what was refused.
+    fn view(&mut self, state: &mut GateState, device: &DeviceId, trigger: Option<Trigger>) -> Option<EndpointView> {
+        let table = Arc::clone(state.table());
+        let known = state.registry.get(device)?.clone();
+        let link = state.links.get(&self.link)?;
+        let id = link.endpoint(device);
+        let on_link = link.device(device)?.clone();
+        let allowed = |p: Property, t: Trigger| table.decide(&self.link, device, p, t).rung.is_ok();
+        let mut capabilities = Vec::new();
+        for property in of_device(&known).filter(|p| !p.is_metadata()) {
+            let takes = known.description.properties.get(&property).is_some_and(|d| d.command);
+            let capability = Capability {
+                property,
+                poll: allowed(property, Trigger::PartnerPoll),
+                proactive: false,
+                command: takes && table.may(&self.link, device, property, false).is_ok(),
+                command_open: takes && table.may(&self.link, device, property, true).is_ok(),
+            };
+            if capability.poll || capability.command || capability.command_open || property == Property::Reachable {
+                capabilities.push(capability);
+            }
+        }
+        let speaks = |c: &Capability| c.command || c.command_open || (c.poll && c.property != Property::Reachable);
+        let announced = allowed(Property::DeviceTypeName, Trigger::Discovery) && capabilities.iter().any(speaks);
+        let mut told = Vec::new();
+        if let Some(trigger) = trigger {
+            for p in of_device(&known).filter(|p| p.is_metadata()) {
+                told.extend(self.look(state, device, p, trigger).disclosed());
+            }
+        }
+        if !announced {
+            return None;
+        }
+        let granted = told.iter().find(|d| d.property() == Property::NodeLabel).map(Disclosed::value);
+        let name = match (&on_link.name, granted) {
+            (Some(for_this_partner), _) => for_this_partner.clone(),
+            (None, Some(Value::Text(name))) => name.clone(),
+            _ => format!("{} {}", on_link.device_type.neutral_name(), on_link.number),
+        };
+        let is_detail = |d: &Disclosed| !matches!(d.property(), Property::NodeLabel | Property::DeviceTypeName);
+        let metadata = told.into_iter().filter(is_detail).collect();
+        let device_type = known.device_type();
+        Some(EndpointView { id, name, device_type, metadata, capabilities, features: known.description.features })
+    }
+}
+
+/// What a device says of itself. The coarse form of a name is the one that the household chose; a device's own name
+/// (a room, a serial number, whatever its maker put there) is the fine form.
+fn metadata(known: &Registered, property: Property, rung: Rung) -> Option<Value> {
+    let d = &known.description;
+    let text = match property {
+        Property::NodeLabel if rung.is_coarse() => known.household_name.clone(),
+        Property::NodeLabel => Some(known.household_name.clone().unwrap_or_else(|| d.name.clone())),
+        Property::DeviceTypeName => Some(known.device_type().as_str().to_owned()),
+        Property::VendorName => d.vendor.clone(),
+        Property::ProductName => d.product.clone(),
+        Property::SerialNumber => d.serial.clone(),
+        Property::SoftwareVersion => d.firmware.clone(),
+        _ => None,
+    };
+    text.filter(|t| !t.is_empty()).map(Value::Text)
+}
+
+#[expect(clippy::disallowed_methods, reason = "the gate is the one place that makes disclosed values")]
+fn disclose(property: Property, value: Value, time: Timestamp, rung: Rung) -> Disclosed {
+    Disclosed::from_gate(property, value, time, rung)
+}
+
+pub(crate) fn lock(state: &Mutex<GateState>) -> MutexGuard<'_, GateState> {
+    // A panic while the lock was held can't leave half a change behind that matters: each change is one insert.
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<A: Actuator> Gate for Session<A> {
+    fn endpoints(&mut self) -> Vec<EndpointView> {
+        let shared = Arc::clone(&self.state);
+        let mut state = lock(&shared);
+        let devices: Vec<DeviceId> = match state.links.get(&self.link) {
+            Some(link) => link.devices().map(|(id, _)| id.clone()).collect(),
+            None => Vec::new(),
+        };
+        let mut views: Vec<EndpointView> = 
+            devices.iter().filter_map(|d| self.view(&mut state, d, Some(Trigger::Discovery))).collect();
+        views.sort_by(|a, b| a.id.cmp(&b.id));
+        views
+    }
+
+    fn endpoint(&mut self, id: &EndpointId) -> Option<EndpointView> {
+        let shared = Arc::clone(&self.state);
+        let mut state = lock(&shared);
+        let device = self.device(&state, id)?;
+        self.view(&mut state, &device, None)
+    }
+
+    fn ask(&mut self, question: Question) -> Answer {
+        let shared = Arc::clone(&self.state);
+        let mut state = lock(&shared);
+        match self.device(&state, &question.endpoint) {
+            Some(device) => self.look(&mut state, &device, question.property, question.trigger),
+            None => Answer::Refused(Refusal::NoSuchEndpoint),
+        }
+    }
+
+    fn ask_all(&mut self, endpoint: &EndpointId, trigger: Trigger) -> Vec<Disclosed> {
+        let shared = Arc::clone(&self.state);
+        let mut state = lock(&shared);
+        let Some(device) = self.device(&state, endpoint) else { return Vec::new() };
+        let asked: Vec<Property> = match state.registry.get(&device) {
+            Some(known) => of_device(known).filter(|p| !p.is_metadata()).collect(),
+            None => Vec::new(),
+        };
+        asked.into_iter().filter_map(|p| self.look(&mut state, &device, p, trigger).disclosed()).collect()
+    }
+
+    async fn act(&mut self, endpoint: EndpointId, command: Command) -> Result<Acted, ActError> {
+        let order = {
+            let shared = Arc::clone(&self.state);
+            let mut state = lock(&shared);
+            let device = self.device(&state, &endpoint).ok_or(ActError::Refused(Refusal::NoSuchEndpoint))?;
+            self.authorise(&mut state, device, &command)?
+        };
+        let Some(order) = order else { return Ok(Acted::default()) };
+        let device = order.device.clone();
+        let desired = order.desired.clone();
+        match self.actuator.carry_out(order).await {
+            Ok(()) => {}
+            Err(ActuatorError::NotRecorded) => return Err(ActError::NotRecorded),
+            Err(ActuatorError::BrokerUnreachable) => return Err(ActError::BridgeUnreachable),
+            Err(ActuatorError::NotSupported) => return Err(ActError::Refused(Refusal::NotSupported)),
+        }
+        let shared = Arc::clone(&self.state);
+        let mut state = lock(&shared);
+        self.now = state.advance(self.now);
+        for d in &desired {
+            state.home.desire(device.clone(), d.property, d.value.clone(), self.now);
+        }
+        Ok(self.acted(&mut state, &device, &command, &desired))
+    }
+
+    fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    fn message_id(&mut self) -> String {
+        self.message_id.clone()
+    }
+}
+
+impl<A: Actuator> Session<A> {
+    /// Policy, then plan. `None` when the command can't be carried out and saying so would tell the home's state to a
+    /// link that may not see it: it is answered like one that was handed over.
+    fn authorise(&mut self, state: &mut GateState, device: DeviceId, command: &Command) -> Result<Option<Order>, ActError> {
+        let table = Arc::clone(state.table());
+        let property = commanded(state, &device, command);
+        let known = state.registry.get(&device).cloned().ok_or(ActError::Refused(Refusal::NoSuchEndpoint))?;
+        let Some(property) = property else { return Err(ActError::Refused(Refusal::NotSupported)) };
+        let kind = known.kind(property);
+        let policies = match table.may(&self.link, &device, property, command.opens_the_home()) {
+            Ok(policies) => policies.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            Err(refusal) => {
+                let (trigger, outcome) = (Trigger::DirectiveResponse, Err(refusal));
+                self.decided.push(Decided { device, property, kind, trigger, outcome, policies: Vec::new() });
+                return Err(ActError::Refused(refusal));
+            }
+        };
+        let sees = |p: Property| {
+            table.decide(&self.link, &device, p, Trigger::DirectiveResponse).rung == Ok(Rung::Live)
+        };
+        let reported = |p: Property| state.home.reported(&device, p).map(|s| s.value.clone());
+        if sees(Property::Reachable) && reported(Property::Reachable) == Some(Value::Bool(false)) {
+            return Err(ActError::Unreachable);
+        }
+        let is_setpoint = matches!(command, Command::SetSetpoint { .. } | Command::AdjustSetpoint { .. });
+        let off = Value::SystemMode(model::SystemMode::Off);
+        if is_setpoint && sees(Property::SystemMode) && reported(Property::SystemMode) == Some(off) {
+            return Err(ActError::ThermostatIsOff);
+        }
+        match plan(&device, &known, &state.home, command) {
+            Ok(desired) => Ok(Some(Order {
+                link: self.link.clone(),
+                partner: self.partner.clone(),
+                device,
+                command: command.name(),
+                desired,
+                policies,
+                time: self.now,
+            })),
+            Err(PlanError::NotSupported) => Err(ActError::Refused(Refusal::NotSupported)),
+            Err(PlanError::OutOfRange { min_milli, max_milli }) => {
+                Err(ActError::OutOfRange { min: Value::Temperature(min_milli), max: Value::Temperature(max_milli) })
+            }
+            Err(PlanError::UnsupportedMode) => Err(ActError::UnsupportedMode),
+            Err(PlanError::DualSetpointsUnsupported) => Err(ActError::DualSetpointsUnsupported),
+            Err(PlanError::TripleSetpointsUnsupported) => Err(ActError::TripleSetpointsUnsupported),
+            Err(PlanError::SetpointsTooClose { min_delta_milli }) => Err(ActError::SetpointsTooClose { min_delta_milli }),
+            Err(PlanError::NotKnown) => Ok(None),
+        }
+    }
+
+    /// What the partner may see after its command: what the command itself said, and what it is granted beside.
+    fn acted(&mut self, state: &mut GateState, device: &DeviceId, command: &Command, desired: &[Desired]) -> Acted {
+        let said: Vec<(Property, Value)> = match command {
+            Command::SetSetpoint { target, heating, cooling } => [
+                (Property::OccupiedHeatingSetpoint, target.as_ref().or(heating.as_ref())),
+                (Property::OccupiedCoolingSetpoint, cooling.as_ref()),
+            ]
+            .into_iter()
+            .filter_map(|(p, v)| v.map(|v| (p, v.clone())))
+            .collect(),
+            Command::SetSystemMode(mode) => vec![(Property::SystemMode, Value::SystemMode(*mode))],
+            Command::SetOnOff(on) => vec![(Property::OnOff, Value::Bool(*on))],
+            Command::SetLevel(level) => vec![(Property::CurrentLevel, Value::Percent(*level))],
+            Command::SetLock(lock) => vec![(Property::LockState, Value::LockState(*lock))],
+            Command::SetDoor(door) => vec![(Property::DoorState, Value::DoorState(*door))],
+            // What these lead to depends on where they started: that is the home's, not the partner's.
+            Command::AdjustSetpoint { .. } | Command::AdjustLevel(_) => Vec::new(),
+        };
+        let now = self.now;
+        for d in desired.iter().filter(|d| said.iter().any(|(_, v)| *v == d.value)) {
+            self.told(state, device, d.property, &d.value);
+        }
+        let mut context = Vec::new();
+        let asked: Vec<Property> = match state.registry.get(device) {
+            Some(known) => of_device(known).filter(|p| !p.is_metadata()).collect(),
+            None => Vec::new(),
+        };
+        for property in asked {
+            if said.iter().any(|(p, _)| *p == property) {
+                continue;
+            }
+            let Answer::Disclosed(mut seen) = self.look(state, device, property, Trigger::DirectiveResponse) else {
+                continue;
+            };
+            // What this command has just changed is told as asked for: the device has not reported it yet.
+            if let Some(d) = desired.iter().find(|d| d.property == property) {
+                seen = disclose(property, d.value.clone(), now, seen.rung());
+            }
+            let value = seen.value().clone();
+            self.told(state, device, property, &value);
+            context.push(seen);
+        }
+        let echo = said.into_iter().map(|(p, v)| disclose(p, v, now, Rung::Live)).collect();
+        Acted { echo, context }
+    }
+}
+
+impl<A> Session<A> {
+    /// Notes that this link has set or was told a value, where a poll would otherwise show it an older one.
+    fn told(&mut self, state: &mut GateState, device: &DeviceId, property: Property, value: &Value) {
+        let poll = state.table().decide(&self.link, device, property, Trigger::PartnerPoll).rung;
+        if poll.is_ok_and(|rung| rung != Rung::Live) {
+            let sample = Sample { value: value.clone(), time: self.now };
+            self.writes.extend(state.tell(&self.link, device, property, sample));
+        }
+    }
+}
+
+/// The property by which a command is authorised, if the device takes it: of a thermostat that only cools, a set point
+/// is the cooling one.
+fn commanded(state: &GateState, device: &DeviceId, command: &Command) -> Option<Property> {
+    let known = state.registry.get(device)?;
+    let takes = |p: Property| known.description.properties.get(&p).is_some_and(|d| d.command);
+    let first = command.property();
+    let other = match first {
+        Property::OccupiedHeatingSetpoint => Property::OccupiedCoolingSetpoint,
+        Property::OccupiedCoolingSetpoint => Property::OccupiedHeatingSetpoint,
+        p => p,
+    };
+    [first, other].into_iter().find(|p| takes(*p))
+}
