@@ -1,6 +1,7 @@
 //! What every file of the repository must be: free of leftovers and of one machine's paths, no line
 //! too long to read, specifications tied to tests that exist, foreign files beside their licence.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -140,11 +141,45 @@ fn names_std(line: &str, module: &str) -> bool {
     })
 }
 
-/// The tags `[test: FILE::NAME]` of one line of a specification.
-fn tags(line: &str) -> impl Iterator<Item = (&str, &str)> {
-    line.split("[test: ")
+/// The names of the functions in a Rust file that are marked as tests.
+fn tests(text: &str) -> BTreeSet<&str> {
+    let mut names = BTreeSet::new();
+    let mut marked = false;
+    for line in text.lines().map(str::trim_start) {
+        let attribute = line.starts_with("#[");
+        marked |= attribute && line.contains("test");
+        let function = line
+            .split_once("fn ")
+            .and_then(|(_, rest)| rest.split_once('('))
+            .map(|(name, _)| name);
+        if let Some(name) = function.filter(|_| marked) {
+            names.insert(name);
+        }
+        marked &= attribute || line.starts_with("//");
+    }
+    names
+}
+
+/// Every fault in the table of a specification: its statements are numbered `**[L1]**`, and each
+/// has a row `| L1 | `name of its test` |`.
+fn specification_faults(text: &str, tests: &BTreeSet<&str>) -> Vec<String> {
+    let statements: BTreeSet<&str> = text
+        .split("**[")
         .skip(1)
-        .filter_map(|rest| rest.split_once(']')?.0.rsplit_once("::"))
+        .filter_map(|rest| Some(rest.split_once("]**")?.0))
+        .collect();
+    let row = |line| -> Option<(&str, &str)> {
+        let (number, test) = str::strip_prefix(line, "| ")?.strip_suffix("` |")?.split_once(" | `")?;
+        statements.contains(number).then_some((number, test))
+    };
+    let rows: Vec<(&str, &str)> = text.lines().filter_map(row).collect();
+    let bare = statements
+        .iter()
+        .filter(|number| !rows.iter().any(|(row, _)| row == *number));
+    let unheld = rows.iter().filter(|(_, test)| !tests.contains(test));
+    bare.map(|number| format!("{number} names no test"))
+        .chain(unheld.map(|(number, test)| format!("{number}: there is no test `{test}`")))
+        .collect()
 }
 
 fn file(path: &str, text: &str) -> File {
@@ -189,39 +224,35 @@ fn each_untidiness_is_found() {
     check("crates/store/src/lib.rs", "use std::fs;", 0);
 }
 
-/// A line of a specification may name the test that holds it: `[test: FILE::NAME]`, the file from
-/// the repository's root, the name of the test's function.
 #[test]
-fn every_test_that_a_specification_names_exists() {
-    let mut missing = Vec::new();
-    for specification in files()
+fn every_statement_of_a_specification_is_held_by_a_test() {
+    let files = files();
+    let tests: BTreeSet<&str> = files
         .iter()
-        .filter(|file| file.path.starts_with("docs/specs/") && file.path.ends_with(".md"))
-    {
-        for (number, line) in specification.text.lines().enumerate() {
-            for (path, name) in tags(line) {
-                let source = fs::read_to_string(root().join(path)).unwrap_or_default();
-                if !source.contains(&format!("fn {name}(")) {
-                    missing.push(format!(
-                        "{}:{}: no test `{name}` in `{path}`",
-                        specification.path,
-                        number + 1
-                    ));
-                }
-            }
-        }
-    }
-    assert!(missing.is_empty(), "\n{}\n", missing.join("\n"));
+        .filter(|file| file.path.ends_with(".rs"))
+        .flat_map(|file| tests(&file.text))
+        .collect();
+    let specifications = files.iter().filter(|file| file.path.starts_with("docs/specs/"));
+    let found: Vec<String> = specifications
+        .flat_map(|file| {
+            specification_faults(&file.text, &tests)
+                .into_iter()
+                .map(|it| format!("{}: {it}", file.path))
+        })
+        .collect();
+    assert!(found.is_empty(), "\n{}\n", found.join("\n"));
 }
 
 #[test]
-fn tags_are_read_from_a_line() {
-    let line = "A leaf MUST be last. [test: crates/a/src/b.rs::one] [test: crates/a/tests/c.rs::two]";
+fn statements_without_a_test_are_found() {
+    let tests = tests("#[test]\nfn one() {}\nfn two() {}\n  #[tokio::test]\n  // why\n  async fn three() {}\n");
+    assert_eq!(tests, BTreeSet::from(["one", "three"]));
+    let statements = "- **[S1]** MUST\n- **[S2]** MUST\n**[S3]** MUST, as S1";
+    let text = format!("{statements}\n\n| MUST | test |\n|---|---|\n| S1 | `one` |\n| S3 | `two` |\n| a key | `x` |");
     assert_eq!(
-        tags(line).collect::<Vec<_>>(),
-        [("crates/a/src/b.rs", "one"), ("crates/a/tests/c.rs", "two")]
+        specification_faults(&text, &tests),
+        ["S2 names no test", "S3: there is no test `two`"]
     );
-    assert_eq!(tags("It MUST be so.").count(), 0);
 }
 
 /// Files that others wrote (browser scripts, fonts, data) stand in a folder named `vendor` or
