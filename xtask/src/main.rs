@@ -5,8 +5,8 @@
 //! - `ci`: `test`, then `lint`; what `.ci/run` calls.
 //! - `peers`: prints the outside programs as shell exports, for running one test by hand.
 //!
-//! The tests in this package hold the workspace's shape: the arrows between rooms (`arrows`), the
-//! tidiness of every file (`tidy`), and the form of the workload files (`workload`).
+//! The tests in this package hold the workspace's shape: the arrows between rooms (`arrows`), and
+//! the tidiness of every file (`tidy`).
 
 mod lint;
 mod peers;
@@ -17,8 +17,6 @@ mod test;
 mod arrows;
 #[cfg(test)]
 mod tidy;
-#[cfg(test)]
-mod workload;
 
 use std::process::ExitCode;
 
