@@ -7,11 +7,12 @@
 const MAX_ROWS = 14; // rows of one strip, until "show all"
 const MAX_POINTS = 20000; // points of one lane
 const MAX_DOTS = 80; // dots of one lane; more tellings than that are a line
+const MAX_TRUTH = 500; // rows of truth and told
 const MAX_QUESTIONS = 40; // rows of the stream
 const MAX_WAITING = 500; // events held while paused
 const MAX_TEXT = 160; // characters of a name or value; longer ones are cut
 const OVERVIEW_EVERY = 4000; // milliseconds
-const DAY_EVERY = 8000;
+const DAY_EVERY = 5000;
 const STREAM_EVERY = 1000;
 const ANNOUNCE_EVERY = 20000;
 const RETRY_AFTER = 4000;
@@ -52,6 +53,13 @@ function fill(node, properties, children) {
 const el = (tag, properties, ...children) => fill(document.createElement(tag), properties, children);
 const svg = (tag, properties, ...children) =>
   fill(document.createElementNS("http://www.w3.org/2000/svg", tag), properties, children);
+
+/** Puts children into a node, unless they are there already: a selection or focus stays. */
+function put(node, ...children) {
+  const next = node.cloneNode(false);
+  next.append(...children);
+  if (!node.isEqualNode(next)) node.replaceChildren(...next.childNodes);
+}
 
 const cut = (value) => {
   const text = String(value ?? "");
@@ -182,7 +190,7 @@ function renderChoice() {
   $("told-title").textContent = `As ${partner} saw it`;
   $("told-note").textContent = `under ${linkName(link)}`;
   const strong = (text) => el("strong", { text });
-  $("got").replaceChildren(
+  put($("got"),
     `${partner} asked `, strong(plural(link.asked, "time", "times")),
     ", and was told ", strong(plural(link.facts, "fact", "facts")),
     ` in ${plural(link.messages, "message", "messages")}. `,
@@ -195,7 +203,7 @@ function renderChoice() {
     el("li", { class: cost.lost ? "lost" : "kept" },
       el("b", { text: cost.lost ? "lost" : "kept" }),
       el("span", { text: cut(cost.what) }, el("small", { text: cut(cost.why) })));
-  $("costs").replaceChildren(
+  put($("costs"),
     el("h2", { class: "small", text: `What ${linkName(link)} costs` },
       el("span", { text: `${lost.length} lost, ${kept.length} kept` })),
     el("ul", {}, ...lost.map(line), ...kept.map(line)));
@@ -266,10 +274,10 @@ function domain(row) {
 
 /** One to three round numbers inside the domain. */
 function ticks([low, high], room) {
-  for (const step of [0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 5000]) {
+  for (const step of [0.5, 1, 2, 3, 4, 5, 10, 20, 50, 100, 200, 500, 1000, 5000]) {
     const found = [];
     for (let at = Math.ceil(low / step) * step; at <= high && found.length < 9; at += step) found.push(at);
-    if (found.length <= Math.max(1, Math.floor(room / 24))) return found;
+    if (found.length <= Math.max(1, Math.floor(room / 17.5))) return found;
   }
   return [];
 }
@@ -321,20 +329,23 @@ function drawSide(day, rows, side, width) {
   }
   const veil = (from, to, top, height) => {
     const box = { x: x(from), y: top + 2, width: Math.max(0, x(to) - x(from)), height: Math.max(0, height - 4) };
-    group.append(svg("rect", { class: "veil-bg", ...box }), svg("rect", { fill: "url(#veil)", ...box }));
+    group.append(svg("rect", { class: "veil-bg", ...box }), svg("rect", { fill: `url(#veil-${side})`, ...box }));
     return box.width;
   };
   let top = 0;
   for (const row of rows) {
     const heard = row.series.map((lane) => list(lane[side]).filter((point) => point[0] <= end));
-    const first = Math.min(...heard.map((points) => points[0]?.[0] ?? Infinity));
+    // The first series is what the row is about; a set point beside it may be told alone.
+    const first = heard[0][0]?.[0] ?? Infinity;
+    const empty = heard.every((points) => points.length === 0);
     const nothing = side === "told" ? "nothing was told" : "no reading";
     if (top > 0) group.append(svg("line", { class: "rowline", x1: left, x2: right, y1: top, y2: top }));
     // The curtain: what was not told is covered, not blank.
     if (side === "told" || first === Infinity) {
       const covered = veil(day.from, Math.min(first, end), top, row.height);
       if (first === Infinity && covered > 110) {
-        group.append(svg("text", { class: "nothing", x: x((day.from + end) / 2), y: top + row.height / 2 + 4, "text-anchor": "middle", text: nothing }));
+        const text = empty ? nothing : `${cut(row.series[0].label).toLowerCase()}: ${nothing}`;
+        group.append(svg("text", { class: "nothing", x: x((day.from + end) / 2), y: top + row.height - (empty ? row.height / 2 - 4 : 11), "text-anchor": "middle", text }));
       }
     }
     if (row.type === "number") {
@@ -342,7 +353,8 @@ function drawSide(day, rows, side, width) {
       const y = (raw) => top + row.height - 5 - ((raw - range[0]) / (range[1] - range[0])) * (row.height - 10);
       for (const tick of ticks(range, row.height)) {
         const at = Math.round(y(tick));
-        if (first !== Infinity) group.append(svg("line", { class: "gridline", x1: Math.max(left, x(side === "told" ? first : day.from)), x2: right, y1: at, y2: at }));
+        if (empty) break;
+        group.append(svg("line", { class: "gridline", x1: first === Infinity ? x(end) : Math.max(left, side === "told" ? x(first) : left), x2: right, y1: at, y2: at }));
         group.append(svg("text", { x: left - 4, y: at + 4, "text-anchor": "end", text: tenth.format(tick) }));
       }
       row.series.forEach((lane, nth) => {
@@ -360,9 +372,6 @@ function drawSide(day, rows, side, width) {
               group.append(svg("circle", { class: "dot", cx: x(point[0]).toFixed(1), cy: y(point[1]).toFixed(1), r: isAim(lane) ? 2 : 2.4 }));
             }
           }
-        }
-        if (side === "told" && heard[nth].length === 0 && first !== Infinity && row.height > 60) {
-          group.append(svg("text", { class: "note", x: Math.max(x(first), left) + 6, y: top + 15, text: `${cut(lane.label).toLowerCase()}: ${nothing}` }));
         }
       });
     } else {
@@ -402,15 +411,22 @@ function describe(day, rows, side) {
 }
 
 const drawn = { lived: null, told: null };
-let running = 0;
+// The curtain's drawing that is under way (its number), and whether newer data waits for its end.
+let curtain = 0;
+let drawing = false;
+let again = false;
 
 function renderDay(animate = false) {
+  if (drawing && !animate) {
+    again = true;
+    return;
+  }
   const day = state.days.get(state.link);
   const empty = emptyReason(day);
   $("stage").hidden = Boolean(empty);
   $("empty").hidden = !empty;
   if (empty) {
-    $("empty").replaceChildren(...empty);
+    put($("empty"), ...empty);
     return;
   }
   if (!day) return;
@@ -465,19 +481,22 @@ function renderStrip(day, rows, side, hidden, animate) {
   const side_ = drawSide(day, rows, side, width);
   const height = side_.total + AXIS;
   const cursor = svg("line", { class: "cursor", y1: 0, y2: side_.total, visibility: "hidden" });
-  const pattern = svg("pattern", { id: "veil", width: 6, height: 6, patternUnits: "userSpaceOnUse", patternTransform: "rotate(45)" },
+  const pattern = svg("pattern", { id: `veil-${side}`, width: 6, height: 6, patternUnits: "userSpaceOnUse", patternTransform: "rotate(45)" },
     svg("line", { class: "veil-line", x1: 0, x2: 0, y1: 0, y2: 6 }));
   const image = svg("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": describe(day, rows, side) },
     svg("defs", {}, pattern));
   const before = animate && !still.matches && old && part.width === width ? part.group : null;
-  running += 1;
+  if (side === "told") {
+    curtain += 1;
+    drawing = Boolean(before);
+  }
   if (before) {
     const clip = svg("rect", { x: 0, y: 0, width: 0, height });
     const edge = svg("line", { class: "edge", y1: 0, y2: side_.total });
     image.querySelector("defs").append(svg("clipPath", { id: "drawn" }, clip));
     side_.group.setAttribute("clip-path", "url(#drawn)");
     image.append(before, side_.group, edge, cursor);
-    drawCurtain(clip, edge, side_, before, width, running);
+    drawCurtain(clip, edge, side_, before, width, curtain);
   } else {
     image.append(side_.group, cursor);
   }
@@ -492,6 +511,12 @@ function drawCurtain(clip, edge, side, before, width, run) {
     side.group.removeAttribute("clip-path");
     before.remove();
     edge.remove();
+    if (run !== curtain) return;
+    drawing = false;
+    if (again) {
+      again = false;
+      renderDay();
+    }
   };
   const step = (time) => {
     start ??= time;
@@ -501,7 +526,7 @@ function drawCurtain(clip, edge, side, before, width, run) {
     clip.setAttribute("width", at);
     edge.setAttribute("x1", at);
     edge.setAttribute("x2", at);
-    if (part >= 1 || run !== running) finish();
+    if (part >= 1 || run !== curtain) finish();
     else requestAnimationFrame(step);
   };
   requestAnimationFrame(step);
@@ -537,7 +562,7 @@ function renderCursor() {
   for (const side of ["lived", "told"]) {
     const part = drawn[side];
     if (!part?.rows) continue;
-    $(side).parentElement.querySelector(".at").textContent = live ? `now, ${clockTime(time)}` : `at ${clockTime(time)}`;
+    $(side).parentElement.querySelector(".at").textContent = clockTime(time);
     part.cursor.setAttribute("visibility", live ? "hidden" : "visible");
     part.cursor.setAttribute("x1", part.x(time));
     part.cursor.setAttribute("x2", part.x(time));
@@ -566,7 +591,7 @@ function emptyReason(day) {
       el("h3", { text: "Nobody outside can ask anything yet" }),
       el("p", { text: "No link to a partner exists, so nothing leaves this home. To let Alexa in, choose what it may know (commands-only, glance or everything) and print the token for its skill:" }),
       el("pre", {}, el("code", { text: "vestibule link alexa --profile glance --print-token" })),
-      el("p", { class: "quiet", text: "From then on this page shows the day as lived, beside the day as Alexa saw it. The profile can be changed at any time." }),
+      el("p", { class: "quiet", text: "From then on, this page shows the day as lived, beside the day as Alexa saw it. The profile can be changed at any time." }),
     ];
   }
   if (day && list(day.lanes).length === 0) {
@@ -592,7 +617,7 @@ function renderDemands() {
     items.length === 0
       ? el("dd", { class: "quiet", text: "nothing" })
       : el("dd", {}, el("ul", { class: "chips" }, ...items.map((item) => el("li", { class: `chip ${kind}`, text: words(item) }))));
-  $("demand-cards").replaceChildren(...demands.map((demand) => {
+  put($("demand-cards"), ...demands.map((demand) => {
     const part = demand.per_link?.[link.id] ?? {};
     const given = list(part.given);
     const refused = list(part.refused);
@@ -612,29 +637,33 @@ function renderDemands() {
 // ---- Truth and told
 
 function renderTruth() {
-  const truth = list(state.overview?.truth);
+  const all = list(state.overview?.truth);
+  const truth = all.slice(0, MAX_TRUTH);
   $("truth").hidden = truth.length === 0;
   const columns = (link) => `${link.id === state.link ? "chosen" : "other-link"}`;
-  const head = el("tr", {}, el("th", { scope: "col", text: "Property" }), el("th", { scope: "col", class: "truth-col", text: "In the home" }),
+  const head = el("tr", {}, el("th", { scope: "col", class: "device", text: "Device" }), el("th", { scope: "col", text: "Property" }),
+    el("th", { scope: "col", class: "truth-col", text: "In the home" }),
     ...links().map((link) => el("th", { scope: "col", class: columns(link), text: linkName(link) })));
-  const body = [];
-  let device = null;
-  for (const row of truth) {
-    if (row.device !== device) {
-      device = row.device;
-      body.push(el("tr", { class: "device" }, el("td", { colspan: links().length + 2, text: cut(row.device_name || row.device) })));
-    }
-    body.push(el("tr", {},
-      el("th", { scope: "row", title: cut(row.property), text: cut(row.label || row.property) }, el("small", { text: words(row.kind) })),
+  const body = truth.map((row, nth) => {
+    const name = cut(row.device_name || row.device);
+    const starts = row.device !== truth[nth - 1]?.device;
+    let rows = 1;
+    while (starts && truth[nth + rows]?.device === row.device) rows += 1;
+    return el("tr", { class: starts ? "starts" : null },
+      starts ? el("td", { class: "device", rowspan: rows, text: name }) : null,
+      el("th", { scope: "row", title: cut(row.property), text: cut(row.label || row.property) },
+        el("small", { class: "kind", text: words(row.kind) }), el("small", { class: "of", text: name })),
       el("td", { class: "value", text: words(row.value) }, el("small", { text: when(row.time) })),
       ...links().map((link) => {
         const told = row.told?.[link.id];
         return told
           ? el("td", { class: `heard ${columns(link)}`, text: words(told.value) }, el("small", { text: when(told.time) }))
           : el("td", { class: `not-told ${columns(link)}`, text: "not told" });
-      })));
-  }
-  $("truth-table").replaceChildren(el("thead", {}, head), el("tbody", {}, ...body));
+      }));
+  });
+  $("truth-more").hidden = all.length <= MAX_TRUTH;
+  $("truth-more").textContent = `${number(all.length - MAX_TRUTH)} more are not shown here: see vestibule devices.`;
+  put($("truth-table"), el("thead", {}, head), el("tbody", {}, ...body));
 }
 
 // ---- Questions, live
@@ -660,13 +689,14 @@ function question(event) {
   const timeNode = el("time", { text: clockSeconds(event.time) });
   const countNode = el("span", { class: "count", text: `×${number(count)}` });
   const held = refused.length > 0 ? `withheld: ${refused.join(", ")}${why ? ` (${why})` : ""}` : why;
-  const short = cut(event.message).replace(/^Alexa\./, "");
+  const name = link ? linkName(link) : partnerName(event.partner);
+  const short = cut(event.message).split(".").pop();
   const node = el("li", {}, timeNode,
-    el("span", { class: "link", text: link ? linkName(link) : partnerName(event.partner) }),
+    el("span", { class: "link", text: name }),
     el("span", { class: "what", title: cut(event.message), text: short }, event.endpoint ? el("small", { text: cut(event.endpoint) }) : null),
     el("span", { class: `outcome ${outcome}`, text: outcome }),
     countNode,
-    el("span", { class: "detail" },
+    el("span", { class: "detail" }, el("span", { class: "link-inline", text: name }),
       given.length > 0 ? el("span", { class: "gave", text: `given: ${cut(given.join(", "))}` }) : null,
       held ? el("span", { class: "held", text: cut(held) }) : null));
   shown.unshift({ key, count, time: event.time, link: event.link, node, countNode, timeNode });
@@ -720,10 +750,12 @@ function renderDocket() {
     el("li", {},
       el("div", { class: "meta" },
         el("b", { text: `${entry.observed ? "Observed" : "In writing"}, ${partnerName(entry.partner)}` }),
-        el("span", { text: when(entry.time) }),
-        Number(entry.count) > 1 ? el("span", { text: `${number(entry.count)} times` }) : null,
-        entry.deadline ? el("span", { text: `deadline ${typeof entry.deadline === "number" ? when(entry.deadline) : cut(entry.deadline)}` }) : null,
-        el("span", { text: `leaf ${number(entry.index)}` })),
+        el("span", { text: [
+          when(entry.time),
+          Number(entry.count) > 1 ? `${number(entry.count)} times` : "",
+          `leaf ${number(entry.index)}`,
+        ].filter(Boolean).join(" · ") }),
+        entry.deadline ? el("span", { text: `deadline ${typeof entry.deadline === "number" ? when(entry.deadline) : cut(entry.deadline)}` }) : null),
       el("div", {},
         el("p", { class: "text", text: String(entry.text ?? "").slice(0, 20000) }),
         entry.threat ? el("p", { class: "threat" }, el("b", { text: "What follows, it says: " }), String(entry.threat).slice(0, 2000)) : null))));
@@ -734,7 +766,7 @@ function renderLedger() {
   const [word, kind] = ledger.verified === true ? ["yes", "yes"] : ledger.verified === false ? ["NO", "no"] : ["not checked yet", ""];
   const leaves = Math.max(Number(ledger.leaves) || 0, state.leaves);
   const pair = (name, text, css) => el("div", {}, el("dt", { text: name }), el("dd", { class: css, text }));
-  $("ledger-figures").replaceChildren(
+  put($("ledger-figures"),
     pair("leaves", number(leaves)), pair("intents", number(ledger.intents)), pair("refusals", number(ledger.refusals)),
     pair("size", bytes(ledger.bytes)), pair("verified", word, kind));
   $("ledger-root").textContent = ledger.root ? `root ${cut(ledger.root)}` : "";
@@ -804,6 +836,7 @@ async function fetchOverview() {
     renderDemands();
   }
   $("only").parentElement.hidden = links().length < 2;
+  $("pause").hidden = links().length === 0;
   renderDocket();
   renderLedger();
 }
@@ -883,7 +916,9 @@ $("pause").addEventListener("click", () => {
   $("pause").textContent = "Pause";
   flush();
 });
-new ResizeObserver(() => renderDay()).observe($("stage"));
+new ResizeObserver(() => {
+  if (drawn.told?.canvas.clientWidth !== drawn.told?.width) renderDay();
+}).observe($("stage"));
 narrow.addEventListener("change", () => renderDay());
 
 setInterval(() => {

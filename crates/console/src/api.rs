@@ -65,10 +65,7 @@ pub(crate) async fn overview(State(api): State<Arc<Api>>) -> Result<Json<Value>,
     api.read(|source| source.overview()).await.map(Json)
 }
 
-pub(crate) async fn day(
-    State(api): State<Arc<Api>>,
-    Path(link): Path<String>,
-) -> Result<Json<Value>, Response> {
+pub(crate) async fn day(State(api): State<Arc<Api>>, Path(link): Path<String>) -> Result<Json<Value>, Response> {
     let unknown = || error(StatusCode::NOT_FOUND, "no such link: `vestibule links` lists them");
     if link.len() > MAX_LINK_ID_BYTES {
         return Err(unknown());
@@ -93,9 +90,7 @@ pub(crate) async fn events(State(api): State<Arc<Api>>) -> Response {
         let event = reader.next().await?;
         Some((Ok::<_, Infallible>(event), reader))
     });
-    Sse::new(stream)
-        .keep_alive(KeepAlive::default())
-        .into_response()
+    Sse::new(stream).keep_alive(KeepAlive::default()).into_response()
 }
 
 pub(crate) async fn healthz(State(api): State<Arc<Api>>) -> Result<Response, Response> {

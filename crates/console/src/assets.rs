@@ -16,8 +16,16 @@ pub(crate) fn all() -> [Asset; 4] {
     let asset = |path, kind, body| Asset { path, kind, body };
     [
         asset("/", "text/html; charset=utf-8", include_str!("../assets/index.html")),
-        asset("/style.css", "text/css; charset=utf-8", include_str!("../assets/style.css")),
-        asset("/app.js", "text/javascript; charset=utf-8", include_str!("../assets/app.js")),
+        asset(
+            "/style.css",
+            "text/css; charset=utf-8",
+            include_str!("../assets/style.css"),
+        ),
+        asset(
+            "/app.js",
+            "text/javascript; charset=utf-8",
+            include_str!("../assets/app.js"),
+        ),
         asset("/icon.svg", "image/svg+xml", include_str!("../assets/icon.svg")),
     ]
 }
@@ -29,10 +37,7 @@ pub(crate) async fn serve(asset: Asset, headers: HeaderMap) -> Response {
         .iter()
         .filter_map(|value| value.to_str().ok())
         .any(|value| value.contains(&tag));
-    let always = [
-        (header::ETAG, tag),
-        (header::CACHE_CONTROL, "no-cache".to_owned()),
-    ];
+    let always = [(header::ETAG, tag), (header::CACHE_CONTROL, "no-cache".to_owned())];
     if known {
         return (StatusCode::NOT_MODIFIED, always).into_response();
     }

@@ -282,10 +282,7 @@ mod tests {
     async fn the_page_has_no_inline_code_and_is_revalidated() {
         let router = router(Fake::new(), Options::default());
         let page = get(&router, "/", &[]).await;
-        assert_eq!(
-            page.headers()[header::CONTENT_TYPE],
-            "text/html; charset=utf-8"
-        );
+        assert_eq!(page.headers()[header::CONTENT_TYPE], "text/html; charset=utf-8");
         let tag = page.headers()[header::ETAG].to_str().unwrap().to_owned();
         let html = text(page).await;
         // What the content security policy would refuse to run or apply.
@@ -293,7 +290,13 @@ mod tests {
             assert!(!html.contains(inline), "{inline}");
         }
         let script = text(get(&router, "/app.js", &[]).await).await;
-        for markup in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("] {
+        for markup in [
+            "innerHTML",
+            "outerHTML",
+            "insertAdjacentHTML",
+            "document.write",
+            "eval(",
+        ] {
             assert!(!script.contains(markup), "{markup}");
         }
         let again = get(&router, "/", &[("if-none-match", &tag)]).await;
