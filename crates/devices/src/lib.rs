@@ -1,3 +1,4 @@
 //! Bytes from MQTT, the simulator or a replayed recording become readings.
 
+pub mod replay;
 pub mod simulator;

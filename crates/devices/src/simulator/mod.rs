@@ -533,7 +533,7 @@ pub async fn run(
     clock: Arc<dyn Clock>,
     mut shutdown: watch::Receiver<bool>,
 ) -> Result<(), SimulatorError> {
-    let options = MqttOptions::new(format!("simulated-home-{}", std::process::id()), (mqtt_host, mqtt_port));
+    let options = MqttOptions::new(wire::client_id("simulated-home"), (mqtt_host, mqtt_port));
     let mut wire = Wire::start(options, &simulation.will())?;
     let mut announced = 0;
     let mut tick = tokio::time::interval(TICK);

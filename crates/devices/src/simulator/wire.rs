@@ -1,6 +1,7 @@
 //! One connection to the broker, as the simulator and the replay both need it: reconnects, says when it is up, hands
 //! on what arrives.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rumqttc::{AsyncClient, ClientBuildError, ConnectionError, Event, LastWill, MqttOptions, Packet, Publish, QoS};
@@ -24,6 +25,16 @@ const MIN_BACKOFF: Duration = Duration::from_millis(100);
 const MAX_BACKOFF: Duration = Duration::from_secs(10);
 /// How long a goodbye may take.
 const MAX_GOODBYE: Duration = Duration::from_secs(5);
+
+/// A client id of this process that no other connection of it has.
+pub(crate) fn client_id(purpose: &str) -> String {
+    static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
+    format!(
+        "{purpose}-{}-{}",
+        std::process::id(),
+        CONNECTIONS.fetch_add(1, Ordering::Relaxed)
+    )
+}
 
 /// How the connection stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
