@@ -160,6 +160,14 @@ fn tests(text: &str) -> BTreeSet<&str> {
     names
 }
 
+fn all_tests(files: &[File]) -> BTreeSet<&str> {
+    files
+        .iter()
+        .filter(|file| file.path.ends_with(".rs"))
+        .flat_map(|file| tests(&file.text))
+        .collect()
+}
+
 /// Every fault in the table of a specification: its statements are numbered `**[L1]**`, and each
 /// has a row `| L1 | `name of its test` |`.
 fn specification_faults(text: &str, tests: &BTreeSet<&str>) -> Vec<String> {
@@ -227,11 +235,7 @@ fn each_untidiness_is_found() {
 #[test]
 fn every_statement_of_a_specification_is_held_by_a_test() {
     let files = files();
-    let tests: BTreeSet<&str> = files
-        .iter()
-        .filter(|file| file.path.ends_with(".rs"))
-        .flat_map(|file| tests(&file.text))
-        .collect();
+    let tests = all_tests(&files);
     let specifications = files.iter().filter(|file| file.path.starts_with("docs/specs/"));
     let found: Vec<String> = specifications
         .flat_map(|file| {
@@ -252,6 +256,53 @@ fn statements_without_a_test_are_found() {
     assert_eq!(
         specification_faults(&text, &tests),
         ["S2 names no test", "S3: there is no test `two`"]
+    );
+}
+
+/// Links of a document into the repository: their targets, without the part after `#`.
+fn links(text: &str) -> impl Iterator<Item = &str> {
+    let targets = text
+        .split("](")
+        .skip(1)
+        .filter_map(|rest| Some(rest.split_once(')')?.0));
+    let targets = targets.map(|target| target.split_once('#').map_or(target, |(path, _)| path));
+    targets.filter(|target| !target.is_empty() && !target.contains("://"))
+}
+
+#[test]
+fn links_in_documents_lead_somewhere() {
+    assert_eq!(
+        links("[a](b.md#c) ![d](e.png) [f](https://g/h) [i](#j)").collect::<Vec<_>>(),
+        ["b.md", "e.png"]
+    );
+    let mut broken = Vec::new();
+    for document in files().iter().filter(|file| file.path.ends_with(".md")) {
+        let path = root().join(&document.path);
+        let lost = links(&document.text).filter(|target| !path.with_file_name(target).exists());
+        broken.extend(lost.map(|target| format!("{}: {target}", document.path)));
+    }
+    assert!(broken.is_empty(), "\n{}\n", broken.join("\n"));
+}
+
+/// What the map says holds an invariant must exist: in its table, names with three underscores or
+/// more are tests.
+#[test]
+fn the_tests_that_the_map_names_exist() {
+    let files = files();
+    let tests = all_tests(&files);
+    let map = files.iter().find(|file| file.path == "ARCHITECTURE.md").unwrap();
+    let named: Vec<&str> = map
+        .text
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .filter(|name| name.matches('_').count() >= 3)
+        .collect();
+    assert!(named.len() >= 3, "the map names its tests in back-ticks: {named:?}");
+    let missing: Vec<&&str> = named.iter().filter(|name| !tests.contains(**name)).collect();
+    assert!(
+        missing.is_empty(),
+        "ARCHITECTURE.md names tests that do not exist: {missing:?}"
     );
 }
 
