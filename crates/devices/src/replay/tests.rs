@@ -1,12 +1,10 @@
 use std::io::Cursor;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
 
 use jiff::civil::date;
-use mqtt5::broker::{BrokerConfig, MqttBroker, StorageBackendType, StorageConfig};
-use rumqttc::{AsyncClient, Event, Packet};
 
 use super::*;
+use crate::simulator::test_broker::TestBroker;
 
 const ODDITIES: &[u8] = include_bytes!("fixtures/oddities.csv");
 
@@ -222,59 +220,6 @@ fn urls_of_brokers() {
     }
 }
 
-/// A broker of our own on a free port, and everything that is published there.
-async fn broker() -> (u16, Arc<Mutex<Vec<(String, String)>>>) {
-    let storage = StorageConfig {
-        backend: StorageBackendType::Memory,
-        ..StorageConfig::default()
-    };
-    let config = BrokerConfig {
-        storage_config: storage,
-        ..BrokerConfig::default()
-    };
-    let config = config
-        .with_bind_address(([127, 0, 0, 1], 0))
-        .with_max_packet_size(1 << 20);
-    let mut broker = MqttBroker::with_config(config).await.unwrap();
-    let port = broker.local_addr().unwrap().port();
-    tokio::spawn(async move { broker.run().await });
-    let heard = Arc::new(Mutex::new(Vec::new()));
-    let mut options = MqttOptions::new("listener", ("127.0.0.1".to_owned(), port));
-    options.set_max_packet_size(1 << 20, 1 << 20);
-    let (client, mut events) = AsyncClient::builder(options).capacity(10).build();
-    client.subscribe("#", QoS::AtLeastOnce).await.unwrap();
-    let (subscribed, wait) = tokio::sync::oneshot::channel();
-    let mut subscribed = Some(subscribed);
-    let log = Arc::clone(&heard);
-    tokio::spawn(async move {
-        let _client = client;
-        while let Ok(event) = events.poll().await {
-            match event {
-                Event::Incoming(Packet::SubAck(_)) => drop(subscribed.take().map(|s| s.send(()))),
-                Event::Incoming(Packet::Publish(p)) => log.lock().unwrap().push((
-                    String::from_utf8(p.topic.to_vec()).unwrap(),
-                    String::from_utf8(p.payload.to_vec()).unwrap(),
-                )),
-                _ => {}
-            }
-        }
-    });
-    wait.await.unwrap();
-    (port, heard)
-}
-
-/// Waits until the listener has heard the last word.
-async fn until(heard: &Mutex<Vec<(String, String)>>, done: impl Fn(&[(String, String)]) -> bool) {
-    let wait = async {
-        while !done(&heard.lock().unwrap()) {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(60), wait)
-        .await
-        .expect("the listener heard less than it should");
-}
-
 fn options(file: PathBuf, port: u16) -> Options {
     Options {
         file,
@@ -286,10 +231,10 @@ fn options(file: PathBuf, port: u16) -> Options {
 
 #[tokio::test]
 async fn a_replay_says_everything_to_the_broker_and_counts_it() {
-    let (port, heard) = broker().await;
+    let broker = TestBroker::start().await;
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/replay/fixtures/oddities.csv");
     let mut skipped = Vec::new();
-    let summary = run(options(file, port), |progress| {
+    let summary = run(options(file, broker.port), |progress| {
         if let Progress::Skipped(error) = progress {
             skipped.push(error.line);
         }
@@ -303,8 +248,9 @@ async fn a_replay_says_everything_to_the_broker_and_counts_it() {
     assert_eq!((summary.skipped, summary.skipped_lines.len()), (5, 5));
     assert_eq!(skipped, [11, 12, 13, 16, 17]);
 
-    until(&heard, |all| all.last().is_some_and(|last| last.1 == "offline")).await;
-    let heard = heard.lock().unwrap();
+    let heard = broker
+        .heard_until(|all| all.last().is_some_and(|last| last.1 == "offline"))
+        .await;
     let states: Vec<_> = heard
         .iter()
         .filter(|(t, _)| t.starts_with("recording/") && !t.ends_with("availability"))
@@ -328,18 +274,15 @@ async fn the_whole_real_recording_arrives() {
     let Some(path) = recording("report_thermostat.csv") else {
         return;
     };
-    let (port, heard) = broker().await;
-    let summary = run(options(path, port), |_| ()).await.unwrap();
+    let broker = TestBroker::start().await;
+    let summary = run(options(path, broker.port), |_| ()).await.unwrap();
     assert_eq!((summary.rows, summary.skipped), (9216, 0));
     assert_eq!((summary.with_control_temperature, summary.outdoor_only), (9095, 13));
     assert_eq!(summary.readings_by_property["relative_humidity"], 9095);
-    until(&heard, |all| all.last().is_some_and(|last| last.1 == "offline")).await;
-    let states = heard
-        .lock()
-        .unwrap()
-        .iter()
-        .filter(|(t, _)| t.starts_with("recording/"))
-        .count() as u64;
+    let heard = broker
+        .heard_until(|all| all.last().is_some_and(|last| last.1 == "offline"))
+        .await;
+    let states = heard.iter().filter(|(t, _)| t.starts_with("recording/")).count() as u64;
     assert_eq!(states, summary.published + 2, "state messages, and availability twice");
 }
 

@@ -10,6 +10,8 @@ mod discovery;
 mod house;
 mod residents;
 mod rng;
+#[cfg(test)]
+pub(crate) mod test_broker;
 mod thermostat;
 mod weather;
 pub(crate) mod wire;

@@ -295,3 +295,51 @@ fn a_clock_that_jumps_is_followed_and_one_that_steps_back_changes_nothing() {
     assert!(years - home.now_ms < STEP_MS);
     assert!((5.0..35.0).contains(&home.house.air_c));
 }
+
+/// A clock that runs 720 times as fast as the one of the machine.
+struct Fast {
+    start_ms: i64,
+    since: tokio::time::Instant,
+}
+
+impl Clock for Fast {
+    fn now(&self) -> Timestamp {
+        at(self.start_ms + self.since.elapsed().as_millis() as i64 * 720)
+    }
+}
+
+#[tokio::test]
+async fn the_running_home_announces_itself_obeys_and_says_goodbye() {
+    let broker = test_broker::TestBroker::start().await;
+    let noon = MONDAY + 12 * 60 * MINUTE_MS;
+    let home = Simulation::new(5, noon, paris());
+    let expected = home.announce();
+    let clock = Arc::new(Fast {
+        start_ms: noon,
+        since: tokio::time::Instant::now(),
+    });
+    let (stop, shutdown) = watch::channel(false);
+    let running = tokio::spawn(run(home, "127.0.0.1".to_owned(), broker.port, clock, shutdown));
+
+    let all_of = |all: &[(String, String)]| expected.iter().all(|e| all.iter().any(|(topic, _)| *topic == e.topic));
+    broker.heard_until(all_of).await;
+    broker.say("house/garage/door/set", "OPEN").await;
+    broker.say("house/thermostat/set/temperature", "22.5").await;
+    let said = |topic: &'static str, text: &'static str| {
+        move |all: &[(String, String)]| all.iter().any(|(t, p)| t == topic && p.contains(text))
+    };
+    broker
+        .heard_until(said("house/thermostat/state", "\"set_point\":22.5"))
+        .await;
+    broker.heard_until(said("house/garage/door/state", "opening")).await;
+    broker
+        .heard_until(|all| all.iter().any(|(t, p)| t == "house/garage/door/state" && p == "open"))
+        .await;
+
+    stop.send(true).unwrap();
+    running.await.unwrap().unwrap();
+    let heard = broker
+        .heard_until(|all| all.last().is_some_and(|(_, payload)| payload == "offline"))
+        .await;
+    assert!(heard.iter().all(|(topic, _)| topic != "homeassistant/status"));
+}
