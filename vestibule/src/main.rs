@@ -1,2 +1,18 @@
-//! The hub.
-fn main() {}
+//! Vestibule: what lets the small side say no and keep the product.
+
+mod cli;
+mod clock;
+mod commands;
+mod config;
+mod control;
+mod core;
+mod demo;
+mod hub;
+mod page;
+mod server;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::run()
+}

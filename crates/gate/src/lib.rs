@@ -9,5 +9,5 @@ mod shape;
 mod state;
 
 pub use clock::{GRIDS, tick};
-pub use session::{Actuator, ActuatorError, Decided, Order, Session};
+pub use session::{Actuator, ActuatorError, Decided, Finished, Order, Session, Shown};
 pub use state::{GateState, StateWrite};

@@ -24,10 +24,34 @@ pub struct Decided {
     pub kind: Kind,
     /// Why it would leave.
     pub trigger: Trigger,
-    /// The rung and the time shown, or the refusal.
-    pub outcome: Result<(Rung, Timestamp), Refusal>,
+    /// What was shown, or the refusal.
+    pub outcome: Result<Shown, Refusal>,
     /// The policies that decided.
     pub policies: Vec<String>,
+}
+
+/// What was shown of a property.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// How coarse and how old.
+    pub rung: Rung,
+    /// The time shown with it.
+    pub time: Timestamp,
+    /// The shaped value.
+    pub value: Value,
+}
+
+/// What a message came to.
+#[derive(Clone, Debug)]
+pub struct Finished {
+    /// Each decision, in the order of the questions.
+    pub decided: Vec<Decided>,
+    /// What only repeats what the partner itself set: device, property, value, time.
+    pub echoed: Vec<(DeviceId, Property, Value, Timestamp)>,
+    /// What must be stored in the same transaction as the INTENT.
+    pub writes: Vec<StateWrite>,
+    /// Hash of the policies that decided.
+    pub policy_set: [u8; 32],
 }
 
 /// A command that policy has authorised and the home has planned.
@@ -39,8 +63,12 @@ pub struct Order {
     pub partner: PartnerId,
     /// For which device.
     pub device: DeviceId,
+    /// The partner's own name of the message that gave it.
+    pub message: String,
     /// The command's name.
     pub command: &'static str,
+    /// Hash of the policies in force.
+    pub policy_set: [u8; 32],
     /// What the device should become.
     pub desired: Vec<Desired>,
     /// The policies that allowed it.
@@ -73,18 +101,22 @@ pub struct Session<A> {
     link: LinkId,
     partner: PartnerId,
     now: Timestamp,
+    message: String,
     message_id: String,
     decided: Vec<Decided>,
+    echoed: Vec<(DeviceId, Property, Value, Timestamp)>,
     writes: Vec<StateWrite>,
 }
 
 impl<A: Actuator> Session<A> {
-    /// Opens the gate for one message. `message_id` is a fresh random id, used if a message leaves.
+    /// Opens the gate for one message. `message` is the partner's name for it (for the record), `message_id` a fresh
+    /// random id, used if a message leaves.
     pub fn new(
         state: Arc<Mutex<GateState>>,
         actuator: Arc<A>,
         link: &Link,
         now: Timestamp,
+        message: String,
         message_id: String,
     ) -> Self {
         let now = lock(&state).advance(now);
@@ -94,15 +126,18 @@ impl<A: Actuator> Session<A> {
             link: link.id.clone(),
             partner: link.partner.clone(),
             now,
+            message,
             message_id,
             decided: Vec::new(),
+            echoed: Vec::new(),
             writes: Vec::new(),
         }
     }
 
     /// What was decided, and what must be stored with the INTENT.
-    pub fn finish(self) -> (Vec<Decided>, Vec<StateWrite>) {
-        (self.decided, self.writes)
+    pub fn finish(self) -> Finished {
+        let policy_set = lock(&self.state).table().policy_hash();
+        Finished { decided: self.decided, echoed: self.echoed, writes: self.writes, policy_set }
     }
 
     fn device(&self, state: &GateState, endpoint: &EndpointId) -> Option<DeviceId> {
@@ -133,16 +168,16 @@ impl<A: Actuator> Session<A> {
         let outcome = match (decision.rung, &shaped) {
             (Err(refusal), _) => Err(refusal),
             (Ok(_), None) => Err(Refusal::NoValue),
-            (Ok(rung), Some(sample)) => Ok((rung, sample.time)),
+            (Ok(rung), Some(s)) => Ok(Shown { rung, time: s.time, value: s.value.clone() }),
         };
         self.writes.extend(write);
         let policies = decision.policies.iter().map(ToString::to_string).collect();
+        let answer = match &outcome {
+            Ok(shown) => Answer::Disclosed(disclose(property, shown.value.clone(), shown.time, shown.rung)),
+            Err(refusal) => Answer::Refused(*refusal),
+        };
         self.decided.push(Decided { device: device.clone(), property, kind, trigger, outcome, policies });
-        match (outcome, shaped) {
-            (Ok((rung, time)), Some(sample)) => Answer::Disclosed(disclose(property, sample.value, time, rung)),
-            (Err(refusal), _) => Answer::Refused(refusal),
-            (Ok(_), None) => Answer::Refused(Refusal::NoValue),
-        }
+        answer
     }
 
     /// A device as this link may know it, or `None` when it may not know of it. At discovery each question about the
@@ -328,7 +363,9 @@ impl<A: Actuator> Session<A> {
                 link: self.link.clone(),
                 partner: self.partner.clone(),
                 device,
+                message: self.message.clone(),
                 command: command.name(),
+                policy_set: table.policy_hash(),
                 desired,
                 policies,
                 time: self.now,
@@ -387,6 +424,7 @@ impl<A: Actuator> Session<A> {
             self.told(state, device, property, &value);
             context.push(seen);
         }
+        self.echoed.extend(said.iter().map(|(p, v)| (device.clone(), *p, v.clone(), now)));
         let echo = said.into_iter().map(|(p, v)| disclose(p, v, now, Rung::Live)).collect();
         Acted { echo, context }
     }

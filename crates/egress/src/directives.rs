@@ -1,0 +1,269 @@
+//! `POST /alexa/v3/directives`: from bytes to a recorded answer.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, Request, Response, StatusCode, header};
+use axum::routing::post;
+use bytes::Bytes;
+use gate::{Actuator, Decided, GateState, Session, StateWrite};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use ledger::{Body as LedgerBody, Digest, Draft, Intent, Item, Receipt};
+use links::Link;
+use model::{Clock, DeviceId, Property, Timestamp, Value};
+use tokio::sync::Semaphore;
+
+use crate::limits::{BODY_MAX_BYTES, BODY_READ_TIMEOUT, IN_FLIGHT_MAX};
+use crate::respond::{constant, recorded};
+use crate::tally::{Asked, Outcome, Tally, Told};
+
+/// Nothing was recorded, so nothing may leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordError;
+
+/// The ledger, as egress uses it.
+pub trait Recorder: Send + Sync + 'static {
+    /// Makes drafts durable, with the gate's writes in the same transaction.
+    ///
+    /// # Errors
+    /// When it is not certain that they are durable.
+    fn record(
+        &self,
+        drafts: Vec<Draft>,
+        writes: Vec<StateWrite>,
+    ) -> impl Future<Output = Result<Vec<Receipt>, RecordError>> + Send;
+
+    /// Records later, in a commit with others: an outcome.
+    fn note(&self, draft: Draft);
+}
+
+/// Everything that an answer needs.
+pub struct Egress<A, R> {
+    /// The gate's state.
+    pub state: Arc<Mutex<GateState>>,
+    /// Carries commands out.
+    pub actuator: Arc<A>,
+    /// Records.
+    pub recorder: Arc<R>,
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+    /// Counts.
+    pub tally: Arc<Tally>,
+}
+
+struct Shared<A, R> {
+    egress: Egress<A, R>,
+    in_flight: Semaphore,
+}
+
+/// The partners' routes. There are no others on this listener.
+pub fn router<A: Actuator, R: Recorder>(egress: Egress<A, R>) -> Router {
+    let shared = Arc::new(Shared { egress, in_flight: Semaphore::new(IN_FLIGHT_MAX) });
+    let wrong_method = |State(s): State<Arc<Shared<A, R>>>| async move {
+        s.egress.tally.rejected();
+        constant(StatusCode::METHOD_NOT_ALLOWED, alexa::constants::METHOD_NOT_ALLOWED)
+    };
+    let not_found = |State(s): State<Arc<Shared<A, R>>>| async move {
+        s.egress.tally.rejected();
+        constant(StatusCode::NOT_FOUND, alexa::constants::NOT_FOUND)
+    };
+    Router::new()
+        .route("/alexa/v3/directives", post(directives::<A, R>).fallback(wrong_method))
+        .fallback(not_found)
+        .with_state(shared)
+}
+
+async fn directives<A: Actuator, R: Recorder>(
+    State(shared): State<Arc<Shared<A, R>>>,
+    request: Request<Body>,
+) -> Response<Body> {
+    let egress = &shared.egress;
+    let Ok(_slot) = shared.in_flight.try_acquire() else {
+        egress.tally.rejected();
+        return constant(StatusCode::SERVICE_UNAVAILABLE, alexa::constants::UNAVAILABLE);
+    };
+    let (head, body) = request.into_parts();
+    let bytes = match read(body).await {
+        Ok(bytes) => bytes,
+        Err(TooLarge::Yes) => {
+            egress.tally.rejected();
+            return constant(StatusCode::PAYLOAD_TOO_LARGE, alexa::constants::TOO_LARGE);
+        }
+        Err(TooLarge::Broken) => {
+            egress.tally.rejected();
+            return constant(StatusCode::BAD_REQUEST, alexa::constants::BAD_REQUEST);
+        }
+    };
+    let Ok(directive) = alexa::parse(&bytes) else {
+        egress.tally.rejected();
+        return constant(StatusCode::BAD_REQUEST, alexa::constants::BAD_REQUEST);
+    };
+    let Some(link) = authenticate(egress, &head.headers, alexa::token(&directive)) else {
+        egress.tally.unauthenticated();
+        let body = alexa::constants::for_unauthenticated(Some(&directive));
+        // Discovery answers with an empty list, which is well-formed; Alexa asks its customer to link again on 401.
+        let status = if directive.is_discovery() { StatusCode::OK } else { StatusCode::UNAUTHORIZED };
+        return constant(status, body);
+    };
+    answer(egress, &link, &directive).await
+}
+
+enum TooLarge {
+    Yes,
+    Broken,
+}
+
+async fn read(body: Body) -> Result<Bytes, TooLarge> {
+    let whole = Limited::new(body, BODY_MAX_BYTES).collect();
+    match tokio::time::timeout(BODY_READ_TIMEOUT, whole).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(TooLarge::Yes),
+        Ok(Err(_)) | Err(_) => Err(TooLarge::Broken),
+    }
+}
+
+/// The link of the token in the directive. A bearer token in the header, if there is one, must be the same.
+fn authenticate<A, R>(egress: &Egress<A, R>, headers: &HeaderMap, token: Option<&str>) -> Option<Link> {
+    let token = token?;
+    if let Some(value) = headers.get(header::AUTHORIZATION) {
+        let (scheme, given) = value.to_str().ok()?.split_once(' ')?;
+        if !scheme.eq_ignore_ascii_case("bearer") || given.trim() != token {
+            return None;
+        }
+    }
+    let state = egress.state.lock().unwrap_or_else(PoisonError::into_inner);
+    state.links.authenticate(token).cloned()
+}
+
+async fn answer<A: Actuator, R: Recorder>(
+    egress: &Egress<A, R>,
+    link: &Link,
+    directive: &alexa::Directive,
+) -> Response<Body> {
+    let now = egress.clock.now();
+    let mut session = Session::new(
+        Arc::clone(&egress.state),
+        Arc::clone(&egress.actuator),
+        link,
+        now,
+        directive.message_name(),
+        uuid_v4(),
+    );
+    let reply = alexa::answer(&mut session, directive).await;
+    let answered = session.finish();
+    let outcome = match reply.outcome {
+        alexa::Outcome::Answered => Outcome::Answered,
+        alexa::Outcome::RefusedByPolicy => Outcome::Refused,
+        alexa::Outcome::Error => Outcome::Error,
+    };
+    let body = serde_json::to_vec(&reply.event).unwrap_or_default();
+    let asked = asked(link, now, &reply.message, outcome, &answered.decided, &answered.echoed, body.len());
+    let intent = Intent {
+        partner: link.partner.clone(),
+        link: link.id.clone(),
+        trigger: reply.trigger,
+        message: reply.event_name(),
+        policy_set: Digest::from_bytes(answered.policy_set),
+        items: items(&answered.decided),
+        more: 0,
+    };
+    let receipts = match Draft::intent(now, intent, LedgerBody::new(body)) {
+        Ok(draft) => egress.recorder.record(vec![draft], answered.writes).await,
+        Err(error) => {
+            tracing::error!(%error, "an answer could not be written to the ledger");
+            Err(RecordError)
+        }
+    };
+    let receipt = receipts.ok().and_then(|r| r.into_iter().next());
+    if egress.tally.note(asked, receipt.is_some()) {
+        let drafts = egress.tally.take_refusals(now, Digest::from_bytes(answered.policy_set), &[]);
+        if egress.recorder.record(drafts, Vec::new()).await.is_err() {
+            tracing::error!("refusals could not be recorded");
+        }
+    }
+    match receipt {
+        Some(receipt) => recorded(receipt, Arc::clone(&egress.recorder), Arc::clone(&egress.clock)),
+        None => constant(StatusCode::SERVICE_UNAVAILABLE, alexa::constants::UNAVAILABLE),
+    }
+}
+
+fn items(decided: &[Decided]) -> Vec<Item> {
+    decided
+        .iter()
+        .filter_map(|d| {
+            let shown = d.outcome.as_ref().ok()?;
+            Some(Item {
+                device: d.device.clone(),
+                property: d.property,
+                kind: d.kind,
+                rung: shown.rung,
+                tick: shown.time,
+                policies: d.policies.clone(),
+            })
+        })
+        .collect()
+}
+
+fn asked(
+    link: &Link,
+    time: Timestamp,
+    message: &str,
+    outcome: Outcome,
+    decided: &[Decided],
+    echoed: &[(DeviceId, Property, Value, Timestamp)],
+    bytes: usize,
+) -> Asked {
+    let shown = decided.iter().filter_map(|d| {
+        let shown = d.outcome.as_ref().ok()?;
+        let (device, value) = (d.device.clone(), shown.value.clone());
+        Some(Told { device, property: d.property, value, time: shown.time, echo: false })
+    });
+    let echoes = echoed.iter().map(|(device, property, value, time)| {
+        let (device, value) = (device.clone(), value.clone());
+        Told { device, property: *property, value, time: *time, echo: true }
+    });
+    Asked {
+        time,
+        link: link.id.clone(),
+        partner: link.partner.clone(),
+        message: message.to_owned(),
+        outcome,
+        told: shown.chain(echoes).collect(),
+        refused: decided
+            .iter()
+            .filter_map(|d| {
+                let refusal = *d.outcome.as_ref().err()?;
+                refusal.is_policy().then(|| (d.device.clone(), d.property, d.trigger, refusal))
+            })
+            .collect(),
+        bytes,
+    }
+}
+
+/// A random UUID (RFC 9562, version 4). Never from a counter: it would tell how much else left.
+fn uuid_v4() -> String {
+    let mut b = [0u8; 16];
+    // Without randomness the id is constant, which tells nothing either.
+    let _ = getrandom::fill(&mut b);
+    let n = u128::from_be_bytes(b) & 0xffff_ffff_ffff_0fff_3fff_ffff_ffff_ffff | 0x0000_0000_0000_4000_8000_0000_0000_0000;
+    let hex = format!("{n:032x}");
+    let part = |range: std::ops::Range<usize>| hex.get(range).unwrap_or_default();
+    [part(0..8), part(8..12), part(12..16), part(16..20), part(20..32)].join("-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn message_ids_are_random_uuids() {
+        let (a, b) = (uuid_v4(), uuid_v4());
+        assert_ne!(a, b);
+        assert_eq!(a.len(), 36);
+        assert_eq!(a.as_bytes()[14], b'4');
+        assert!(matches!(a.as_bytes()[19], b'8' | b'9' | b'a' | b'b'));
+    }
+}

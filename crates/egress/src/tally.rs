@@ -1,0 +1,211 @@
+//! What was asked and what became of it: counted, summed, and told to whoever watches.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use disclosure::Refusal;
+use ledger::{Digest, Draft, Refusals, Refused};
+use model::{DeviceId, LinkId, PartnerId, Property, Timestamp, Trigger, Value};
+use tokio::sync::broadcast;
+
+use crate::limits::{EVENTS_MAX, REFUSAL_KEYS_MAX, REFUSAL_TICK_MS};
+
+/// Most distinct facts counted per link; beyond it the count stands still.
+const FACTS_MAX: usize = 100_000;
+
+/// How a message of a partner ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was answered with something.
+    Answered,
+    /// Policy refused all of it.
+    Refused,
+    /// It was wrong, or something failed.
+    Error,
+}
+
+/// Something that a partner was told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// The device.
+    pub device: DeviceId,
+    /// The property.
+    pub property: Property,
+    /// The shaped value.
+    pub value: Value,
+    /// The time shown with it.
+    pub time: Timestamp,
+    /// True when it only repeats what the partner itself has just set.
+    pub echo: bool,
+}
+
+/// One message of a partner and its answer, for whoever watches.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// When it was answered.
+    pub time: Timestamp,
+    /// The link.
+    pub link: LinkId,
+    /// The partner.
+    pub partner: PartnerId,
+    /// The directive, as in `Alexa.ReportState`.
+    pub message: String,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What was told.
+    pub told: Vec<Told>,
+    /// What was refused.
+    pub refused: Vec<(DeviceId, Property, Trigger, Refusal)>,
+    /// Length of the body that left.
+    pub bytes: usize,
+}
+
+/// Counts of one link, or of all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Messages of the partner.
+    pub asked: u64,
+    /// Of them answered with something.
+    pub answered: u64,
+    /// Of them refused by policy.
+    pub refused: u64,
+    /// Of them wrong or failed.
+    pub errors: u64,
+    /// Properties that were asked for and withheld.
+    pub properties_withheld: u64,
+    /// Bodies that left.
+    pub messages_out: u64,
+    /// Their bytes.
+    pub bytes_out: u64,
+    /// Distinct facts (device, property, value, sample time) that left.
+    pub facts: u64,
+}
+
+#[derive(Default)]
+struct Inner {
+    all: Counts,
+    links: BTreeMap<LinkId, (Counts, BTreeSet<(DeviceId, Property, Value, Timestamp)>)>,
+    refusals: BTreeMap<(PartnerId, LinkId), BTreeMap<(DeviceId, Property, Trigger, Refusal), u64>>,
+    refusal_keys: usize,
+    unauthenticated: u64,
+    rejected: u64,
+    not_recorded: u64,
+}
+
+/// Counts and sums of everything that partners asked.
+pub struct Tally {
+    inner: Mutex<Inner>,
+    events: broadcast::Sender<Asked>,
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self { inner: Mutex::default(), events: broadcast::Sender::new(EVENTS_MAX) }
+    }
+}
+
+impl Tally {
+    /// Messages as they are answered. A slow reader loses the oldest and is told so.
+    pub fn watch(&self) -> broadcast::Receiver<Asked> {
+        self.events.subscribe()
+    }
+
+    /// Counts of all links, those that are gone too.
+    pub fn all(&self) -> Counts {
+        self.lock().all
+    }
+
+    /// Counts of one link.
+    pub fn link(&self, link: &LinkId) -> Counts {
+        self.lock().links.get(link).map(|(c, _)| *c).unwrap_or_default()
+    }
+
+    /// Requests without a valid token, requests that were no directive or too large, and answers that were held back
+    /// because they could not be recorded.
+    pub fn constant_answers(&self) -> (u64, u64, u64) {
+        let inner = self.lock();
+        (inner.unauthenticated, inner.rejected, inner.not_recorded)
+    }
+
+    pub(crate) fn unauthenticated(&self) {
+        self.lock().unauthenticated += 1;
+    }
+
+    pub(crate) fn rejected(&self) {
+        self.lock().rejected += 1;
+    }
+
+    /// Notes an answered message; gives true when the sum of refusals should be recorded early.
+    pub(crate) fn note(&self, asked: Asked, recorded: bool) -> bool {
+        let full = {
+            let mut inner = self.lock();
+            let inner = &mut *inner;
+            let (counts, facts) = inner.links.entry(asked.link.clone()).or_default();
+            for t in asked.told.iter().filter(|t| recorded && !t.echo) {
+                if facts.len() < FACTS_MAX {
+                    facts.insert((t.device.clone(), t.property, t.value.clone(), t.time));
+                }
+            }
+            let new_facts = facts.len() as u64 - counts.facts;
+            for c in [counts, &mut inner.all] {
+                c.asked += 1;
+                match asked.outcome {
+                    Outcome::Answered => c.answered += 1,
+                    Outcome::Refused => c.refused += 1,
+                    Outcome::Error => c.errors += 1,
+                }
+                c.properties_withheld += asked.refused.len() as u64;
+                c.messages_out += u64::from(recorded);
+                c.bytes_out += if recorded { asked.bytes as u64 } else { 0 };
+                c.facts += new_facts;
+            }
+            inner.not_recorded += u64::from(!recorded);
+            let sums = inner.refusals.entry((asked.partner.clone(), asked.link.clone())).or_default();
+            for key in &asked.refused {
+                let before = sums.len();
+                *sums.entry(key.clone()).or_default() += 1;
+                inner.refusal_keys += sums.len() - before;
+            }
+            inner.refusal_keys >= REFUSAL_KEYS_MAX
+        };
+        // Nobody watching is no error.
+        let _ = self.events.send(asked);
+        full
+    }
+
+    /// Takes the refusals summed so far, as drafts of one leaf per link.
+    pub fn take_refusals(&self, now: Timestamp, policy_set: Digest, demands: &[(PartnerId, u64)]) -> Vec<Draft> {
+        let sums = {
+            let mut inner = self.lock();
+            inner.refusal_keys = 0;
+            std::mem::take(&mut inner.refusals)
+        };
+        let tick = now.floor_to(REFUSAL_TICK_MS);
+        let mut drafts = Vec::new();
+        for ((partner, link), sums) in sums {
+            if sums.is_empty() {
+                continue;
+            }
+            let items = sums
+                .into_iter()
+                .map(|((device, property, trigger, reason), count)| Refused {
+                    device,
+                    property,
+                    trigger,
+                    reason: reason.as_str().to_owned(),
+                    count,
+                })
+                .collect();
+            let demands = demands.iter().filter(|(p, _)| *p == partner).map(|(_, index)| *index).collect();
+            match Draft::refusals(now, Refusals { partner, link, tick, policy_set, items, demands }) {
+                Ok(draft) => drafts.push(draft),
+                Err(error) => tracing::error!(%error, "refusals could not be written"),
+            }
+        }
+        drafts
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

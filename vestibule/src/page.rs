@@ -1,0 +1,450 @@
+//! What the console shows, gathered from the hub: the day as lived and as told, and what became of each demand.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use disclosure::Refusal;
+use egress::{Asked, Outcome, Told};
+use model::{DeviceId, LinkId, Property, TemperatureScale, Timestamp, Trigger, Value};
+use serde_json::{Value as Json, json};
+use tokio::sync::broadcast;
+
+use crate::core::Core;
+
+/// Points kept of what one link was told of one property: a day of polls each half minute.
+const TOLD_POINTS_MAX: usize = 3000;
+
+/// Cells (link, device, property) of which points are kept.
+const TOLD_CELLS_MAX: usize = 5000;
+
+/// Lanes of a strip.
+const LANES_MAX: usize = 40;
+
+/// Points of one lane: more can't be seen on any screen.
+const LANE_POINTS_MAX: usize = 4000;
+
+/// Events that wait for a slow page.
+const EVENTS_MAX: usize = 256;
+
+/// A day.
+const DAY_MS: i64 = 24 * 3_600_000;
+
+type Cell = (LinkId, DeviceId, Property);
+
+#[derive(Default)]
+struct Seen {
+    told: BTreeMap<Cell, VecDeque<(Timestamp, Value, Timestamp)>>,
+    /// What a link was told beside its own echoes: how many distinct facts, per property.
+    facts: BTreeMap<(LinkId, Property), u64>,
+    refused: BTreeMap<(LinkId, Property), BTreeMap<(Trigger, Refusal), u64>>,
+    polls: BTreeMap<LinkId, u64>,
+}
+
+/// The console's source.
+pub struct Page {
+    core: Arc<Core>,
+    seen: Mutex<Seen>,
+    events: broadcast::Sender<Json>,
+    speed: f64,
+    demo: bool,
+}
+
+impl Page {
+    /// A page on this hub; `speed` is how fast its clock runs. Must be called within a runtime.
+    pub fn new(core: Arc<Core>, speed: f64, demo: bool) -> Arc<Self> {
+        let page =
+            Arc::new(Self { core, seen: Mutex::default(), events: broadcast::Sender::new(EVENTS_MAX), speed, demo });
+        let watcher = Arc::clone(&page);
+        tokio::spawn(async move {
+            let mut asked = watcher.core.tally.watch();
+            loop {
+                match asked.recv().await {
+                    Ok(asked) => watcher.note(&asked),
+                    Err(broadcast::error::RecvError::Lagged(_)) => {}
+                    Err(broadcast::error::RecvError::Closed) => return,
+                }
+            }
+        });
+        page
+    }
+
+    /// Tells open pages that the hub stops, so that their connections end.
+    pub fn close(&self) {
+        let _ = self.events.send(json!({"type": "closing"}));
+    }
+
+    fn note(&self, asked: &Asked) {
+        let mut seen = self.lock();
+        if asked.message == "Alexa.ReportState" {
+            *seen.polls.entry(asked.link.clone()).or_default() += 1;
+        }
+        for t in &asked.told {
+            seen.tell(asked, t);
+        }
+        for (_, property, trigger, refusal) in &asked.refused {
+            let sums = seen.refused.entry((asked.link.clone(), *property)).or_default();
+            *sums.entry((*trigger, *refusal)).or_default() += 1;
+        }
+        drop(seen);
+        let names = |list: Vec<Property>| {
+            let mut list: Vec<&str> = list.into_iter().map(Property::as_str).collect();
+            list.sort_unstable();
+            list.dedup();
+            list
+        };
+        let endpoint = asked
+            .told
+            .iter()
+            .map(|t| &t.device)
+            .chain(asked.refused.iter().map(|r| &r.0))
+            .next()
+            .map(|d| self.device_name(d))
+            .filter(|_| !asked.message.starts_with("Alexa.Discovery"));
+        let why = asked.refused.first().map(|r| reason(r.3));
+        let event = json!({
+            "type": "asked", "time": asked.time.as_millis(), "link": asked.link, "partner": asked.partner,
+            "message": asked.message, "endpoint": endpoint,
+            "outcome": match asked.outcome {
+                Outcome::Answered => "answered", Outcome::Refused => "refused", Outcome::Error => "error",
+            },
+            "given": names(asked.told.iter().filter(|t| !t.echo).map(|t| t.property).collect()),
+            "refused": names(asked.refused.iter().map(|r| r.1).collect()),
+            "why": why, "count": 1,
+        });
+        // No page is open: nobody misses it.
+        let _ = self.events.send(event);
+    }
+
+    fn device_name(&self, device: &DeviceId) -> String {
+        let state = self.core.state();
+        let known = state.registry.get(device);
+        known.map_or_else(
+            || device.to_string(),
+            |k| k.household_name.clone().unwrap_or_else(|| k.description.name.clone()),
+        )
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The devices' properties, in the order in which people care.
+    fn cells(&self) -> Vec<(DeviceId, Property, String)> {
+        let state = self.core.state();
+        let mut cells = Vec::new();
+        for (id, known) in state.registry.iter() {
+            let name = known.household_name.clone().unwrap_or_else(|| known.description.name.clone());
+            for property in known.description.properties.keys() {
+                cells.push((id.clone(), *property, name.clone()));
+            }
+        }
+        cells
+    }
+
+    fn links(&self) -> Vec<Json> {
+        let links: Vec<_> = {
+            let state = self.core.state();
+            state.links.iter().map(|l| (l.id.clone(), l.partner.clone(), l.profile.clone(), l.created)).collect()
+        };
+        let mut links = links;
+        links.sort_by_key(|l| l.3);
+        links
+            .into_iter()
+            .map(|(id, partner, slug, _)| {
+                let counts = self.core.tally.link(&id);
+                let profile = policy::profile(&slug);
+                let costs: Vec<Json> = profile
+                    .map(|p| p.costs.iter().map(|c| json!({"what": c.what, "lost": c.lost, "why": c.why})).collect())
+                    .unwrap_or_default();
+                json!({
+                    "id": id, "partner": partner, "profile": slug,
+                    "profile_name": profile.map_or(slug.as_str(), |p| p.title.as_str()), "costs": costs,
+                    "asked": counts.asked, "answered": counts.answered, "refused": counts.refused,
+                    "errors": counts.errors, "facts": counts.facts, "messages": counts.messages_out,
+                    "bytes": counts.bytes_out,
+                })
+            })
+            .collect()
+    }
+
+    fn truth(&self, links: &[LinkId]) -> Vec<Json> {
+        let cells = self.cells();
+        let seen = self.lock();
+        let state = self.core.state();
+        cells
+            .into_iter()
+            .map(|(device, property, name)| {
+                let told: serde_json::Map<String, Json> = links
+                    .iter()
+                    .map(|link| {
+                        let last = seen.told.get(&(link.clone(), device.clone(), property)).and_then(VecDeque::back);
+                        let json = last.map_or(Json::Null, |(_, v, tick)| {
+                            json!({"value": words(property, v), "time": tick.as_millis()})
+                        });
+                        (link.to_string(), json)
+                    })
+                    .collect();
+                let sample = state.home.reported(&device, property);
+                let kind = state.registry.get(&device).map(|k| k.kind(property).as_str());
+                json!({
+                    "device": device, "device_name": name, "property": property, "label": property.label(),
+                    "kind": kind, "value": sample.map(|s| words(property, &s.value)),
+                    "time": sample.map(|s| s.time.as_millis()), "told": told,
+                })
+            })
+            .collect()
+    }
+
+    fn demands(&self, links: &[LinkId]) -> Vec<Json> {
+        let seen = self.lock();
+        DEMANDS
+            .iter()
+            .map(|demand| {
+                let mut count = 0;
+                let per_link: serde_json::Map<String, Json> = links
+                    .iter()
+                    .map(|link| {
+                        let (json, asked) = seen.demand(demand, link);
+                        count += asked;
+                        (link.to_string(), json)
+                    })
+                    .collect();
+                json!({"title": demand.title, "asked": demand.asked, "count": count, "per_link": per_link})
+            })
+            .collect()
+    }
+}
+
+/// One of the demands that Amazon made of Ecobee in 2020, as this protocol can carry it.
+struct Demand {
+    title: &'static str,
+    asked: &'static str,
+    /// The properties that would answer it; none for all.
+    properties: &'static [Property],
+}
+
+const DEMANDS: [Demand; 3] = [
+    Demand {
+        title: "The state of every device at all times",
+        asked: "by reading every device again and again, and by offering to take reports unasked (AcceptGrant)",
+        properties: &[],
+    },
+    Demand {
+        title: "The room temperature",
+        asked: "by ReportState of the thermostat and the sensors, and in the answers to its own commands",
+        properties: &[Property::LocalTemperature],
+    },
+    Demand {
+        title: "When the garage door was last opened",
+        asked: "by reading the door often enough to see it change, with the time of each sample",
+        properties: &[Property::DoorState],
+    },
+];
+
+impl Seen {
+    fn tell(&mut self, asked: &Asked, told: &Told) {
+        let cell = (asked.link.clone(), told.device.clone(), told.property);
+        if !self.told.contains_key(&cell) && self.told.len() >= TOLD_CELLS_MAX {
+            return;
+        }
+        let points = self.told.entry(cell).or_default();
+        let fresh = points.back().is_none_or(|(_, value, tick)| *value != told.value || *tick != told.time);
+        if fresh {
+            if !told.echo {
+                *self.facts.entry((asked.link.clone(), told.property)).or_default() += 1;
+            }
+            points.push_back((asked.time, told.value.clone(), told.time));
+            if points.len() > TOLD_POINTS_MAX {
+                points.pop_front();
+            }
+        }
+    }
+
+    fn demand(&self, demand: &Demand, link: &LinkId) -> (Json, u64) {
+        let wanted = |p: Property| {
+            !p.is_metadata() && p != Property::Reachable && (demand.properties.is_empty() || demand.properties.contains(&p))
+        };
+        let mut given = Vec::new();
+        let mut asked = 0;
+        for ((_, property), facts) in self.facts.iter().filter(|((l, p), _)| l == link && wanted(*p)) {
+            asked += facts;
+            let last = self.told.iter().rev().find(|((l, _, p), _)| l == link && p == property);
+            let last = last.and_then(|(_, points)| points.back());
+            let last = last.map(|(_, value, _)| format!(", last {}", words(*property, value))).unwrap_or_default();
+            let times = if *facts == 1 { "once".to_owned() } else { format!("{facts} different samples") };
+            given.push(format!("{}: {times}{last}", property.label()));
+        }
+        let mut refused = Vec::new();
+        let mut why = Vec::new();
+        for ((_, property), sums) in self.refused.iter().filter(|((l, p), _)| l == link && wanted(*p)) {
+            let total: u64 = sums.values().sum();
+            asked += total;
+            refused.push(format!("{}: refused {total} times", property.label()));
+            for (_, refusal) in sums.keys() {
+                let text = reason(*refusal);
+                if !why.contains(&text) {
+                    why.push(text);
+                }
+            }
+        }
+        if demand.properties.is_empty() {
+            refused.push("reports unasked: none is sent, and discovery says so (proactivelyReported: false)".into());
+            asked = self.polls.get(link).copied().unwrap_or(0);
+        }
+        (json!({"given": given, "refused": refused, "why": why}), asked)
+    }
+}
+
+fn reason(refusal: Refusal) -> &'static str {
+    match refusal {
+        Refusal::NoGrant => "the household has granted this to nobody on this link",
+        Refusal::Ceiling => "a rule above all grants forbids it",
+        Refusal::PolicyError => "the policies could not be evaluated, and any error is a refusal",
+        Refusal::NoSuchEndpoint => "there is no such device on this link",
+        Refusal::NoValue => "the device has told no value yet",
+        Refusal::NotSupported => "the device takes no such command",
+    }
+}
+
+/// A value in the words of a person.
+fn words(property: Property, value: &Value) -> String {
+    match (property, value) {
+        (_, Value::Bool(on)) => state_word(property, *on).to_owned(),
+        (_, other) => other.to_string(),
+    }
+}
+
+fn state_word(property: Property, on: bool) -> &'static str {
+    let (yes, no) = match property {
+        Property::Motion => ("motion", "clear"),
+        Property::Occupancy => ("occupied", "empty"),
+        Property::ContactOpen => ("open", "closed"),
+        Property::OnOff => ("on", "off"),
+        Property::Reachable => ("reachable", "unreachable"),
+        Property::SmokeState | Property::CoState | Property::LeakState => ("alarm", "clear"),
+        _ => ("yes", "no"),
+    };
+    if on { yes } else { no }
+}
+
+/// A value as a lane draws it: a number, or a word.
+fn drawn(property: Property, value: &Value) -> Json {
+    match value {
+        Value::Temperature(_) => json!(value.as_temperature(TemperatureScale::Celsius)),
+        Value::Percent(hundredths) => json!(f64::from(*hundredths) / 100.0),
+        Value::Ppm(ppm) => json!(ppm),
+        Value::Power(milliwatts) => json!(*milliwatts as f64 / 1000.0),
+        Value::Energy(watt_hours) => json!(*watt_hours as f64 / 1000.0),
+        other => json!(words(property, other)),
+    }
+}
+
+fn unit(property: Property) -> Option<&'static str> {
+    match property {
+        Property::LocalTemperature
+        | Property::OutdoorTemperature
+        | Property::OccupiedHeatingSetpoint
+        | Property::OccupiedCoolingSetpoint => Some("°C"),
+        Property::RelativeHumidity
+        | Property::CurrentLevel
+        | Property::FanPercent
+        | Property::CoverPosition
+        | Property::BatteryPercent => Some("%"),
+        Property::Co2Concentration | Property::VocConcentration => Some("ppm"),
+        Property::ActivePower => Some("W"),
+        Property::CumulativeEnergy => Some("kWh"),
+        _ => None,
+    }
+}
+
+/// Which lanes stand first.
+fn rank(property: Property) -> u8 {
+    match property {
+        Property::LocalTemperature => 0,
+        Property::OccupiedHeatingSetpoint => 1,
+        Property::OccupiedCoolingSetpoint => 2,
+        Property::Motion | Property::Occupancy => 3,
+        Property::DoorState => 4,
+        Property::ContactOpen => 5,
+        Property::LockState => 6,
+        Property::OnOff => 7,
+        Property::RelativeHumidity => 8,
+        Property::Co2Concentration => 9,
+        Property::SystemMode => 10,
+        Property::RunningState => 11,
+        _ => 12,
+    }
+}
+
+impl console::Source for Page {
+    fn overview(&self) -> Json {
+        let links = self.links();
+        let ids: Vec<LinkId> =
+            links.iter().filter_map(|l| l["id"].as_str()).filter_map(|id| LinkId::new(id).ok()).collect();
+        let config = self.core.config();
+        json!({
+            "home": {
+                "name": config.home_name, "timezone": self.core.zone_name(),
+                "now": self.core.now().as_millis(), "speed": self.speed, "demo": self.demo,
+            },
+            "links": links,
+            "truth": self.truth(&ids),
+            "demands": self.demands(&ids),
+            "docket": self.core.docket_rows(),
+            "ledger": self.core.ledger_summary(),
+        })
+    }
+
+    fn day(&self, link: &str) -> Option<Json> {
+        let link = LinkId::new(link).ok()?;
+        self.core.state().links.get(&link)?;
+        let to = self.core.now();
+        let from = to.plus_millis(-DAY_MS);
+        let mut cells = self.cells();
+        cells.sort_by_key(|(device, property, _)| (rank(*property), device.clone()));
+        let lanes: Vec<Json> = cells
+            .into_iter()
+            .take(LANES_MAX)
+            .map(|(device, property, name)| {
+                let lived = self.core.history.read(&device, property, from, to).unwrap_or_default();
+                let every = lived.len().div_ceil(LANE_POINTS_MAX).max(1);
+                let lived: Vec<Json> = lived
+                    .iter()
+                    .step_by(every)
+                    .map(|s| json!([s.time.max(from).as_millis(), drawn(property, &s.value)]))
+                    .collect();
+                let seen = self.lock();
+                let told: Vec<Json> = seen
+                    .told
+                    .get(&(link.clone(), device.clone(), property))
+                    .map(|points| {
+                        points
+                            .iter()
+                            .filter(|(at, _, _)| *at >= from)
+                            .map(|(at, v, tick)| json!([at.as_millis(), drawn(property, v), tick.as_millis()]))
+                            .collect()
+                    })
+                    .unwrap_or_default();
+                let unit = unit(property);
+                json!({
+                    "device": device, "property": property, "label": format!("{name}: {}", property.label()),
+                    "unit": unit, "type": if unit.is_some() { "number" } else { "state" },
+                    "lived": lived, "told": told,
+                })
+            })
+            .collect();
+        Some(json!({"from": from.as_millis(), "to": to.as_millis(), "now": to.as_millis(), "lanes": lanes}))
+    }
+
+    fn events(&self) -> broadcast::Receiver<Json> {
+        self.events.subscribe()
+    }
+
+    fn healthy(&self) -> Result<(), Vec<String>> {
+        self.core.healthy()
+    }
+
+    fn metrics(&self) -> String {
+        self.core.metrics()
+    }
+}

@@ -1,0 +1,202 @@
+//! A hub, a broker and a directory of their own for each test; all ports are free ones.
+
+use std::io::{BufRead as _, BufReader};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// How long a test waits for something that must happen.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The program under test.
+pub fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vestibule"));
+    command.env_remove("RUST_LOG");
+    command
+}
+
+/// Runs the program to its end.
+pub fn run(args: &[&str]) -> Output {
+    program().args(args).output().expect("the program runs")
+}
+
+/// Runs it, asserts success, and gives its standard output.
+pub fn run_ok(args: &[&str]) -> String {
+    let out = run(args);
+    assert!(out.status.success(), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
+    String::from_utf8(out.stdout).expect("text")
+}
+
+/// Runs it and reads its standard output as JSON.
+pub fn run_json(args: &[&str]) -> Value {
+    let out = run_ok(args);
+    serde_json::from_str(&out).unwrap_or_else(|e| panic!("{args:?}: {e}: {out}"))
+}
+
+/// A process that ends with the test.
+pub struct Process {
+    pub child: Child,
+    /// Lines of its standard error, as they come.
+    lines: mpsc::Receiver<String>,
+    seen: Vec<String>,
+}
+
+impl Process {
+    pub fn start(mut command: Command) -> Self {
+        let mut child =
+            command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap_or_else(|e| panic!("{command:?}: {e}"));
+        let stderr = child.stderr.take().expect("piped");
+        let (sender, lines) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { child, lines, seen: Vec::new() }
+    }
+
+    /// Waits for a line that holds this text and gives what follows it.
+    pub fn wait_for(&mut self, text: &str) -> String {
+        if let Some(rest) = self.seen.iter().find_map(|l| l.split_once(text).map(|(_, r)| r.to_owned())) {
+            return rest;
+        }
+        loop {
+            match self.lines.recv_timeout(PATIENCE) {
+                Ok(line) => {
+                    self.seen.push(line.clone());
+                    if let Some((_, rest)) = line.split_once(text) {
+                        return rest.to_owned();
+                    }
+                }
+                Err(e) => panic!("no `{text}` on standard error ({e}); there was:\n{}", self.seen.join("\n")),
+            }
+        }
+    }
+
+    /// Sends a signal by name, as in `TERM`.
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill").args([format!("-{name}"), self.child.id().to_string()]).status();
+        assert!(status.expect("kill runs").success());
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A port that was free a moment ago, for programs that can't be told to choose one.
+pub fn free_port() -> u16 {
+    TcpListener::bind(("127.0.0.1", 0)).and_then(|l| l.local_addr()).expect("a free port").port()
+}
+
+/// A program of Debian's, by the variable that `cargo xtask test` sets, or where Debian puts it.
+pub fn peer(variable: &str, places: &[&str]) -> PathBuf {
+    let found = std::env::var_os(variable).map(PathBuf::from).into_iter().chain(places.iter().map(PathBuf::from));
+    let found = found.into_iter().find(|p| p.is_file());
+    found.unwrap_or_else(|| panic!("{} is not installed: `cargo xtask test` installs it", places[0]))
+}
+
+/// Mosquitto on a free port.
+pub struct Mosquitto {
+    pub process: Process,
+    pub port: u16,
+    _dir: tempfile::TempDir,
+}
+
+impl Mosquitto {
+    pub fn start() -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let port = free_port();
+        let config = dir.path().join("mosquitto.conf");
+        std::fs::write(
+            &config,
+            format!("listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\nmax_queued_messages 0\n"),
+        )
+        .expect("written");
+        let program = peer("VESTIBULE_MOSQUITTO", &["/usr/sbin/mosquitto", "/usr/local/sbin/mosquitto"]);
+        let mut command = Command::new(program);
+        command.arg("-v").arg("-c").arg(&config);
+        let mut process = Process::start(command);
+        process.wait_for("running");
+        Self { process, port, _dir: dir }
+    }
+
+    pub fn url(&self) -> String {
+        format!("mqtt://127.0.0.1:{}", self.port)
+    }
+}
+
+/// A hub on a data directory.
+pub struct Hub {
+    pub process: Process,
+    pub data: PathBuf,
+    /// `http://127.0.0.1:PORT` of the household's listener.
+    pub console: String,
+    /// `http://127.0.0.1:PORT` of the partners' listener.
+    pub partners: String,
+}
+
+impl Hub {
+    /// `vestibule serve` with a broker that is there already.
+    pub fn start(data: &Path, mqtt: &str) -> Self {
+        let mut command = program();
+        command.args(["serve", "--data"]).arg(data);
+        command.env("VESTIBULE__MQTT__URL", mqtt);
+        Self::spawn(command, data)
+    }
+
+    /// Any command that serves on free ports.
+    pub fn spawn(mut command: Command, data: &Path) -> Self {
+        command.env("VESTIBULE__CONSOLE__LISTEN", "127.0.0.1:0").env("VESTIBULE__PARTNERS__LISTEN", "127.0.0.1:0");
+        let mut process = Process::start(command);
+        let url = |rest: String| rest.trim().trim_end_matches('/').to_owned();
+        let console = url(process.wait_for("console: "));
+        let partners = url(process.wait_for("partners: "));
+        process.wait_for("ready");
+        Self { process, data: data.to_owned(), console, partners }
+    }
+
+    /// Runs a command of the command line on this hub's directory.
+    pub fn cli(&self, args: &[&str]) -> String {
+        let mut all = args.to_vec();
+        let data = self.data.display().to_string();
+        all.extend(["--data", &data]);
+        run_ok(&all)
+    }
+
+    /// The same, read as JSON.
+    pub fn cli_json(&self, args: &[&str]) -> Value {
+        let mut all = args.to_vec();
+        all.push("--json");
+        let out = self.cli(&all);
+        serde_json::from_str(&out).unwrap_or_else(|e| panic!("{args:?}: {e}: {out}"))
+    }
+
+    /// The ledger's rows.
+    pub fn ledger(&self) -> Vec<Value> {
+        let out = self.cli(&["ledger", "list", "--json"]);
+        out.lines().map(|l| serde_json::from_str(l).expect("JSON Lines")).collect()
+    }
+
+    /// Waits until a command of the command line says what is wanted.
+    pub fn wait_until(&self, args: &[&str], wanted: impl Fn(&Value) -> bool) -> Value {
+        let mut last = Value::Null;
+        for _ in 0..600 {
+            last = self.cli_json(args);
+            if wanted(&last) {
+                return last;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        panic!("{args:?} never said what was wanted; last: {last}");
+    }
+}
