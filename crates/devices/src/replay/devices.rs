@@ -29,39 +29,25 @@ pub(super) struct Home {
 
 impl Home {
     pub(super) fn new(layout: &Layout) -> Self {
-        let identity = if layout.identifier.is_empty() {
-            &layout.name
-        } else {
-            &layout.identifier
-        };
+        let identity = if layout.identifier.is_empty() { &layout.name } else { &layout.identifier };
         let mut sensors: Vec<(String, String)> = Vec::new();
         for name in &layout.sensors {
             let plain = slug(name);
             let mut id = plain.clone();
             let mut copy = 2;
-            while id == "thermostat" || sensors.iter().any(|(_, taken)| *taken == id) {
+            while sensors.iter().any(|(_, taken)| *taken == id) {
                 id = format!("{plain}_{copy}");
                 copy += 1;
             }
             // The thermostat's own sensor is a device of its own: its temperature is not the controlled one.
-            let name = if name == "Thermostat" {
-                format!("{} sensor", layout.name)
-            } else {
-                name.clone()
-            };
+            let name = if name == "Thermostat" { format!("{} sensor", layout.name) } else { name.clone() };
             sensors.push((name, id));
         }
         let (unit, unit_letter) = match layout.scale {
             Scale::Celsius => ("°C", "C"),
             Scale::Fahrenheit => ("°F", "F"),
         };
-        Self {
-            name: layout.name.clone(),
-            id: format!("ecobee_{}", slug(identity)),
-            unit,
-            unit_letter,
-            sensors,
-        }
+        Self { name: layout.name.clone(), id: format!("ecobee_{}", slug(identity)), unit, unit_letter, sensors }
     }
 
     /// How many devices there are: the thermostat and its sensors.
@@ -89,11 +75,7 @@ impl Home {
         state.number("temperature", Property::LocalTemperature, row.temperature);
         state.number("heat_set_point", Property::OccupiedHeatingSetpoint, row.heat_set_point);
         state.number("cool_set_point", Property::OccupiedCoolingSetpoint, row.cool_set_point);
-        state.text(
-            "mode",
-            Property::SystemMode,
-            row.system_setting.as_deref().and_then(mode),
-        );
+        state.text("mode", Property::SystemMode, row.system_setting.as_deref().and_then(mode));
         state.text("action", Property::RunningState, action(row));
         state.number("humidity", Property::RelativeHumidity, row.humidity);
         state.number("co2", Property::Co2Concentration, row.co2);
@@ -115,11 +97,7 @@ impl Home {
         for ((_, id), sensor) in self.sensors.iter().zip(&row.sensors) {
             let mut state = State::default();
             state.number("temperature", Property::LocalTemperature, sensor.temperature);
-            state.text(
-                "occupancy",
-                Property::Occupancy,
-                sensor.motion.map(|seen| if seen { "ON" } else { "OFF" }),
-            );
+            state.text("occupancy", Property::Occupancy, sensor.motion.map(|seen| if seen { "ON" } else { "OFF" }));
             if !state.properties.is_empty() {
                 all.push(state.message(self.topic(&format!("sensor/{id}"))));
             }
@@ -211,14 +189,8 @@ impl Home {
             "value_template": "{{ value_json.occupancy }}",
         });
         [
-            retained(
-                format!("homeassistant/sensor/{id}/temperature/config"),
-                temperature.to_string(),
-            ),
-            retained(
-                format!("homeassistant/binary_sensor/{id}/occupancy/config"),
-                occupancy.to_string(),
-            ),
+            retained(format!("homeassistant/sensor/{id}/temperature/config"), temperature.to_string()),
+            retained(format!("homeassistant/binary_sensor/{id}/occupancy/config"), occupancy.to_string()),
         ]
     }
 }
@@ -247,10 +219,7 @@ impl State {
 
     fn message(self, topic: String) -> Message {
         let payload = Value::Object(self.json).to_string();
-        Message {
-            publication: retained(topic, payload),
-            properties: self.properties,
-        }
+        Message { publication: retained(topic, payload), properties: self.properties }
     }
 }
 
@@ -282,25 +251,12 @@ fn action(row: &Row) -> Option<&'static str> {
 }
 
 fn retained(topic: String, payload: String) -> Publication {
-    Publication {
-        topic,
-        payload,
-        retain: true,
-    }
+    Publication { topic, payload, retain: true }
 }
 
 /// Lower-case letters and digits of a name, other characters as `_`; never empty, and safe in a topic.
 fn slug(name: &str) -> String {
-    let plain: String = name
-        .trim()
-        .chars()
-        .map(|c| {
-            if c.is_ascii_alphanumeric() {
-                c.to_ascii_lowercase()
-            } else {
-                '_'
-            }
-        })
-        .collect();
+    let plain: String =
+        name.trim().chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' }).collect();
     if plain.is_empty() { "unnamed".to_owned() } else { plain }
 }

@@ -37,6 +37,9 @@ const MAX_GAP: Duration = Duration::from_secs(3600);
 /// The slowest and the fastest pace, besides 0: as fast as possible.
 const MIN_SPEED: f64 = 0.01;
 const MAX_SPEED: f64 = 1e9;
+/// The least time that each message is given, so that listeners keep up: a broker acknowledges what it has taken, and
+/// then drops what a slow listener doesn't fetch (Mosquitto keeps 1,000 messages for each).
+const MESSAGE_PACE: Duration = Duration::from_micros(400);
 /// Rows between two signs of progress.
 const PROGRESS_ROWS: u64 = 500;
 /// Ports where the URL has none.
@@ -49,7 +52,8 @@ pub struct Options {
     pub file: PathBuf,
     /// The broker, `mqtt://[user:password@]host[:port]`, or `mqtts://` with TLS.
     pub mqtt_url: String,
-    /// Times faster than it was recorded; 0 is as fast as the broker takes it.
+    /// Times faster than it was recorded; 0 is as fast as a listener of the broker can be expected to take it (2,500
+    /// messages a second).
     pub speed: f64,
     /// Whether the devices stay available when the recording has ended, showing its last values; else they go offline.
     pub stay_online: bool,
@@ -153,38 +157,28 @@ pub enum ReplayError {
 /// # Errors
 /// When the file or the URL can't be used, or the broker can't be reached. Lines that can't be read are no error: they
 /// are skipped and reported.
-pub async fn run(options: Options, mut progress: impl FnMut(Progress)) -> Result<Summary, ReplayError> {
+pub async fn run(options: Options, progress: impl FnMut(Progress)) -> Result<Summary, ReplayError> {
+    replay(options, MESSAGE_PACE, progress).await
+}
+
+async fn replay(options: Options, pace: Duration, mut progress: impl FnMut(Progress)) -> Result<Summary, ReplayError> {
     if options.speed != 0.0 && !(MIN_SPEED..=MAX_SPEED).contains(&options.speed) {
         return Err(ReplayError::Speed(options.speed));
     }
     let path = options.file;
-    let file = File::open(&path).map_err(|source| ReplayError::File {
-        path: path.clone(),
-        source,
-    })?;
+    let file = File::open(&path).map_err(|source| ReplayError::File { path: path.clone(), source })?;
     let rows = parse(BufReader::new(file)).map_err(|source| ReplayError::Header { path, source })?;
     let home = devices::Home::new(rows.layout());
-    let mut summary = Summary {
-        ignored_columns: rows.layout().ignored.clone(),
-        ..Summary::default()
-    };
+    let mut summary = Summary { ignored_columns: rows.layout().ignored.clone(), ..Summary::default() };
 
     let wire = Wire::start(mqtt_options(&options.mqtt_url)?, &home.availability("offline"))?;
-    let mut sender = Sender {
-        wire,
-        window: VecDeque::new(),
-        announcement: home.announce(),
-        connection: 0,
-        resends: 0,
-    };
+    let mut sender = Sender { wire, window: VecDeque::new(), announcement: home.announce(), connection: 0, resends: 0 };
     sender.connect().await?;
     sender.flush().await?;
-    progress(Progress::Announced {
-        devices: home.devices(),
-    });
+    progress(Progress::Announced { devices: home.devices() });
 
     let mut due = tokio::time::Instant::now();
-    let mut last = None;
+    let mut last: Option<jiff::civil::DateTime> = None;
     for row in rows {
         summary.rows += 1;
         if summary.rows.is_multiple_of(PROGRESS_ROWS) {
@@ -195,10 +189,7 @@ pub async fn run(options: Options, mut progress: impl FnMut(Progress)) -> Result
             Err(error) => {
                 summary.skipped += 1;
                 if summary.skipped_lines.len() < MAX_LISTED_LINES {
-                    summary.skipped_lines.push(Skipped {
-                        line: error.line,
-                        reason: error.reason.clone(),
-                    });
+                    summary.skipped_lines.push(Skipped { line: error.line, reason: error.reason.clone() });
                 }
                 progress(Progress::Skipped(error));
                 continue;
@@ -208,20 +199,22 @@ pub async fn run(options: Options, mut progress: impl FnMut(Progress)) -> Result
         summary.outdoor_only += u64::from(row.has_outdoor_only());
         if options.speed > 0.0 {
             // Where the clocks went back, or lines are out of order, there is no pause.
-            let gap = last
-                .map(|last| row.time.duration_since(last))
-                .and_then(|gap| Duration::try_from(gap).ok());
+            let gap = last.and_then(|last| Duration::try_from(row.time.duration_since(last)).ok());
             due += gap.unwrap_or_default().min(MAX_GAP).div_f64(options.speed);
-            tokio::time::sleep_until(due).await;
         }
+        tokio::time::sleep_until(due).await;
         last = Some(row.time);
-        for message in home.messages(&row) {
+        let messages = home.messages(&row);
+        // Time lost to a slow broker is not caught up in a burst.
+        let earliest = tokio::time::Instant::now() + pace.saturating_mul(messages.len() as u32);
+        for message in messages {
             for property in message.properties {
                 count(&mut summary, property);
             }
             summary.published += 1;
             sender.send(message.publication).await?;
         }
+        due = due.max(earliest);
     }
     sender.flush().await?;
     if !options.stay_online {
@@ -239,21 +232,7 @@ fn count(summary: &mut Summary, property: Property) {
 
 /// Client settings from a broker's URL.
 fn mqtt_options(url: &str) -> Result<MqttOptions, ReplayError> {
-    let (plain, tls) = match url.strip_prefix("mqtts://") {
-        // The client takes TLS as a setting of its own, and doesn't know its port.
-        Some(rest) => {
-            let end = rest.find(['/', '?']).unwrap_or(rest.len());
-            let (authority, path) = rest.split_at_checked(end).unwrap_or((rest, ""));
-            let host = authority.rsplit('@').next().unwrap_or_default();
-            let port = if host.rsplit(']').next().is_some_and(|after| after.contains(':')) {
-                String::new()
-            } else {
-                format!(":{TLS_PORT}")
-            };
-            (format!("mqtt://{authority}{port}{path}"), true)
-        }
-        None => (url.to_owned(), false),
-    };
+    let (plain, tls) = without_tls(url);
     let separator = if plain.contains('?') { '&' } else { '?' };
     let id = wire::client_id("vestibule-replay");
     let mut options = MqttOptions::parse_url(format!("{plain}{separator}client_id={id}"))?;
@@ -261,6 +240,17 @@ fn mqtt_options(url: &str) -> Result<MqttOptions, ReplayError> {
         options.set_transport(Transport::try_tls_with_default_config()?);
     }
     Ok(options)
+}
+
+/// An `mqtts` URL as an `mqtt` one with its port, and whether it was one: the client takes TLS as a setting of its own.
+fn without_tls(url: &str) -> (String, bool) {
+    let Some(rest) = url.strip_prefix("mqtts://") else { return (url.to_owned(), false) };
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at_checked(end).unwrap_or((rest, ""));
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    let has_port = host.rsplit(']').next().is_some_and(|after| after.contains(':'));
+    let port = if has_port { String::new() } else { format!(":{TLS_PORT}") };
+    (format!("mqtt://{authority}{port}{path}"), true)
 }
 
 /// Sends in order, keeps what isn't acknowledged, and sends it again when the broker has forgotten the session.
@@ -277,12 +267,7 @@ impl Sender {
     /// Waits for the first connection and announces the devices.
     async fn connect(&mut self) -> Result<(), ReplayError> {
         let mut status = self.wire.status.clone();
-        patiently(
-            &mut status,
-            self.wire.status.wait_for(|status| matches!(status, Status::Up(_))),
-        )
-        .await?
-        .ok();
+        patiently(&mut status, self.wire.status.wait_for(|status| matches!(status, Status::Up(_)))).await?.ok();
         self.announce_if_new().await
     }
 
@@ -330,10 +315,7 @@ impl Sender {
         let Some((publication, notice)) = self.window.pop_front() else {
             return Ok(());
         };
-        if patiently(&mut self.wire.status.clone(), notice.wait_async())
-            .await?
-            .is_ok()
-        {
+        if patiently(&mut self.wire.status.clone(), notice.wait_async()).await?.is_ok() {
             return Ok(());
         }
         // The session was reset. All that came after goes again too: an old value must not arrive last.

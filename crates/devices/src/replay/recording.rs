@@ -144,11 +144,7 @@ pub struct LineError {
 /// # Errors
 /// When the reader fails or the file is no ecobee export.
 pub fn parse<R: BufRead>(reader: R) -> Result<Rows<R>, HeaderError> {
-    let mut lines = Lines {
-        reader,
-        number: 0,
-        failed: false,
-    };
+    let mut lines = Lines { reader, number: 0, failed: false };
     let (mut name, mut identifier) = (String::new(), String::new());
     let mut dates = Vec::new();
     while lines.number < MAX_PREAMBLE_LINES {
@@ -163,10 +159,7 @@ pub fn parse<R: BufRead>(reader: R) -> Result<Rows<R>, HeaderError> {
             let layout = Layout::from_header(lines.number, &cells, name, identifier, DateOrder::guess(&dates))?;
             return Ok(Rows { layout, lines });
         }
-        match (
-            cell(1).to_ascii_lowercase().as_str(),
-            cell(2).to_ascii_lowercase().as_str(),
-        ) {
+        match (cell(1).to_ascii_lowercase().as_str(), cell(2).to_ascii_lowercase().as_str()) {
             ("thermostat", "name") => name = cell(3).to_owned(),
             ("thermostat", "identifier") => identifier = cell(3).to_owned(),
             (_, "date") => dates.push(cell(3).to_owned()),
@@ -229,10 +222,7 @@ impl Row {
             && self.system_setting.is_none()
             && self.cool_set_point.is_none()
             && self.heat_set_point.is_none()
-            && self
-                .sensors
-                .iter()
-                .all(|s| s.temperature.is_none() && s.motion.is_none())
+            && self.sensors.iter().all(|s| s.temperature.is_none() && s.motion.is_none())
     }
 }
 
@@ -269,16 +259,9 @@ impl Layout {
         order: DateOrder,
     ) -> Result<Self, HeaderError> {
         if header.len() > MAX_COLUMNS {
-            return Err(HeaderError::TooWide {
-                line,
-                columns: header.len(),
-            });
+            return Err(HeaderError::TooWide { line, columns: header.len() });
         }
-        let mut columns = Columns {
-            count: header.len(),
-            header: header.to_vec(),
-            ..Columns::default()
-        };
+        let mut columns = Columns { count: header.len(), header: header.to_vec(), ..Columns::default() };
         let mut sensors: Vec<String> = Vec::new();
         let mut ignored = Vec::new();
         let (mut celsius, mut fahrenheit) = (false, false);
@@ -341,15 +324,7 @@ impl Layout {
         }
         let scale = if celsius { Scale::Celsius } else { Scale::Fahrenheit };
         let name = if name.is_empty() { "Thermostat".to_owned() } else { name };
-        Ok(Self {
-            name,
-            identifier,
-            scale,
-            sensors,
-            ignored,
-            columns,
-            order,
-        })
+        Ok(Self { name, identifier, scale, sensors, ignored, columns, order })
     }
 
     fn row(&self, line: u64, cells: &[String]) -> Result<Row, String> {
@@ -380,18 +355,13 @@ impl Layout {
         };
         let date = cell(0).and_then(|text| self.order.date(text));
         let date = date.ok_or_else(|| format!("{:?} is no date", cell(0).unwrap_or_default()))?;
-        let time = cell(1)
-            .and_then(time)
-            .ok_or_else(|| format!("{:?} is no time", cell(1).unwrap_or_default()))?;
+        let time = cell(1).and_then(time).ok_or_else(|| format!("{:?} is no time", cell(1).unwrap_or_default()))?;
         let sensors = columns
             .sensors
             .iter()
             .map(|(temperature, motion)| {
                 let motion = number(*motion)?.map(|seen| seen > 0.0);
-                Ok(SensorRow {
-                    temperature: number(*temperature)?,
-                    motion,
-                })
+                Ok(SensorRow { temperature: number(*temperature)?, motion })
             })
             .collect::<Result<Vec<_>, String>>()?;
         Ok(Row {
@@ -427,11 +397,7 @@ impl DateOrder {
     /// From the preamble's start and end: month first, unless one of them can't be so.
     fn guess(dates: &[String]) -> Self {
         let impossible = |text: &String| Self::MonthFirst.date(text).is_none() && Self::DayFirst.date(text).is_some();
-        if dates.iter().any(impossible) {
-            Self::DayFirst
-        } else {
-            Self::MonthFirst
-        }
+        if dates.iter().any(impossible) { Self::DayFirst } else { Self::MonthFirst }
     }
 
     fn date(self, text: &str) -> Option<Date> {
@@ -481,11 +447,8 @@ fn time(text: &str) -> Option<Time> {
 
 /// The cells of one line, trimmed. A quote that isn't closed ends with the line, so that it harms no other.
 fn cells(line: &str) -> Vec<String> {
-    let mut reader = csv::ReaderBuilder::new()
-        .has_headers(false)
-        .flexible(true)
-        .trim(csv::Trim::All)
-        .from_reader(line.as_bytes());
+    let mut reader =
+        csv::ReaderBuilder::new().has_headers(false).flexible(true).trim(csv::Trim::All).from_reader(line.as_bytes());
     match reader.records().next() {
         Some(Ok(record)) => record.iter().map(str::to_owned).collect(),
         _ => Vec::new(),
@@ -550,11 +513,7 @@ impl<R: BufRead> Iterator for Lines<R> {
             return Some(Err(Unreadable::TooLong));
         }
         let text = String::from_utf8_lossy(&line);
-        let text = if self.number == 1 {
-            text.trim_start_matches('\u{feff}')
-        } else {
-            &text
-        };
+        let text = if self.number == 1 { text.trim_start_matches('\u{feff}') } else { &text };
         Some(Ok(text.trim_end_matches(['\r', '\n']).to_owned()))
     }
 }
