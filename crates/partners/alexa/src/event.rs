@@ -1,0 +1,113 @@
+//! Events and the properties in them.
+
+use disclosure::{Disclosed, Gate};
+use model::{Rung, Timestamp};
+use serde_json::{Map, Value as Json, json};
+
+use crate::directive::Directive;
+
+/// How far a value on the rung `live` may be behind the device, in milliseconds. A constant, as all of these are: a
+/// measured one would tell how the home's network fares.
+const LIVE_UNCERTAINTY_MS: i64 = 500;
+
+/// Longest day: 25 hours, when summer time ends.
+const DAY_MAX_MS: i64 = 25 * 3_600_000;
+
+/// The grid on which the constant connectivity is dated, so that asking again within the hour gets the same bytes.
+pub(crate) const CONSTANT_GRID_MS: i64 = 3_600_000;
+
+/// `uncertaintyInMilliseconds` of a rung: at least the time for which it holds a value.
+pub(crate) fn uncertainty_ms(rung: Rung) -> i64 {
+    match rung {
+        Rung::Live => LIVE_UNCERTAINTY_MS,
+        Rung::QuarterHour => 15 * 60_000,
+        Rung::Hour | Rung::HourCoarse => 3_600_000,
+        Rung::DayCoarse => DAY_MAX_MS,
+    }
+}
+
+/// A property in a context.
+pub(crate) fn property(
+    namespace: &str,
+    instance: Option<&str>,
+    name: &str,
+    value: Json,
+    time: Timestamp,
+    rung: Rung,
+) -> Json {
+    let mut p = Map::new();
+    p.insert("namespace".to_owned(), namespace.into());
+    if let Some(instance) = instance {
+        p.insert("instance".to_owned(), instance.into());
+    }
+    p.insert("name".to_owned(), name.into());
+    p.insert("value".to_owned(), value);
+    p.insert("timeOfSample".to_owned(), time.to_rfc3339().into());
+    p.insert("uncertaintyInMilliseconds".to_owned(), uncertainty_ms(rung).into());
+    Json::Object(p)
+}
+
+/// The value of a disclosed property at its own time and rung.
+pub(crate) fn disclosed(namespace: &str, instance: Option<&str>, name: &str, value: Json, d: &Disclosed) -> Json {
+    property(namespace, instance, name, value, d.time(), d.rung())
+}
+
+/// An event that answers nothing in particular: no correlation token, no endpoint.
+pub(crate) fn plain<G: Gate>(gate: &mut G, namespace: &str, name: &str, payload: Json) -> Json {
+    json!({"event": {"header": header(gate, namespace, name), "payload": payload}})
+}
+
+/// An event that answers a directive: the correlation token and the endpoint id of the partner come back to it.
+pub(crate) fn reply_to<G: Gate>(
+    gate: &mut G,
+    directive: &Directive,
+    namespace: &str,
+    name: &str,
+    payload: Json,
+    context: Option<Vec<Json>>,
+) -> Json {
+    let mut header = header(gate, namespace, name);
+    if let Some(token) = &directive.correlation_token {
+        header.insert("correlationToken".to_owned(), token.as_str().into());
+    }
+    let mut event = Map::new();
+    event.insert("header".to_owned(), header.into());
+    if let Some(id) = &directive.endpoint_id {
+        event.insert("endpoint".to_owned(), json!({"endpointId": id}));
+    }
+    event.insert("payload".to_owned(), payload);
+    let mut reply = Map::new();
+    reply.insert("event".to_owned(), event.into());
+    if let Some(properties) = context {
+        reply.insert("context".to_owned(), json!({"properties": properties}));
+    }
+    Json::Object(reply)
+}
+
+fn header<G: Gate>(gate: &mut G, namespace: &str, name: &str) -> Map<String, Json> {
+    let mut header = Map::new();
+    header.insert("namespace".to_owned(), namespace.into());
+    header.insert("name".to_owned(), name.into());
+    header.insert("payloadVersion".to_owned(), "3".into());
+    header.insert("messageId".to_owned(), gate.message_id().into());
+    header
+}
+
+#[cfg(test)]
+mod tests {
+    use model::{ALL_RUNGS, Grid};
+
+    use super::*;
+
+    #[test]
+    fn the_uncertainty_covers_the_interval_and_depends_on_the_rung_alone() {
+        for rung in ALL_RUNGS {
+            let interval = match rung.grid() {
+                Grid::None => 0,
+                Grid::Every(ms) => ms,
+                Grid::Day => 25 * 3_600_000,
+            };
+            assert!(uncertainty_ms(rung) >= interval, "{rung}");
+        }
+    }
+}

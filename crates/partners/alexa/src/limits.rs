@@ -1,0 +1,33 @@
+//! Every limit of this room, by name.
+
+/// Largest directive in bytes. Amazon names no limit; its directives are a few kilobytes, and a relay passes 128 KiB on.
+pub const BODY_MAX_BYTES: usize = 128 * 1024;
+
+/// Longest `messageId` in characters (Amazon's message schema).
+pub const MESSAGE_ID_MAX_CHARS: usize = 127;
+
+/// Longest `correlationToken` in bytes that is given back. Amazon names no limit; real ones have up to 2 KiB.
+pub const CORRELATION_TOKEN_MAX_BYTES: usize = 8 * 1024;
+
+/// Longest `endpointId` in characters (Amazon's message schema).
+pub const ENDPOINT_ID_MAX_CHARS: usize = 256;
+
+/// Longest bearer token in bytes. Those of Vestibule are far shorter: a longer one is nobody's.
+pub const TOKEN_MAX_BYTES: usize = 2 * 1024;
+
+/// Most endpoints in one Discover.Response (Amazon's limit for one customer). More are left out and counted in
+/// [`Reply::left_out`](crate::Reply::left_out).
+pub const ENDPOINTS_MAX: usize = 300;
+
+/// Most capabilities of one endpoint (Amazon's limit). The table of interfaces is far shorter; a test holds it there.
+pub const CAPABILITIES_MAX: usize = 100;
+
+/// Longest `friendlyName`, `manufacturerName` and `description` in characters (Amazon's limit). More is cut off.
+pub const NAME_MAX_CHARS: usize = 128;
+
+/// Longest value in `additionalAttributes` in characters (Amazon's limit). More is cut off.
+pub const ATTRIBUTE_MAX_CHARS: usize = 256;
+
+/// Largest change of a set point that AdjustTargetTemperature may ask for, in thousandths of a kelvin: beyond it no
+/// set point of a home can be reached from any other.
+pub const ADJUST_MAX_MILLI: i32 = 100_000;
