@@ -17,10 +17,7 @@ fn write(value: &Value, out: &mut Vec<u8>) -> Result<(), LeafError> {
         Value::Null => return Err(LeafError::NotCanonical),
         Value::Bool(b) => out.extend_from_slice(if *b { b"true" } else { b"false" }),
         Value::Number(n) => {
-            let n = n
-                .as_i64()
-                .filter(|n| (-INTEGER_MAX..=INTEGER_MAX).contains(n))
-                .ok_or(LeafError::Integer)?;
+            let n = n.as_i64().filter(|n| (-INTEGER_MAX..=INTEGER_MAX).contains(n)).ok_or(LeafError::Integer)?;
             out.extend_from_slice(n.to_string().as_bytes());
         }
         Value::String(s) => write_text(s, out)?,
@@ -75,10 +72,7 @@ mod tests {
                     \"€\":\"Euro Sign\",\"😀\":\"Emoji: Grinning Face\",\"\u{fb33}\":\"Hebrew Letter Dalet With Dagesh\"}";
         assert_eq!(String::from_utf8(to_bytes(&value).unwrap()).unwrap(), want);
         let controls: Value = serde_json::from_str(r#""\u0000\u001f\u0008\t\n\f\r\"\\\/\u007f""#).unwrap();
-        assert_eq!(
-            to_bytes(&controls).unwrap(),
-            b"\"\\u0000\\u001f\\b\\t\\n\\f\\r\\\"\\\\/\x7f\""
-        );
+        assert_eq!(to_bytes(&controls).unwrap(), b"\"\\u0000\\u001f\\b\\t\\n\\f\\r\\\"\\\\/\x7f\"");
     }
 
     #[test]

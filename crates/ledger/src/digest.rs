@@ -103,19 +103,10 @@ mod tests {
     fn hex_goes_both_ways_and_capitals_are_refused() {
         // FIPS 180-4's own example.
         let abc = Digest::of(b"abc");
-        assert_eq!(
-            abc.to_string(),
-            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-        );
+        assert_eq!(abc.to_string(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
         assert_eq!(Digest::parse(&abc.to_string()), Ok(abc));
         assert_eq!(Digest::salted(b"a", b"bc"), abc);
-        for bad in [
-            "",
-            "ba78",
-            &abc.to_string().to_uppercase(),
-            &"g".repeat(64),
-            &"é".repeat(32),
-        ] {
+        for bad in ["", "ba78", &abc.to_string().to_uppercase(), &"g".repeat(64), &"é".repeat(32)] {
             assert_eq!(Digest::parse(bad), Err(DigestError), "{bad}");
         }
     }

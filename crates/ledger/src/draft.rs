@@ -30,18 +30,12 @@ pub struct Body {
 impl Body {
     /// A body that is kept as it is. It must hold no token.
     pub fn new(wire: impl Into<Arc<[u8]>>) -> Self {
-        Self {
-            wire: wire.into(),
-            redacted: None,
-        }
+        Self { wire: wire.into(), redacted: None }
     }
 
     /// A body with secrets: `wire` goes over the network, `kept` is stored.
     pub fn redacted(wire: impl Into<Arc<[u8]>>, kept: impl Into<Arc<[u8]>>) -> Self {
-        Self {
-            wire: wire.into(),
-            redacted: Some(kept.into()),
-        }
+        Self { wire: wire.into(), redacted: Some(kept.into()) }
     }
 
     /// What is stored.
@@ -108,9 +102,7 @@ impl Draft {
 
     /// Bytes of memory that the body takes while it waits.
     pub fn body_bytes(&self) -> usize {
-        self.body.as_ref().map_or(0, |b| {
-            b.wire.len().saturating_add(b.redacted.as_ref().map_or(0, |r| r.len()))
-        })
+        self.body.as_ref().map_or(0, |b| b.wire.len().saturating_add(b.redacted.as_ref().map_or(0, |r| r.len())))
     }
 
     /// What is recorded.
@@ -129,14 +121,8 @@ impl Draft {
     fn new(time: Timestamp, entry: Entry, body: Option<Body>) -> Result<Self, LeafError> {
         leaf::time(time)?;
         entry.check(body.is_some())?;
-        if body
-            .as_ref()
-            .is_some_and(|b| b.wire.len() > BODY_MAX_BYTES || b.kept().len() > BODY_MAX_BYTES)
-        {
-            return Err(LeafError::Limit {
-                what: "body",
-                max: BODY_MAX_BYTES,
-            });
+        if body.as_ref().is_some_and(|b| b.wire.len() > BODY_MAX_BYTES || b.kept().len() > BODY_MAX_BYTES) {
+            return Err(LeafError::Limit { what: "body", max: BODY_MAX_BYTES });
         }
         Ok(Self { time, entry, body })
     }
@@ -149,24 +135,12 @@ impl Draft {
                 let mut parts = pack(&intent.items)?.into_iter();
                 let items = parts.next().unwrap_or_default();
                 let more: Vec<Entry> = parts.map(|items| Entry::More(More { of: first, items })).collect();
-                let head = Intent {
-                    items,
-                    more: u64::try_from(more.len()).unwrap_or(u64::MAX),
-                    ..copy_head(intent)
-                };
+                let head = Intent { items, more: u64::try_from(more.len()).unwrap_or(u64::MAX), ..copy_head(intent) };
                 Ok(std::iter::once(Entry::Intent(head)).chain(more).collect())
             }
             Entry::Refusals(refusals) => {
                 let parts = pack(&refusals.items)?;
-                Ok(parts
-                    .into_iter()
-                    .map(|items| {
-                        Entry::Refusals(Refusals {
-                            items,
-                            ..refusals.clone()
-                        })
-                    })
-                    .collect())
+                Ok(parts.into_iter().map(|items| Entry::Refusals(Refusals { items, ..refusals.clone() })).collect())
             }
             other => Ok(vec![other.clone()]),
         }

@@ -67,11 +67,7 @@ impl SigningKey {
         }
         let key = ed25519_dalek::SigningKey::from_bytes(seed);
         let public = [&[ED25519], key.verifying_key().as_bytes().as_slice()].concat();
-        Ok(Self {
-            origin: origin.to_owned(),
-            id: signed_note::key_id(origin, &public),
-            key,
-        })
+        Ok(Self { origin: origin.to_owned(), id: signed_note::key_id(origin, &public), key })
     }
 
     /// Name of the log.
@@ -122,14 +118,9 @@ pub fn verify_checkpoint(text: &str, verifier_key: &str) -> Result<Head, Checkpo
     let verifier = StandardVerifier::new(verifier_key).map_err(CheckpointError::Key)?;
     let origin = signed_note::Verifier::name(&verifier).to_owned();
     let note = Note::from_bytes(text.as_bytes()).map_err(CheckpointError::Signature)?;
-    note.verify(&VerifierList::new(vec![Box::new(verifier)]))
-        .map_err(CheckpointError::Signature)?;
+    note.verify(&VerifierList::new(vec![Box::new(verifier)])).map_err(CheckpointError::Signature)?;
     let head = read_checkpoint(note.text())?;
-    if head.origin == origin {
-        Ok(head)
-    } else {
-        Err(CheckpointError::Origin(head.origin))
-    }
+    if head.origin == origin { Ok(head) } else { Err(CheckpointError::Origin(head.origin)) }
 }
 
 /// The origin that a stored checkpoint names, before its signature can be checked.
@@ -144,11 +135,7 @@ fn read_checkpoint(text: &[u8]) -> Result<Head, CheckpointError> {
     if checkpoint.size() > INTEGER_MAX.unsigned_abs() {
         return Err(CheckpointError::Malformed);
     }
-    Ok(Head {
-        origin: checkpoint.origin().to_owned(),
-        size: checkpoint.size(),
-        root: Digest::new(checkpoint.hash().0),
-    })
+    Ok(Head { origin: checkpoint.origin().to_owned(), size: checkpoint.size(), root: Digest::new(checkpoint.hash().0) })
 }
 
 #[cfg(test)]
@@ -169,11 +156,7 @@ mod tests {
         assert_eq!(lines.next(), Some(""));
         assert!(lines.next().unwrap().starts_with("— vestibule/k3x9 "));
         assert_eq!(lines.next(), None);
-        let head = Head {
-            origin: "vestibule/k3x9".into(),
-            size: 42,
-            root,
-        };
+        let head = Head { origin: "vestibule/k3x9".into(), size: 42, root };
         assert_eq!(verify_checkpoint(&text, &key.verifier_key()).unwrap(), head);
 
         let other = SigningKey::new("vestibule/k3x9", &[8; 32]).unwrap();
@@ -185,15 +168,9 @@ mod tests {
 
     #[test]
     fn an_origin_says_nothing_of_the_household() {
-        for bad in [
-            "",
-            "vestibule/",
-            "example.com/x",
-            "vestibule/Müller",
-            "vestibule/a b",
-            "vestibule/a+b",
-            "vestibule/A",
-        ] {
+        for bad in
+            ["", "vestibule/", "example.com/x", "vestibule/Müller", "vestibule/a b", "vestibule/a+b", "vestibule/A"]
+        {
             assert_eq!(SigningKey::new(bad, &SEED).err(), Some(KeyError), "{bad}");
         }
     }

@@ -316,11 +316,7 @@ impl Leaf {
             map.insert("body".into(), serde_json::to_value(body).map_err(LeafError::Json)?);
         }
         let bytes = canonical::to_bytes(&Value::Object(map))?;
-        if bytes.len() > LEAF_MAX_BYTES {
-            Err(LeafError::TooLong(bytes.len()))
-        } else {
-            Ok(bytes)
-        }
+        if bytes.len() > LEAF_MAX_BYTES { Err(LeafError::TooLong(bytes.len())) } else { Ok(bytes) }
     }
 
     /// Reads a leaf, strictly: whatever this returns encodes to the very same bytes.
@@ -345,18 +341,9 @@ impl Leaf {
         }
         let entry = Entry::from_value(&value)?;
         let header: Header = read(&value)?;
-        let leaf = Leaf {
-            index: header.index,
-            time: header.time,
-            household: header.household,
-            entry,
-            body: header.body,
-        };
-        if leaf.encode()? == bytes {
-            Ok(leaf)
-        } else {
-            Err(LeafError::NotCanonical)
-        }
+        let leaf =
+            Leaf { index: header.index, time: header.time, household: header.household, entry, body: header.body };
+        if leaf.encode()? == bytes { Ok(leaf) } else { Err(LeafError::NotCanonical) }
     }
 
     /// The leaf as a JSON object, for people and tools.
@@ -488,11 +475,7 @@ impl Entry {
 
 /// Checks that a time can stand in a leaf.
 pub(crate) fn time(time: Timestamp) -> Result<(), LeafError> {
-    if (-INTEGER_MAX..=INTEGER_MAX).contains(&time.as_millis()) {
-        Ok(())
-    } else {
-        Err(LeafError::Integer)
-    }
+    if (-INTEGER_MAX..=INTEGER_MAX).contains(&time.as_millis()) { Ok(()) } else { Err(LeafError::Integer) }
 }
 
 /// The canonical form of one item, to see how long it is.
@@ -513,27 +496,15 @@ fn shortened(value: &Value) -> String {
 }
 
 fn text(what: &'static str, text: &str, max: usize) -> Result<(), LeafError> {
-    if text.len() > max {
-        Err(LeafError::Limit { what, max })
-    } else {
-        Ok(())
-    }
+    if text.len() > max { Err(LeafError::Limit { what, max }) } else { Ok(()) }
 }
 
 fn list<T>(what: &'static str, list: &[T], max: usize) -> Result<(), LeafError> {
-    if list.len() > max {
-        Err(LeafError::Limit { what, max })
-    } else {
-        Ok(())
-    }
+    if list.len() > max { Err(LeafError::Limit { what, max }) } else { Ok(()) }
 }
 
 fn count(n: u64) -> Result<(), LeafError> {
-    if n <= INTEGER_MAX.unsigned_abs() {
-        Ok(())
-    } else {
-        Err(LeafError::Integer)
-    }
+    if n <= INTEGER_MAX.unsigned_abs() { Ok(()) } else { Err(LeafError::Integer) }
 }
 
 fn items(items: &[Item]) -> Result<(), LeafError> {
@@ -557,24 +528,8 @@ fn demands(indexes: &[u64]) -> Result<(), LeafError> {
 fn date(text: &str) -> Result<(), LeafError> {
     let bytes = text.as_bytes();
     let form = bytes.len() == 10
-        && bytes.iter().enumerate().all(|(i, b)| {
-            if i == 4 || i == 7 {
-                *b == b'-'
-            } else {
-                b.is_ascii_digit()
-            }
-        });
-    let month = text
-        .get(5..7)
-        .and_then(|m| m.parse::<u8>().ok())
-        .is_some_and(|m| (1..=12).contains(&m));
-    let day = text
-        .get(8..10)
-        .and_then(|d| d.parse::<u8>().ok())
-        .is_some_and(|d| (1..=31).contains(&d));
-    if form && month && day {
-        Ok(())
-    } else {
-        Err(LeafError::Date(text.chars().take(40).collect()))
-    }
+        && bytes.iter().enumerate().all(|(i, b)| if i == 4 || i == 7 { *b == b'-' } else { b.is_ascii_digit() });
+    let month = text.get(5..7).and_then(|m| m.parse::<u8>().ok()).is_some_and(|m| (1..=12).contains(&m));
+    let day = text.get(8..10).and_then(|d| d.parse::<u8>().ok()).is_some_and(|d| (1..=31).contains(&d));
+    if form && month && day { Ok(()) } else { Err(LeafError::Date(text.chars().take(40).collect())) }
 }

@@ -118,20 +118,11 @@ impl Log {
             return Err(OpenError::Exists);
         }
         let key = SigningKey::new(&format!("vestibule/{}", new.random), seed)?;
-        let genesis = Genesis {
-            key: key.verifier_key(),
-            origin: key.origin().to_owned(),
-        };
+        let genesis = Genesis { key: key.verifier_key(), origin: key.origin().to_owned() };
         let genesis = Draft::genesis(new.time, genesis).map_err(|e| OpenError::Genesis(Box::new(e.into())))?;
-        let mut log = Self {
-            key,
-            household: new.household,
-            edge: Edge::default(),
-            checkpoint: "".into(),
-            poisoned: false,
-        };
-        log.append(vec![genesis], &mut || None, store)
-            .map_err(|e| OpenError::Genesis(Box::new(e)))?;
+        let mut log =
+            Self { key, household: new.household, edge: Edge::default(), checkpoint: "".into(), poisoned: false };
+        log.append(vec![genesis], &mut || None, store).map_err(|e| OpenError::Genesis(Box::new(e)))?;
         Self::open(store, seed)
     }
 
@@ -162,13 +153,7 @@ impl Log {
         if last.household != first.household {
             return Err(damaged("the last leaf is of another household"));
         }
-        Ok(Self {
-            key,
-            household: first.household,
-            edge,
-            checkpoint: checkpoint.into(),
-            poisoned: false,
-        })
+        Ok(Self { key, household: first.household, edge, checkpoint: checkpoint.into(), poisoned: false })
     }
 
     /// Appends drafts in order, in one transaction of the store. One receipt for each draft, once all are durable.
@@ -256,37 +241,21 @@ impl Log {
                 commitment: Digest::salted(&salt, &b.wire),
                 redacted: b.redacted.as_ref().map(|kept| Digest::salted(&salt, kept)),
             });
-            batch.bodies.push(BodyRow {
-                index,
-                time: draft.time,
-                salt,
-                sha256,
-                kept: Arc::clone(b.kept()),
-            });
+            batch.bodies.push(BodyRow { index, time: draft.time, salt, sha256, kept: Arc::clone(b.kept()) });
         }
         let mut receipt = Receipt {
             index,
             intent: matches!(draft.entry, Entry::Intent(_)),
             leaf_hash: Digest::new([0; 32]),
             checkpoint: "".into(),
-            body: draft
-                .body
-                .as_ref()
-                .map(|b| Arc::clone(&b.wire))
-                .zip(batch.bodies.last().map(|row| row.sha256)),
+            body: draft.body.as_ref().map(|b| Arc::clone(&b.wire)).zip(batch.bodies.last().map(|row| row.sha256)),
         };
         for entry in draft.split(index)? {
             let index = edge.size();
             if index >= INTEGER_MAX.unsigned_abs() {
                 return Err(AppendError::Full);
             }
-            let leaf = Leaf {
-                index,
-                time: draft.time,
-                household: self.household.clone(),
-                entry,
-                body: body.take(),
-            };
+            let leaf = Leaf { index, time: draft.time, household: self.household.clone(), entry, body: body.take() };
             let bytes = leaf.encode()?;
             let hash = record_hash(&bytes);
             if index == receipt.index {
@@ -331,13 +300,7 @@ impl Receipt {
     /// When the receipt is not of an intent, or the time can't stand in a leaf.
     pub fn outcome(self, time: Timestamp, result: SendResult) -> Result<Draft, LeafError> {
         if self.intent {
-            Draft::outcome(
-                time,
-                Outcome {
-                    intent: self.index,
-                    result,
-                },
-            )
+            Draft::outcome(time, Outcome { intent: self.index, result })
         } else {
             Err(LeafError::NotAnIntent(self.index))
         }
@@ -353,18 +316,11 @@ impl std::fmt::Debug for Receipt {
 /// Reads one leaf and holds it against its place and its stored hash.
 fn read_leaf(store: &impl LedgerStore, index: u64) -> Result<Leaf, OpenError> {
     let damaged = |what: String| OpenError::Damaged(format!("leaf {index}: {what}"));
-    let bytes = store
-        .leaves(index..index.saturating_add(1))?
-        .pop()
-        .ok_or_else(|| damaged("missing".into()))?;
+    let bytes = store.leaves(index..index.saturating_add(1))?.pop().ok_or_else(|| damaged("missing".into()))?;
     let stored = store.hashes(&[tlog_tiles::stored_hash_index(0, index)])?;
     if stored != [Digest::from(record_hash(&bytes))] {
         return Err(damaged("its bytes don't give its stored hash".into()));
     }
     let leaf = Leaf::decode(&bytes).map_err(|e| damaged(e.to_string()))?;
-    if leaf.index == index {
-        Ok(leaf)
-    } else {
-        Err(damaged(format!("it says it is leaf {}", leaf.index)))
-    }
+    if leaf.index == index { Ok(leaf) } else { Err(damaged(format!("it says it is leaf {}", leaf.index))) }
 }

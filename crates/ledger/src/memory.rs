@@ -25,8 +25,7 @@ impl LedgerStore for MemoryStore {
             .iter()
             .map(|p| {
                 let hash = usize::try_from(*p).ok().and_then(|p| self.hashes.get(p));
-                hash.copied()
-                    .ok_or_else(|| StoreError::message(format!("hash {p} is missing")))
+                hash.copied().ok_or_else(|| StoreError::message(format!("hash {p} is missing")))
             })
             .collect()
     }
@@ -44,25 +43,15 @@ impl LedgerStore for MemoryStore {
     fn write(&mut self, batch: &Batch) -> Result<(), StoreError> {
         let size = self.head.as_ref().map_or(0, |h| h.size);
         if size != batch.previous_size {
-            return Err(StoreError::message(format!(
-                "the ledger has {size} leaves, not {}",
-                batch.previous_size
-            )));
+            return Err(StoreError::message(format!("the ledger has {size} leaves, not {}", batch.previous_size)));
         }
         self.leaves.extend(batch.leaves.iter().map(|leaf| leaf.bytes.clone()));
         self.hashes.extend(&batch.hashes);
         for row in &batch.bodies {
-            let body = StoredBody {
-                salt: row.salt,
-                sha256: row.sha256,
-                kept: row.kept.to_vec(),
-            };
+            let body = StoredBody { salt: row.salt, sha256: row.sha256, kept: row.kept.to_vec() };
             self.bodies.insert(row.index, body);
         }
-        self.head = Some(StoredHead {
-            size: batch.size,
-            checkpoint: batch.checkpoint.to_string(),
-        });
+        self.head = Some(StoredHead { size: batch.size, checkpoint: batch.checkpoint.to_string() });
         Ok(())
     }
 }

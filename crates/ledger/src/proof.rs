@@ -55,10 +55,7 @@ pub fn prove(store: &impl LedgerStore, index: u64) -> Result<String, ProofError>
     if index >= size {
         return Err(ProofError::NoLeaf { index, size });
     }
-    let reader = Reader {
-        store,
-        failed: RefCell::new(None),
-    };
+    let reader = Reader { store, failed: RefCell::new(None) };
     let hashes = prove_record(size, index, &reader)
         .map_err(|e| reader.failed.take().map_or(ProofError::Wrong(e), ProofError::Store))?;
     let mut text = format!("{FIRST_LINE}\nindex {index}\n");
@@ -86,13 +83,8 @@ pub fn verify_proof(text: &str, leaf: &[u8], verifier_key: &str) -> Result<Prove
     }
     // Extra data is not authenticated and means nothing here.
     lines.next_if(|line| line.starts_with("extra "));
-    let digits = lines
-        .next()
-        .and_then(|line| line.strip_prefix("index "))
-        .ok_or(ProofError::Malformed("no index"))?;
-    let index: u64 = digits
-        .parse()
-        .map_err(|_| ProofError::Malformed("the index is no number"))?;
+    let digits = lines.next().and_then(|line| line.strip_prefix("index ")).ok_or(ProofError::Malformed("no index"))?;
+    let index: u64 = digits.parse().map_err(|_| ProofError::Malformed("the index is no number"))?;
     if index.to_string() != digits {
         return Err(ProofError::Malformed("the index has leading zeroes"));
     }

@@ -64,22 +64,14 @@ fn summary(leaf: &Leaf) -> String {
     match &leaf.entry {
         Entry::Genesis(e) => format!("the ledger {} begins", e.origin),
         Entry::Intent(e) => {
-            let more = if e.more > 0 {
-                format!(", and {} further leaves of items", e.more)
-            } else {
-                String::new()
-            };
+            let more = if e.more > 0 { format!(", and {} further leaves of items", e.more) } else { String::new() };
             format!("{} discloses {} items{more}", e.message, e.items.len())
         }
         Entry::More(e) => format!("{} further items of intent {}", e.items.len(), e.of),
         Entry::Outcome(e) => format!("intent {}: {:?}", e.intent, e.result).to_lowercase(),
         Entry::Refusals(e) => {
             let count = e.items.iter().fold(0u64, |sum, item| sum.saturating_add(item.count));
-            format!(
-                "refused {count} times, {} items, tick {}",
-                e.items.len(),
-                e.tick.to_rfc3339()
-            )
+            format!("refused {count} times, {} items, tick {}", e.items.len(), e.tick.to_rfc3339())
         }
         Entry::Command(e) => format!("{} on {}", e.command, e.device),
         Entry::Policy(e) => format!("{} (by {})", e.change, e.by),

@@ -129,18 +129,12 @@ pub struct StoreError {
 impl StoreError {
     /// An error with a cause.
     pub fn new(what: impl Into<String>, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        Self {
-            what: what.into(),
-            source: Some(source.into()),
-        }
+        Self { what: what.into(), source: Some(source.into()) }
     }
 
     /// An error without a deeper cause.
     pub fn message(what: impl Into<String>) -> Self {
-        Self {
-            what: what.into(),
-            source: None,
-        }
+        Self { what: what.into(), source: None }
     }
 }
 

@@ -75,14 +75,7 @@ fn refused(n: usize) -> Refused {
 
 fn refusals_of(items: Vec<Refused>) -> Refusals {
     let tick = Timestamp::from_millis(1_763_996_400_000);
-    Refusals {
-        partner: partner(),
-        link: link(),
-        tick,
-        policy_set: Digest::of(b"policies"),
-        items,
-        demands: vec![7],
-    }
+    Refusals { partner: partner(), link: link(), tick, policy_set: Digest::of(b"policies"), items, demands: vec![7] }
 }
 
 fn intent(body: &str) -> Draft {
@@ -115,38 +108,20 @@ fn drafts() -> Vec<Draft> {
         deadline: Some("2026-12-31".into()),
         threat: Some("the badge is withdrawn".into()),
     };
-    let linked = Link {
-        partner: partner(),
-        link: link(),
-        event: LinkEvent::Created,
-        profile: Some("commands-only".into()),
-    };
+    let linked =
+        Link { partner: partner(), link: link(), event: LinkEvent::Created, profile: Some("commands-only".into()) };
     vec![
         Draft::link(NOW, linked).unwrap(),
         Draft::policy(NOW, policy, Some(Body::new(*b"permit(principal, action, resource);"))).unwrap(),
         Draft::demand(NOW, demand, "Report the state of every device at all times.").unwrap(),
-        Draft::command(
-            NOW,
-            command,
-            Some(Body::redacted(*b"{\"token\":\"secret\"}", *b"{\"token\":\"-\"}")),
-        )
-        .unwrap(),
+        Draft::command(NOW, command, Some(Body::redacted(*b"{\"token\":\"secret\"}", *b"{\"token\":\"-\"}"))).unwrap(),
         intent(r#"{"temperature":21.0}"#),
         Draft::refusals(NOW, refusals_of(vec![refused(1), refused(2)])).unwrap(),
     ]
 }
 
 fn new_log(store: &mut impl LedgerStore) -> Log {
-    Log::create(
-        store,
-        &SEED,
-        NewLog {
-            household: household(),
-            random: "t3st".into(),
-            time: NOW,
-        },
-    )
-    .unwrap()
+    Log::create(store, &SEED, NewLog { household: household(), random: "t3st".into(), time: NOW }).unwrap()
 }
 
 /// A small ledger with every type in it: 1 + 6 + 1 leaves.
@@ -154,12 +129,7 @@ fn sample() -> MemoryStore {
     let mut store = MemoryStore::default();
     let mut log = new_log(&mut store);
     let receipts = log.append(drafts(), &mut salts(), &mut store).unwrap();
-    let sent = receipts
-        .into_iter()
-        .nth(4)
-        .unwrap()
-        .outcome(NOW, SendResult::Sent)
-        .unwrap();
+    let sent = receipts.into_iter().nth(4).unwrap().outcome(NOW, SendResult::Sent).unwrap();
     log.append(vec![sent], &mut salts(), &mut store).unwrap();
     store
 }
@@ -167,22 +137,10 @@ fn sample() -> MemoryStore {
 /// A well-signed ledger of arbitrary leaves, such as this crate never writes.
 fn forged(leaves: Vec<Vec<u8>>) -> MemoryStore {
     let mut edge = Edge::default();
-    let hashes = leaves
-        .iter()
-        .flat_map(|leaf| edge.push(record_hash(leaf)).unwrap())
-        .map(Digest::from)
-        .collect();
+    let hashes = leaves.iter().flat_map(|leaf| edge.push(record_hash(leaf)).unwrap()).map(Digest::from).collect();
     let checkpoint = key().sign(edge.size(), edge.root().unwrap()).unwrap();
-    let head = Some(StoredHead {
-        size: edge.size(),
-        checkpoint,
-    });
-    MemoryStore {
-        head,
-        leaves,
-        hashes,
-        bodies: Default::default(),
-    }
+    let head = Some(StoredHead { size: edge.size(), checkpoint });
+    MemoryStore { head, leaves, hashes, bodies: Default::default() }
 }
 
 fn report(store: &MemoryStore) -> Report {
@@ -200,11 +158,7 @@ fn every_type_is_written_as_version_1_has_it() {
     // Leaves of version 1 are for ever: when this test fails, the format has changed and needs a new version.
     let golden = include_str!("../golden/leaves-v1.jsonl");
     let store = sample();
-    let written: Vec<&str> = store
-        .leaves
-        .iter()
-        .map(|leaf| std::str::from_utf8(leaf).unwrap())
-        .collect();
+    let written: Vec<&str> = store.leaves.iter().map(|leaf| std::str::from_utf8(leaf).unwrap()).collect();
     assert_eq!(written.join("\n"), golden.trim_end());
     for leaf in &store.leaves {
         assert_eq!(Leaf::decode(leaf).unwrap().encode().unwrap(), *leaf);
@@ -212,25 +166,8 @@ fn every_type_is_written_as_version_1_has_it() {
     }
     let report = report(&store);
     assert!(report.ok(), "{report:?}");
-    assert_eq!(
-        (
-            report.size,
-            report.leaves,
-            report.intents,
-            report.outcomes,
-            report.unknown_outcomes
-        ),
-        (8, 8, 1, 1, 0)
-    );
-    assert_eq!(
-        (
-            report.bodies,
-            report.redacted_bodies,
-            report.missing_bodies,
-            report.body_mismatches
-        ),
-        (4, 1, 0, 0)
-    );
+    assert_eq!((report.size, report.leaves, report.intents, report.outcomes, report.unknown_outcomes), (8, 8, 1, 1, 0));
+    assert_eq!((report.bodies, report.redacted_bodies, report.missing_bodies, report.body_mismatches), (4, 1, 0, 0));
 }
 
 #[test]
@@ -345,22 +282,10 @@ fn a_leaf_fits_an_entry_bundle() {
             },
             "",
         ),
-        Draft::link(
-            tick,
-            Link {
-                partner,
-                link,
-                event: LinkEvent::Revoked,
-                profile: Some(text(PROFILE_MAX_BYTES)),
-            },
-        ),
+        Draft::link(tick, Link { partner, link, event: LinkEvent::Revoked, profile: Some(text(PROFILE_MAX_BYTES)) }),
     ];
     let mut store = MemoryStore::default();
-    let new = NewLog {
-        household: HouseholdId::new(id).unwrap(),
-        random: "a".repeat(64),
-        time: tick,
-    };
+    let new = NewLog { household: HouseholdId::new(id).unwrap(), random: "a".repeat(64), time: tick };
     let mut log = Log::create(&mut store, &SEED, new).unwrap();
     let drafts = drafts.into_iter().collect::<Result<Vec<_>, _>>().unwrap();
     assert_eq!(log.append(drafts, &mut salts(), &mut store).unwrap().len(), 6);
@@ -370,15 +295,7 @@ fn a_leaf_fits_an_entry_bundle() {
     // One more than each limit is refused when drafted.
     let long = |n: usize| "x".repeat(n + 1);
     assert!(
-        Draft::intent(
-            NOW,
-            Intent {
-                message: long(MESSAGE_MAX_BYTES),
-                ..intent_of(vec![])
-            },
-            Body::new(*b"")
-        )
-        .is_err()
+        Draft::intent(NOW, Intent { message: long(MESSAGE_MAX_BYTES), ..intent_of(vec![]) }, Body::new(*b"")).is_err()
     );
     assert!(Draft::intent(NOW, intent_of(vec![item(0); ITEMS_MAX + 1]), Body::new(*b"")).is_err());
     assert!(Draft::intent(NOW, intent_of(vec![]), Body::new(vec![0; limits::BODY_MAX_BYTES + 1])).is_err());
@@ -402,14 +319,10 @@ fn many_items_continue_in_more_leaves() {
     let draft = Draft::intent(NOW, intent_of(many.clone()), Body::new(*b"{}")).unwrap();
     let refused: Vec<Refused> = (0..1000).map(refused).collect();
     let sums = Draft::refusals(NOW, refusals_of(refused.clone())).unwrap();
-    let receipts = log
-        .append(vec![draft, sums, intent("next")], &mut salts(), &mut store)
-        .unwrap();
+    let receipts = log.append(vec![draft, sums, intent("next")], &mut salts(), &mut store).unwrap();
 
     let leaves: Vec<Leaf> = store.leaves.iter().map(|leaf| Leaf::decode(leaf).unwrap()).collect();
-    let Entry::Intent(first) = &leaves[1].entry else {
-        panic!("leaf 1 is no intent")
-    };
+    let Entry::Intent(first) = &leaves[1].entry else { panic!("leaf 1 is no intent") };
     assert!(first.more > 0);
     let mut seen = first.items.clone();
     let mut seen_refused = Vec::new();
@@ -424,10 +337,7 @@ fn many_items_continue_in_more_leaves() {
         }
     }
     assert_eq!((seen, seen_refused), (many, refused));
-    assert_eq!(
-        receipts.iter().map(Receipt::index).collect::<Vec<_>>(),
-        [1, first.more + 2, log.size() - 1]
-    );
+    assert_eq!(receipts.iter().map(Receipt::index).collect::<Vec<_>>(), [1, first.more + 2, log.size() - 1]);
     assert!(report(&store).ok());
 
     // Without the last of the `more` leaves, the items are not complete.
@@ -441,25 +351,17 @@ fn the_receipt_holds_the_recorded_bytes() {
     let mut store = MemoryStore::default();
     let mut log = new_log(&mut store);
     let redacted = Draft::intent(NOW, intent_of(vec![]), Body::redacted(*b"token=abc", *b"token=-")).unwrap();
-    let receipts = log
-        .append(vec![intent("hello"), redacted], &mut salts(), &mut store)
-        .unwrap();
+    let receipts = log.append(vec![intent("hello"), redacted], &mut salts(), &mut store).unwrap();
     for (receipt, wire, kept) in [(&receipts[0], "hello", "hello"), (&receipts[1], "token=abc", "token=-")] {
         assert_eq!(receipt.body().unwrap().as_ref(), wire.as_bytes());
         assert_eq!(receipt.body_sha256(), Some(Digest::of(wire.as_bytes())));
         assert_eq!(receipt.checkpoint(), log.checkpoint());
         let leaf = Leaf::decode(&store.leaves[usize::try_from(receipt.index()).unwrap()]).unwrap();
         let stored = store.body(receipt.index()).unwrap().unwrap();
-        assert_eq!(
-            leaf.body.unwrap().commitment,
-            Digest::salted(&stored.salt, wire.as_bytes())
-        );
+        assert_eq!(leaf.body.unwrap().commitment, Digest::salted(&stored.salt, wire.as_bytes()));
         assert_eq!(stored.kept, kept.as_bytes());
         let row = Row::new(&leaf, Some(stored.sha256));
-        assert_eq!(
-            (row.bytes, row.body_sha256),
-            (Some(wire.len() as u64), receipt.body_sha256())
-        );
+        assert_eq!((row.bytes, row.body_sha256), (Some(wire.len() as u64), receipt.body_sha256()));
     }
 }
 
@@ -467,10 +369,7 @@ fn the_receipt_holds_the_recorded_bytes() {
 fn without_randomness_nothing_is_recorded() {
     let mut store = MemoryStore::default();
     let mut log = new_log(&mut store);
-    assert!(matches!(
-        log.append(vec![intent("a")], &mut || None, &mut store),
-        Err(AppendError::NoSalt)
-    ));
+    assert!(matches!(log.append(vec![intent("a")], &mut || None, &mut store), Err(AppendError::NoSalt)));
     // Nothing was written, and the log goes on.
     assert_eq!(store.leaves.len(), 1);
     assert!(log.append(vec![intent("a")], &mut salts(), &mut store).is_ok());
@@ -481,33 +380,16 @@ fn an_outcome_needs_an_open_intent() {
     let mut store = MemoryStore::default();
     let mut log = new_log(&mut store);
     let mut receipts = log.append(drafts(), &mut salts(), &mut store).unwrap().into_iter();
-    assert!(matches!(
-        receipts.next().unwrap().outcome(NOW, SendResult::Sent),
-        Err(LeafError::NotAnIntent(1))
-    ));
+    assert!(matches!(receipts.next().unwrap().outcome(NOW, SendResult::Sent), Err(LeafError::NotAnIntent(1))));
 
     let genuine = sample().leaves;
     let again = |n: u64, intent: u64| {
-        let entry = Entry::Outcome(Outcome {
-            intent,
-            result: SendResult::Sent,
-        });
-        Leaf {
-            index: n,
-            time: NOW,
-            household: household(),
-            entry,
-            body: None,
-        }
-        .encode()
-        .unwrap()
+        let entry = Entry::Outcome(Outcome { intent, result: SendResult::Sent });
+        Leaf { index: n, time: NOW, household: household(), entry, body: None }.encode().unwrap()
     };
     for intent in [5, 2, 99] {
         let leaves = [genuine.clone(), vec![again(8, intent)]].concat();
-        assert!(
-            problem(&forged(leaves)).contains("is no intent without an outcome"),
-            "{intent}"
-        );
+        assert!(problem(&forged(leaves)).contains("is no intent without an outcome"), "{intent}");
     }
 }
 
@@ -521,10 +403,7 @@ fn misplaced_leaves_are_found() {
     assert!(problem(&forged(genuine[1..].to_vec())).contains("leaf 0 says it is leaf 1"));
     assert!(problem(&forged([genuine.clone(), vec![genuine[0].clone()]].concat())).contains("leaf 8"));
     let mut foreign = genuine.clone();
-    foreign[3] = String::from_utf8(foreign[3].clone())
-        .unwrap()
-        .replace("home-1", "home-2")
-        .into_bytes();
+    foreign[3] = String::from_utf8(foreign[3].clone()).unwrap().replace("home-1", "home-2").into_bytes();
     assert!(problem(&forged(foreign)).contains("another household"));
 }
 
@@ -541,12 +420,8 @@ fn tampering_is_found() {
     for i in 0..genuine.leaves.len() {
         case(format!("leaf {i} changed"), &|s| *s.leaves[i].last_mut().unwrap() ^= 1);
         case(format!("leaf {i} removed"), &|s| drop(s.leaves.remove(i)));
-        case(format!("leaf {i} doubled"), &|s| {
-            s.leaves.insert(i, s.leaves[i].clone())
-        });
-        case(format!("leaf {i} put behind the end"), &|s| {
-            s.leaves.push(s.leaves[i].clone())
-        });
+        case(format!("leaf {i} doubled"), &|s| s.leaves.insert(i, s.leaves[i].clone()));
+        case(format!("leaf {i} put behind the end"), &|s| s.leaves.push(s.leaves[i].clone()));
     }
     case("leaves swapped".into(), &|s| s.leaves.swap(2, 3));
     for i in 0..genuine.hashes.len() {
@@ -554,16 +429,10 @@ fn tampering_is_found() {
     }
     case("hash missing".into(), &|s| s.hashes.truncate(s.hashes.len() - 1));
     for index in genuine.bodies.keys() {
-        case(format!("body {index} changed"), &|s| {
-            s.bodies.get_mut(index).unwrap().kept.push(b' ')
-        });
-        case(format!("salt {index} changed"), &|s| {
-            s.bodies.get_mut(index).unwrap().salt[0] ^= 1
-        });
+        case(format!("body {index} changed"), &|s| s.bodies.get_mut(index).unwrap().kept.push(b' '));
+        case(format!("salt {index} changed"), &|s| s.bodies.get_mut(index).unwrap().salt[0] ^= 1);
     }
-    case("plain hash changed".into(), &|s| {
-        s.bodies.get_mut(&5).unwrap().sha256 = Digest::of(b"other")
-    });
+    case("plain hash changed".into(), &|s| s.bodies.get_mut(&5).unwrap().sha256 = Digest::of(b"other"));
     case("size changed".into(), &|s| s.head.as_mut().unwrap().size -= 1);
     case("size grown".into(), &|s| s.head.as_mut().unwrap().size += 1);
     case("checkpoint of another size".into(), &|s| {
@@ -573,20 +442,13 @@ fn tampering_is_found() {
     case("signature changed".into(), &|s| {
         let head = s.head.as_mut().unwrap();
         let at = head.checkpoint.len() - 20;
-        let other = if head.checkpoint.as_bytes()[at] == b'A' {
-            "B"
-        } else {
-            "A"
-        };
+        let other = if head.checkpoint.as_bytes()[at] == b'A' { "B" } else { "A" };
         head.checkpoint.replace_range(at..=at, other);
     });
     case("all gone".into(), &|s| *s = MemoryStore::default());
     for (name, store) in &cases {
         let report = report(store);
-        assert!(
-            !report.ok() && report.problems > 0 && report.first_problem.is_some(),
-            "{name}: {report:?}"
-        );
+        assert!(!report.ok() && report.problems > 0 && report.first_problem.is_some(), "{name}: {report:?}");
     }
     // The right ledger, but another key.
     let other = SigningKey::new("vestibule/t3st", &[1; 32]).unwrap().verifier_key();
@@ -605,19 +467,9 @@ fn a_ledger_that_does_not_fit_is_not_opened() {
     let genuine = sample();
     assert_eq!(Log::open(&genuine, &SEED).unwrap().size(), 8);
     assert!(matches!(Log::open(&genuine, &[1; 32]), Err(OpenError::Checkpoint(_))));
-    assert!(matches!(
-        Log::open(&MemoryStore::default(), &SEED),
-        Err(OpenError::Empty)
-    ));
-    let new = NewLog {
-        household: household(),
-        random: "t3st".into(),
-        time: NOW,
-    };
-    assert!(matches!(
-        Log::create(&mut genuine.clone(), &SEED, new),
-        Err(OpenError::Exists)
-    ));
+    assert!(matches!(Log::open(&MemoryStore::default(), &SEED), Err(OpenError::Empty)));
+    let new = NewLog { household: household(), random: "t3st".into(), time: NOW };
+    assert!(matches!(Log::create(&mut genuine.clone(), &SEED, new), Err(OpenError::Exists)));
     for change in [
         (|s: &mut MemoryStore| s.hashes[0] = Digest::of(b"")) as fn(&mut MemoryStore),
         |s| *s.hashes.last_mut().unwrap() = Digest::of(b""),
@@ -638,10 +490,7 @@ fn two_writers_cannot_fork_the_tree() {
     let mut one = new_log(&mut store);
     let mut two = Log::open(&store, &SEED).unwrap();
     one.append(vec![intent("one")], &mut salts(), &mut store).unwrap();
-    assert!(matches!(
-        two.append(vec![intent("two")], &mut salts(), &mut store),
-        Err(AppendError::Store(_))
-    ));
+    assert!(matches!(two.append(vec![intent("two")], &mut salts(), &mut store), Err(AppendError::Store(_))));
     assert_eq!(report(&store).leaves, 2);
     assert!(report(&store).ok());
 }
@@ -672,11 +521,7 @@ impl LedgerStore for Faulty {
         if !fails || self.persists {
             self.inner.write(batch)?;
         }
-        if fails {
-            Err(StoreError::message("injected"))
-        } else {
-            Ok(())
-        }
+        if fails { Err(StoreError::message("injected")) } else { Ok(()) }
     }
 }
 
@@ -685,23 +530,11 @@ fn a_failed_write_poisons_until_reopened() {
     const WRITES: usize = 6;
     for persists in [false, true] {
         for fails_at in 0..WRITES {
-            let mut store = Faulty {
-                inner: MemoryStore::default(),
-                writes_left: fails_at,
-                persists,
-            };
-            let new = NewLog {
-                household: household(),
-                random: "t3st".into(),
-                time: NOW,
-            };
+            let mut store = Faulty { inner: MemoryStore::default(), writes_left: fails_at, persists };
+            let new = NewLog { household: household(), random: "t3st".into(), time: NOW };
             let mut log = Log::create(&mut store, &SEED, new.clone()).or_else(|e| {
                 assert!(matches!(e, OpenError::Genesis(_)) && fails_at == 0);
-                if persists {
-                    Log::open(&store, &SEED)
-                } else {
-                    Log::create(&mut store, &SEED, new)
-                }
+                if persists { Log::open(&store, &SEED) } else { Log::create(&mut store, &SEED, new) }
             });
             let log = log.as_mut().unwrap();
             let mut acknowledged = Vec::new();
@@ -713,10 +546,7 @@ fn a_failed_write_poisons_until_reopened() {
                     Ok(receipts) => acknowledged.extend(receipts),
                     Err(AppendError::Store(_)) => {
                         failures += 1;
-                        assert!(matches!(
-                            log.append(batch, &mut salts(), &mut store),
-                            Err(AppendError::Poisoned)
-                        ));
+                        assert!(matches!(log.append(batch, &mut salts(), &mut store), Err(AppendError::Poisoned)));
                         *log = Log::open(&store, &SEED).unwrap();
                         assert_eq!(log.size(), before + if persists { 2 } else { 0 });
                     }
@@ -761,9 +591,7 @@ fn a_proof_proves_one_leaf_only() {
             let leaf = &store.leaves[usize::try_from(index).unwrap()];
             let head = verify_checkpoint(&store.head.as_ref().unwrap().checkpoint, &vkey).unwrap();
             let hashes = text.split("\n\n").next().unwrap().lines().skip(2);
-            let bytes = hashes
-                .flat_map(|line| tlog_tiles::Hash::parse_hash(line).unwrap().0)
-                .collect();
+            let bytes = hashes.flat_map(|line| tlog_tiles::Hash::parse_hash(line).unwrap().0).collect();
             RootHash::<sha2::Sha256>::new((*head.root.as_bytes()).into(), size)
                 .verify_inclusion(leaf, index, &InclusionProof::try_from_bytes(bytes).unwrap())
                 .unwrap();
@@ -773,10 +601,7 @@ fn a_proof_proves_one_leaf_only() {
         }
         assert!(matches!(prove(&store, size), Err(ProofError::NoLeaf { .. })));
     }
-    assert!(matches!(
-        prove(&MemoryStore::default(), 0),
-        Err(ProofError::NoLeaf { .. })
-    ));
+    assert!(matches!(prove(&MemoryStore::default(), 0), Err(ProofError::NoLeaf { .. })));
 }
 
 /// One ledger and a proof of it, made once: signing is slow without optimisation.
@@ -848,19 +673,11 @@ fn the_spec_is_held_by_tests() {
         }
     }
     let mut musts = 0;
-    for id in (1..)
-        .map(|n| format!("L{n}"))
-        .take_while(|id| spec.contains(&format!("**[{id}]**")))
-    {
+    for id in (1..).map(|n| format!("L{n}")).take_while(|id| spec.contains(&format!("**[{id}]**"))) {
         musts += 1;
         let row = spec.lines().find(|line| line.starts_with(&format!("| {id} |")));
-        let test = row
-            .and_then(|row| row.split('`').nth(1))
-            .unwrap_or_else(|| panic!("{id} names no test"));
-        assert!(
-            sources.contains(&format!("fn {test}(")),
-            "{id}: there is no test `{test}`"
-        );
+        let test = row.and_then(|row| row.split('`').nth(1)).unwrap_or_else(|| panic!("{id} names no test"));
+        assert!(sources.contains(&format!("fn {test}(")), "{id}: there is no test `{test}`");
     }
     assert_eq!(musts, spec.matches("**[L").count(), "the numbers have a gap");
 }

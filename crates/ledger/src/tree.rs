@@ -24,10 +24,7 @@ impl Edge {
         if hashes.len() != positions.len() {
             return Err(StoreError::message("the store gave fewer hashes than asked"));
         }
-        Ok(Self {
-            size,
-            hashes: positions.into_iter().zip(hashes.into_iter().map(Hash::from)).collect(),
-        })
+        Ok(Self { size, hashes: positions.into_iter().zip(hashes.into_iter().map(Hash::from)).collect() })
     }
 
     pub(crate) fn size(&self) -> u64 {
@@ -57,10 +54,7 @@ impl Edge {
 
 impl HashReader for Edge {
     fn read_hashes(&self, positions: &[u64]) -> Result<Vec<Hash>, Error> {
-        positions
-            .iter()
-            .map(|p| self.hashes.get(p).copied().ok_or(Error::IndexesNotInTree))
-            .collect()
+        positions.iter().map(|p| self.hashes.get(p).copied().ok_or(Error::IndexesNotInTree)).collect()
     }
 }
 

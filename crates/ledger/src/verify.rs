@@ -68,12 +68,7 @@ pub fn verify(store: &impl LedgerStore, verifier_key: &str) -> Result<Report, St
     };
     report.size = head.size;
     let signed = verify_checkpoint(&head.checkpoint, verifier_key);
-    let mut walk = Walk {
-        edge: Edge::default(),
-        household: None,
-        open: BTreeSet::new(),
-        more: None,
-    };
+    let mut walk = Walk { edge: Edge::default(), household: None, open: BTreeSet::new(), more: None };
     // One beyond the signed size, to see a leaf that was put behind the end.
     let end = head.size.saturating_add(1);
     let mut next = 0;
@@ -89,10 +84,7 @@ pub fn verify(store: &impl LedgerStore, verifier_key: &str) -> Result<Report, St
     }
     walk.end(&mut report);
     if report.leaves != head.size {
-        report.problem(format!(
-            "the store holds {} leaves, its head says {}",
-            report.leaves, head.size
-        ));
+        report.problem(format!("the store holds {} leaves, its head says {}", report.leaves, head.size));
     }
     match walk.edge.root() {
         Ok(root) => report.root = Some(root),
@@ -101,10 +93,7 @@ pub fn verify(store: &impl LedgerStore, verifier_key: &str) -> Result<Report, St
     match signed {
         Ok(signed) if signed.size == report.leaves && Some(signed.root) == report.root => report.checkpoint_ok = true,
         Ok(signed) => {
-            report.problem(format!(
-                "the signed checkpoint is of another tree, of {} leaves",
-                signed.size
-            ));
+            report.problem(format!("the signed checkpoint is of another tree, of {} leaves", signed.size));
         }
         Err(e) => report.problem(e.to_string()),
     }
@@ -185,10 +174,7 @@ impl Walk {
             Entry::Outcome(outcome) => {
                 report.outcomes = report.outcomes.saturating_add(1);
                 if !self.open.remove(&outcome.intent) {
-                    report.problem(format!(
-                        "leaf {index}: leaf {} is no intent without an outcome",
-                        outcome.intent
-                    ));
+                    report.problem(format!("leaf {index}: leaf {} is no intent without an outcome", outcome.intent));
                 }
             }
             _ => {}
@@ -220,9 +206,7 @@ fn check_body(index: u64, said: &BodyRef, store: &impl LedgerStore, report: &mut
     };
     if !fits {
         count(&mut report.body_mismatches);
-        report.problem(format!(
-            "leaf {index}: the stored body is not the one that was recorded"
-        ));
+        report.problem(format!("leaf {index}: the stored body is not the one that was recorded"));
         return;
     }
     count(&mut report.bodies);

@@ -1,0 +1,235 @@
+//! [`LedgerStore`] over a SQLite connection.
+
+use std::io::{Read as _, Write as _};
+use std::ops::Range;
+
+use flate2::Compression;
+use flate2::read::DeflateDecoder;
+use flate2::write::DeflateEncoder;
+use ledger::limits::{BODY_MAX_BYTES, SALT_BYTES};
+use ledger::{Batch, Digest, LedgerStore, StoreError, StoredBody, StoredHead};
+use model::Timestamp;
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
+
+/// Most bodies erased in one transaction: appends can come in between.
+pub(crate) const ERASE_MAX_BODIES: i64 = 1000;
+
+/// The tree of one household, over one connection.
+#[derive(Debug)]
+pub struct SqliteLedger {
+    pub(crate) connection: Connection,
+    household: i64,
+    /// Held values to write with the next batch.
+    held: Vec<(String, String)>,
+}
+
+impl SqliteLedger {
+    /// The tree of the household with this number (see [`crate::household_key`]).
+    pub fn new(connection: Connection, household: i64) -> Self {
+        Self { connection, household, held: Vec::new() }
+    }
+
+    /// Key and value pairs that the next write commits together with its leaves. The newest of a key counts.
+    pub fn stage_held(&mut self, held: Vec<(String, String)>) {
+        self.held = held;
+    }
+
+    /// All held values.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn held(&self) -> Result<Vec<(String, String)>, StoreError> {
+        let read = || -> rusqlite::Result<Vec<(String, String)>> {
+            self.connection
+                .prepare_cached("SELECT key, json FROM held WHERE household = ?1 ORDER BY key")?
+                .query_map([self.household], |row| Ok((row.get(0)?, row.get(1)?)))?
+                .collect()
+        };
+        read().map_err(failed("the held values can't be read"))
+    }
+
+    /// Number of the household in this file.
+    pub(crate) fn household(&self) -> i64 {
+        self.household
+    }
+
+    /// Erases some of the bodies whose leaves are older than `time`: at most [`ERASE_MAX_BODIES`]. Returns how many.
+    pub(crate) fn erase_some(&mut self, time: Timestamp) -> Result<u64, StoreError> {
+        let erased = self.connection.execute(
+            "UPDATE ledger_body SET body = NULL, salt = NULL, sha256 = NULL
+             WHERE household = ?1 AND idx IN (
+                 SELECT idx FROM ledger_body
+                 WHERE household = ?1 AND time < ?2 AND body IS NOT NULL LIMIT ?3)",
+            params![self.household, time.as_millis(), ERASE_MAX_BODIES],
+        );
+        erased.map(|n| u64::try_from(n).unwrap_or(u64::MAX)).map_err(failed("bodies can't be erased"))
+    }
+
+    /// Empties the write-ahead log, in which erased bodies may still stand.
+    pub(crate) fn empty_wal(&mut self) -> Result<(), StoreError> {
+        let busy: i64 = self
+            .connection
+            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))
+            .map_err(failed("the write-ahead log can't be emptied"))?;
+        if busy == 0 {
+            Ok(())
+        } else {
+            Err(StoreError::message(
+                "erased bodies may still stand in the write-ahead log, a reader holds it; erase again",
+            ))
+        }
+    }
+}
+
+impl LedgerStore for SqliteLedger {
+    fn head(&self) -> Result<Option<StoredHead>, StoreError> {
+        self.connection
+            .prepare_cached("SELECT size, checkpoint FROM ledger_head WHERE household = ?1")
+            .and_then(|mut s| s.query_row([self.household], |row| Ok((row.get::<_, i64>(0)?, row.get(1)?))).optional())
+            .map_err(failed("the ledger's head can't be read"))?
+            .map(|(size, checkpoint)| Ok(StoredHead { size: unsigned(size)?, checkpoint }))
+            .transpose()
+    }
+
+    fn hashes(&self, positions: &[u64]) -> Result<Vec<Digest>, StoreError> {
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT hash FROM ledger_hash WHERE household = ?1 AND pos = ?2")
+            .map_err(failed("the ledger's hashes can't be read"))?;
+        positions
+            .iter()
+            .map(|position| {
+                let hash: [u8; 32] = statement
+                    .query_row(params![self.household, signed(*position)?], |row| row.get(0))
+                    .map_err(failed("a hash of the ledger can't be read"))?;
+                Ok(Digest::new(hash))
+            })
+            .collect()
+    }
+
+    fn leaves(&self, range: Range<u64>) -> Result<Vec<Vec<u8>>, StoreError> {
+        let (start, end) = (signed(range.start)?, signed(range.end)?);
+        let read = || -> rusqlite::Result<Vec<(i64, Vec<u8>)>> {
+            self.connection
+                .prepare_cached(
+                    "SELECT idx, leaf FROM ledger_leaf WHERE household = ?1 AND idx >= ?2 AND idx < ?3 ORDER BY idx",
+                )?
+                .query_map(params![self.household, start, end], |row| {
+                    Ok((row.get(0)?, row.get_ref(1)?.as_bytes()?.to_vec()))
+                })?
+                .collect()
+        };
+        let rows = read().map_err(failed("leaves can't be read"))?;
+        // Where one is missing, what follows is not the continuation.
+        Ok((start..).zip(rows).take_while(|(want, (index, _))| want == index).map(|(_, (_, leaf))| leaf).collect())
+    }
+
+    fn body(&self, index: u64) -> Result<Option<StoredBody>, StoreError> {
+        type Row = (Vec<u8>, [u8; SALT_BYTES], [u8; 32]);
+        let row: Option<Row> = self
+            .connection
+            .prepare_cached(
+                "SELECT body, salt, sha256 FROM ledger_body WHERE household = ?1 AND idx = ?2 AND body IS NOT NULL",
+            )
+            .and_then(|mut s| {
+                let row = s.query_row(params![self.household, signed_or_max(index)], |row| {
+                    Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+                });
+                row.optional()
+            })
+            .map_err(failed("a body can't be read"))?;
+        row.map(|(packed, salt, sha256)| Ok(StoredBody { salt, sha256: Digest::new(sha256), kept: unpack(&packed)? }))
+            .transpose()
+    }
+
+    fn write(&mut self, batch: &Batch) -> Result<(), StoreError> {
+        let held = std::mem::take(&mut self.held);
+        let household = self.household;
+        let bodies = batch
+            .bodies
+            .iter()
+            .map(|row| Ok((signed(row.index)?, row, pack(&row.kept)?)))
+            .collect::<Result<Vec<_>, StoreError>>()?;
+        let (size, previous) = (signed(batch.size)?, signed(batch.previous_size)?);
+        let (first_leaf, first_hash) = (previous, signed(batch.first_hash)?);
+
+        let what = "the ledger's batch was not written";
+        let transaction =
+            self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed(what))?;
+        let stored: i64 = transaction
+            .query_row("SELECT size FROM ledger_head WHERE household = ?1", [household], |row| row.get(0))
+            .optional()
+            .map_err(failed(what))?
+            .unwrap_or(0);
+        if stored != previous {
+            return Err(StoreError::message(format!(
+                "the ledger has {stored} leaves and not {previous}: another program wrote to it; stop one of them"
+            )));
+        }
+        let write = || -> rusqlite::Result<()> {
+            transaction
+                .prepare_cached(
+                    "INSERT INTO ledger_head (household, size, checkpoint) VALUES (?1, ?2, ?3)
+                     ON CONFLICT (household) DO UPDATE SET size = excluded.size, checkpoint = excluded.checkpoint",
+                )?
+                .execute(params![household, size, batch.checkpoint])?;
+            let mut leaf =
+                transaction.prepare_cached("INSERT INTO ledger_leaf (household, idx, leaf) VALUES (?1, ?2, ?3)")?;
+            for (index, row) in (first_leaf..).zip(&batch.leaves) {
+                leaf.execute(params![household, index, String::from_utf8_lossy(&row.bytes)])?;
+            }
+            let mut hash =
+                transaction.prepare_cached("INSERT INTO ledger_hash (household, pos, hash) VALUES (?1, ?2, ?3)")?;
+            for (position, digest) in (first_hash..).zip(&batch.hashes) {
+                hash.execute(params![household, position, digest.as_bytes()])?;
+            }
+            let mut body = transaction.prepare_cached(
+                "INSERT INTO ledger_body (household, idx, time, body, salt, sha256) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            )?;
+            for (index, row, packed) in &bodies {
+                let sha256 = row.sha256.as_bytes();
+                body.execute(params![household, index, row.time.as_millis(), packed, row.salt, sha256])?;
+            }
+            let mut value = transaction.prepare_cached(
+                "INSERT INTO held (household, key, json) VALUES (?1, ?2, ?3)
+                 ON CONFLICT (household, key) DO UPDATE SET json = excluded.json",
+            )?;
+            for (key, json) in &held {
+                value.execute(params![household, key, json])?;
+            }
+            Ok(())
+        };
+        write().map_err(failed(what))?;
+        transaction.commit().map_err(failed("the ledger's batch may not be durable"))
+    }
+}
+
+pub(crate) fn failed<E: std::error::Error + Send + Sync + 'static>(what: &'static str) -> impl Fn(E) -> StoreError {
+    move |source| StoreError::new(what, source)
+}
+
+/// Indexes and positions stay far below 2^63 (spec L2); what doesn't is not ours.
+pub(crate) fn signed(n: u64) -> Result<i64, StoreError> {
+    i64::try_from(n).map_err(failed("an index is out of range"))
+}
+
+pub(crate) fn unsigned(n: i64) -> Result<u64, StoreError> {
+    u64::try_from(n).map_err(failed("a stored index is negative"))
+}
+
+fn signed_or_max(n: u64) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+fn pack(bytes: &[u8]) -> Result<Vec<u8>, StoreError> {
+    let mut encoder = DeflateEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(bytes).and_then(|()| encoder.finish()).map_err(failed("a body can't be compressed"))
+}
+
+fn unpack(packed: &[u8]) -> Result<Vec<u8>, StoreError> {
+    let mut bytes = Vec::new();
+    // A bomb stops here, and then doesn't fit its commitment.
+    let limit = u64::try_from(BODY_MAX_BYTES).unwrap_or(u64::MAX).saturating_add(1);
+    DeflateDecoder::new(packed).take(limit).read_to_end(&mut bytes).map_err(failed("a body can't be unpacked"))?;
+    Ok(bytes)
+}
