@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::ops::Range;
+use std::time::Duration;
 
 use flate2::Compression;
 use flate2::read::DeflateDecoder;
@@ -11,8 +12,13 @@ use ledger::{Batch, Digest, LedgerStore, StoreError, StoredBody, StoredHead};
 use model::Timestamp;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
+use crate::BUSY_TIMEOUT;
+
 /// Most bodies erased in one transaction: appends can come in between.
 pub(crate) const ERASE_MAX_BODIES: i64 = 1000;
+
+/// How long emptying the write-ahead log waits for readers.
+const EMPTY_WAL_TIMEOUT: Duration = Duration::from_millis(50);
 
 /// The tree of one household, over one connection.
 #[derive(Debug)]
@@ -67,10 +73,12 @@ impl SqliteLedger {
 
     /// Empties the write-ahead log, in which erased bodies may still stand.
     pub(crate) fn empty_wal(&mut self) -> Result<(), StoreError> {
-        let busy: i64 = self
-            .connection
-            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))
-            .map_err(failed("the write-ahead log can't be emptied"))?;
+        let what = "the write-ahead log can't be emptied";
+        // Appends wait meanwhile: a long read must not stop them.
+        self.connection.busy_timeout(EMPTY_WAL_TIMEOUT).map_err(failed(what))?;
+        let busy = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
+        self.connection.busy_timeout(BUSY_TIMEOUT).map_err(failed(what))?;
+        let busy = busy.map_err(failed(what))?;
         if busy == 0 {
             Ok(())
         } else {
