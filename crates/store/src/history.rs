@@ -193,10 +193,8 @@ fn write_all(connection: &Connection, mut receiver: mpsc::Receiver<Message>) {
         written += count;
         if written >= THIN_EVERY {
             written = 0;
-            if let Some(now) = newest {
-                if let Err(error) = thin_all(connection, now) {
-                    tracing::error!(%error, "history was not thinned");
-                }
+            if let Some(Err(error)) = newest.map(|now| thin_all(connection, now)) {
+                tracing::error!(%error, "history was not thinned");
             }
         } else if receiver.is_empty() {
             // Let readings gather: one transaction for many.

@@ -4,7 +4,10 @@
 //! Durability: WAL with `synchronous=FULL`, so that what a commit confirmed survives a power cut; `secure_delete`, so
 //! that what was erased is gone from free pages.
 
+mod history;
 pub mod ledger;
+
+pub use history::{History, HistoryError, KnownRow};
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -65,7 +65,7 @@ async fn concurrent_appends_get_every_index_once_and_survive() {
                 let mut seen = Vec::new();
                 for n in 0..EACH {
                     let body = format!("{task} {n}");
-                    let held = vec![(format!("held {task}"), n.to_string())];
+                    let held = vec![(format!("held {task}"), Some(n.to_string()))];
                     let drafts = vec![intent(1, "link-1", &body)];
                     let receipt = writer.append(Append { drafts, held }).await.unwrap().pop().unwrap();
                     seen.push((receipt.index(), Digest::of(body.as_bytes())));
@@ -116,7 +116,7 @@ fn child_that_appends_until_killed() {
                 tokio::spawn(async move {
                     for n in 0.. {
                         let body = format!("{} {task} {n}", std::process::id());
-                        let held = vec![(format!("held {task}"), body.clone())];
+                        let held = vec![(format!("held {task}"), Some(body.clone()))];
                         let drafts = vec![intent(1, "link-1", &body)];
                         let receipt = writer.append(Append { drafts, held }).await.unwrap().pop().unwrap();
                         writeln!(std::io::stdout(), "\nack {} {body}", receipt.index()).unwrap();

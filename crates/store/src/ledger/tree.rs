@@ -25,8 +25,8 @@ const EMPTY_WAL_TIMEOUT: Duration = Duration::from_millis(50);
 pub struct SqliteLedger {
     pub(crate) connection: Connection,
     household: i64,
-    /// Held values to write with the next batch.
-    held: Vec<(String, String)>,
+    /// Held values to write with the next batch; none deletes the key.
+    held: Vec<(String, Option<String>)>,
 }
 
 impl SqliteLedger {
@@ -35,8 +35,9 @@ impl SqliteLedger {
         Self { connection, household, held: Vec::new() }
     }
 
-    /// Key and value pairs that the next write commits together with its leaves. The newest of a key counts.
-    pub fn stage_held(&mut self, held: Vec<(String, String)>) {
+    /// Key and value pairs that the next write commits together with its leaves; none deletes the key. The newest of a
+    /// key counts.
+    pub fn stage_held(&mut self, held: Vec<(String, Option<String>)>) {
         self.held = held;
     }
 
@@ -52,6 +53,16 @@ impl SqliteLedger {
                 .collect()
         };
         read().map_err(failed("the held values can't be read"))
+    }
+
+    /// Writes held values without a leaf, in a transaction of their own.
+    pub(crate) fn write_held_alone(&mut self, held: &[(String, Option<String>)]) -> Result<(), StoreError> {
+        let what = "values were not stored";
+        let household = self.household;
+        let transaction =
+            self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed(what))?;
+        write_held(&transaction, household, held).map_err(failed(what))?;
+        transaction.commit().map_err(failed(what))
     }
 
     /// Number of the household in this file.
@@ -198,18 +209,26 @@ impl LedgerStore for SqliteLedger {
                 let sha256 = row.sha256.as_bytes();
                 body.execute(params![household, index, row.time.as_millis(), packed, row.salt, sha256])?;
             }
-            let mut value = transaction.prepare_cached(
-                "INSERT INTO held (household, key, json) VALUES (?1, ?2, ?3)
-                 ON CONFLICT (household, key) DO UPDATE SET json = excluded.json",
-            )?;
-            for (key, json) in &held {
-                value.execute(params![household, key, json])?;
-            }
-            Ok(())
+            write_held(&transaction, household, &held)
         };
         write().map_err(failed(what))?;
         transaction.commit().map_err(failed("the ledger's batch may not be durable"))
     }
+}
+
+fn write_held(transaction: &Connection, household: i64, held: &[(String, Option<String>)]) -> rusqlite::Result<()> {
+    let mut put = transaction.prepare_cached(
+        "INSERT INTO held (household, key, json) VALUES (?1, ?2, ?3)
+         ON CONFLICT (household, key) DO UPDATE SET json = excluded.json",
+    )?;
+    let mut delete = transaction.prepare_cached("DELETE FROM held WHERE household = ?1 AND key = ?2")?;
+    for (key, json) in held {
+        match json {
+            Some(json) => put.execute(params![household, key, json])?,
+            None => delete.execute(params![household, key])?,
+        };
+    }
+    Ok(())
 }
 
 pub(crate) fn failed<E: std::error::Error + Send + Sync + 'static>(what: &'static str) -> impl Fn(E) -> StoreError {

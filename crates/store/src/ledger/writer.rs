@@ -50,8 +50,8 @@ pub struct Opening {
 pub struct Append {
     /// The leaves.
     pub drafts: Vec<Draft>,
-    /// Keys and values that must survive a restart together with them.
-    pub held: Vec<(String, String)>,
+    /// Keys and values that must survive a restart together with them; none deletes the key.
+    pub held: Vec<(String, Option<String>)>,
 }
 
 /// Why nothing is known to be recorded. In doubt, nothing may be sent.
@@ -63,9 +63,6 @@ pub enum LedgerError {
     /// The writer has ended.
     #[error("the ledger is closed")]
     Closed,
-    /// A mistake of the caller: held values without the leaf that gave them out.
-    #[error("held values are kept together with a leaf only")]
-    HeldAlone,
     /// The log could not be opened.
     #[error("the ledger can't be opened")]
     Open(#[source] Arc<ledger::OpenError>),
@@ -253,10 +250,7 @@ impl LedgerWriter {
     }
 
     fn send_append(&self, append: Append, answer: Option<Answer<Vec<Receipt>>>) -> Result<(), LedgerError> {
-        if append.drafts.is_empty() && !append.held.is_empty() {
-            return Err(LedgerError::HeldAlone);
-        }
-        let held = append.held.iter().map(|(key, json)| key.len().saturating_add(json.len()));
+        let held = append.held.iter().map(|(key, json)| key.len() + json.as_ref().map_or(0, String::len));
         let bytes = append.drafts.iter().map(Draft::body_bytes).chain(held).fold(0, usize::saturating_add);
         let waiting = &self.inner.counters.waiting_bytes;
         if waiting.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes) > QUEUE_MAX_BYTES {
@@ -390,11 +384,16 @@ impl Writer {
         }
     }
 
-    fn write(&mut self, drafts: Vec<Draft>, held: Vec<(String, String)>) -> Result<Vec<Receipt>, LedgerError> {
+    fn write(&mut self, drafts: Vec<Draft>, held: Vec<(String, Option<String>)>) -> Result<Vec<Receipt>, LedgerError> {
         let mut log = match self.log.take() {
             Some(log) => log,
             None => Log::open(&self.tree, &self.seed).map_err(|e| LedgerError::Open(Arc::new(e)))?,
         };
+        if drafts.is_empty() {
+            let stored = self.tree.write_held_alone(&held);
+            self.log = Some(log);
+            return stored.map(|()| Vec::new()).map_err(|e| LedgerError::Store(Arc::new(e)));
+        }
         self.tree.stage_held(held);
         let result = log.append(drafts, &mut random_salt, &mut self.tree);
         self.counters.size.store(log.size(), Ordering::Relaxed);
@@ -448,7 +447,7 @@ mod tests {
     }
 
     fn append(body: Vec<u8>) -> Append {
-        Append { drafts: vec![intent(body)], held: vec![("key".into(), "1".into())] }
+        Append { drafts: vec![intent(body)], held: vec![("key".into(), Some("1".into()))] }
     }
 
     fn store(folder: &tempfile::TempDir) -> Store {
@@ -547,13 +546,18 @@ mod tests {
     async fn a_queue_is_bounded_in_bytes_too() {
         let folder = tempfile::tempdir().unwrap();
         let writer = LedgerWriter::open(&store(&folder), &opening()).unwrap();
-        let huge = vec![("key".to_owned(), "x".repeat(QUEUE_MAX_BYTES + 1))];
+        let huge = vec![("key".to_owned(), Some("x".repeat(QUEUE_MAX_BYTES + 1)))];
         let error = writer.append(Append { drafts: vec![intent(vec![])], held: huge }).await.unwrap_err();
         assert!(matches!(error, LedgerError::Full));
         // The room is given back.
         writer.append(append(noise(100))).await.unwrap();
         assert_eq!(writer.inner.counters.waiting_bytes.load(Ordering::Relaxed), 0);
-        let alone = Append { drafts: vec![], held: vec![("key".into(), "2".into())] };
-        assert!(matches!(writer.append(alone).await, Err(LedgerError::HeldAlone)));
+        // Values alone are stored, and deleted, without a leaf.
+        let size = writer.stats().size;
+        for (value, expected) in [(Some("2".to_owned()), vec![("key".to_owned(), "2".to_owned())]), (None, vec![])] {
+            writer.append(Append { drafts: vec![], held: vec![("key".into(), value)] }).await.unwrap();
+            assert_eq!(writer.reader().load_held().unwrap(), expected);
+        }
+        assert_eq!(writer.stats().size, size);
     }
 }

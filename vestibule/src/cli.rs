@@ -1,0 +1,608 @@
+//! The command line.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use model::{DeviceId, LinkId, PartnerId};
+use serde_json::Value;
+
+use crate::clock::WallClock;
+use crate::commands::Request;
+use crate::config::Config;
+use crate::core::{Core, LEDGER_PAGE};
+use crate::{control, demo, hub};
+
+/// Done.
+const DONE: u8 = 0;
+/// Failed.
+const FAILED: u8 = 1;
+/// Wrong usage.
+const USAGE: u8 = 2;
+
+/// Longest letter that `docket add --file` reads, in bytes.
+const LETTER_MAX_BYTES: u64 = 256 * 1024;
+
+#[derive(Parser)]
+#[command(
+    name = "vestibule",
+    version,
+    about = "What lets the small side say no and keep the product: a self-hosted hub between a home and its partners",
+    arg_required_else_help = true
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Cmd,
+}
+
+#[derive(Args)]
+struct DataArgs {
+    /// Data directory
+    #[arg(long, value_name = "DIR", env = "VESTIBULE_DATA", default_value = "vestibule-data")]
+    data: PathBuf,
+    /// Configuration (TOML); see `vestibule check --example`. A running hub has its own
+    #[arg(long, value_name = "FILE", env = "VESTIBULE_CONFIG")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct ShowArgs {
+    #[command(flatten)]
+    data: DataArgs,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Subcommand)]
+enum Cmd {
+    /// Show a simulated home and three links to a pretend Alexa, live on a page
+    Demo(DemoArgs),
+    /// Run the hub
+    Serve(DataArgs),
+    /// Check the configuration: every problem at once, each with its line
+    Check {
+        /// Configuration (TOML)
+        #[arg(long, value_name = "FILE", env = "VESTIBULE_CONFIG")]
+        config: Option<PathBuf>,
+        /// Print a commented configuration with every setting
+        #[arg(long)]
+        example: bool,
+    },
+    /// Link a partner and print its access token, once
+    Link {
+        /// Who: alexa
+        partner: String,
+        /// What it gets: commands-only, glance or everything
+        #[arg(long, default_value = "commands-only")]
+        profile: String,
+        /// Print the token alone
+        #[arg(long)]
+        print_token: bool,
+        #[command(flatten)]
+        data: DataArgs,
+    },
+    /// List the links
+    Links(ShowArgs),
+    /// End a link: its token and its grants are worth nothing from now on
+    Unlink {
+        /// Which (see `vestibule links`)
+        id: String,
+        #[command(flatten)]
+        data: DataArgs,
+    },
+    /// Profiles
+    #[command(subcommand)]
+    Profile(ProfileCmd),
+    /// List the devices, and what was dropped and why
+    #[command(args_conflicts_with_subcommands = true)]
+    Devices {
+        #[command(flatten)]
+        show: ShowArgs,
+        #[command(subcommand)]
+        command: Option<DevicesCmd>,
+    },
+    /// Policy
+    #[command(subcommand)]
+    Policy(PolicyCmd),
+    /// The docket: what partners demanded
+    #[command(subcommand)]
+    Docket(DocketCmd),
+    /// The ledger: everything that left, and every refusal
+    #[command(subcommand)]
+    Ledger(LedgerCmd),
+    /// Publish a recording (an ecobee web-portal export) as devices on an MQTT broker
+    Replay {
+        /// The recording
+        file: PathBuf,
+        /// The broker, as in mqtt://127.0.0.1:1883
+        #[arg(long, value_name = "URL")]
+        mqtt: String,
+        /// How many times faster than it was recorded; 0 is as fast as the broker takes it
+        #[arg(long, default_value_t = 0.0)]
+        speed: f64,
+        /// Print a summary as JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Options of the demonstration.
+#[derive(Args)]
+pub struct DemoArgs {
+    /// The household's page
+    #[arg(long, value_name = "A:P", default_value = "127.0.0.1:8480")]
+    pub console: SocketAddr,
+    /// The partners' listener
+    #[arg(long, value_name = "A:P", default_value = "127.0.0.1:8481")]
+    pub partners: SocketAddr,
+    /// The broker (a free port if not given)
+    #[arg(long, value_name = "A:P", default_value = "127.0.0.1:0")]
+    pub mqtt: SocketAddr,
+    /// Replay this recording instead of simulating a home
+    #[arg(long, value_name = "FILE")]
+    pub replay: Option<PathBuf>,
+    /// How many times faster than the wall time passes in the home
+    #[arg(long, value_name = "N", default_value_t = 720.0)]
+    pub speed: f64,
+    /// End after this long, counted from ready, as in 60s or 5m
+    #[arg(long = "for", value_name = "60s", value_parser = duration)]
+    pub run_for: Option<Duration>,
+    /// Data directory (a temporary one if not given)
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Print a summary as one JSON object at the end
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Subcommand)]
+enum ProfileCmd {
+    /// Apply a profile to the devices known now: shows the difference, then grants
+    Apply {
+        /// The link (see `vestibule links`)
+        link: String,
+        /// commands-only, glance or everything; the one applied last if not given
+        #[arg(long)]
+        profile: Option<String>,
+        /// Only show the difference
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        show: ShowArgs,
+    },
+    /// List the profiles
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Subcommand)]
+enum DevicesCmd {
+    /// Make a name and password for a device at the hub's own broker
+    Add {
+        /// User name
+        name: String,
+        #[command(flatten)]
+        data: DataArgs,
+    },
+    /// Give a device the household's own name
+    Name {
+        /// The device
+        device: String,
+        /// Its name; leave it out to take the name away
+        name: Option<String>,
+        /// Only towards this link
+        #[arg(long)]
+        link: Option<String>,
+        #[command(flatten)]
+        data: DataArgs,
+    },
+    /// Forget a device, its history and its grants
+    Forget {
+        /// The device
+        device: String,
+        #[command(flatten)]
+        data: DataArgs,
+    },
+}
+
+#[derive(Subcommand)]
+enum PolicyCmd {
+    /// Show the whole matrix: link, device, property, and what each trigger may tell
+    Show(ShowArgs),
+}
+
+#[derive(Subcommand)]
+enum DocketCmd {
+    /// Put a written demand on the docket
+    Add {
+        /// Who demands
+        #[arg(long)]
+        partner: String,
+        /// The letter, a text file (- for standard input)
+        #[arg(long, value_name = "FILE")]
+        file: PathBuf,
+        /// Until when, as in 2026-12-31
+        #[arg(long, value_name = "DATE")]
+        deadline: Option<String>,
+        /// What follows a refusal
+        #[arg(long)]
+        threat: Option<String>,
+        #[command(flatten)]
+        data: DataArgs,
+    },
+    /// List written and observed demands
+    List(ShowArgs),
+}
+
+#[derive(Subcommand)]
+enum LedgerCmd {
+    /// List the record, oldest first (with --json one JSON object per line)
+    List(ShowArgs),
+    /// Show one row with its body and its proof
+    Show {
+        /// Index in the ledger
+        index: u64,
+        #[command(flatten)]
+        show: ShowArgs,
+    },
+    /// Recompute the whole tree and check every signature and body
+    Verify(ShowArgs),
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = text.split_at(text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len()));
+    let seconds: f64 = number.parse().map_err(|_| "write a duration like 60s, 5m or 1h".to_owned())?;
+    let factor = match unit {
+        "" | "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        "ms" => 0.001,
+        _ => return Err("write a duration like 60s, 5m or 1h".into()),
+    };
+    Duration::try_from_secs_f64(seconds * factor).map_err(|e| e.to_string())
+}
+
+/// Why the program ends otherwise than well.
+pub enum Failure {
+    /// It was called wrongly.
+    Usage(String),
+    /// It could not do what it was asked to.
+    Failed(String),
+}
+
+impl From<String> for Failure {
+    fn from(text: String) -> Self {
+        Failure::Failed(text)
+    }
+}
+
+/// Reads the command line, does what it says, and gives the exit status: 0 done, 1 failed, 2 wrong usage.
+pub fn run() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { USAGE } else { DONE });
+        }
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_env("RUST_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,vestibule=info,devices=info,egress=info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+    match dispatch(cli.command) {
+        Ok(()) => ExitCode::from(DONE),
+        Err(Failure::Usage(text)) => {
+            eprintln!("vestibule: {text}");
+            ExitCode::from(USAGE)
+        }
+        Err(Failure::Failed(text)) => {
+            eprintln!("vestibule: {text}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+fn dispatch(command: Cmd) -> Result<(), Failure> {
+    match command {
+        Cmd::Demo(args) => runtime()?.block_on(demo::run(args)),
+        Cmd::Serve(data) => {
+            let config = configuration(data.config.as_deref())?;
+            runtime()?.block_on(hub::serve(config, &data.data))
+        }
+        Cmd::Check { config, example } => {
+            if example {
+                return print(&Config::example());
+            }
+            configuration(config.as_deref())?;
+            print("the configuration is good\n")
+        }
+        Cmd::Link { partner, profile, print_token, data } => {
+            let partner = id(PartnerId::new(partner))?;
+            let done = ask(&data, Request::Link { partner, profile })?;
+            if print_token {
+                return print(&format!("{}\n", text(&done, "token")));
+            }
+            print(&format!(
+                "linked {} as {} ({} devices, profile {})\naccess token, shown this once: {}\n",
+                text(&done, "partner"),
+                text(&done, "link"),
+                done["devices"],
+                text(&done, "profile"),
+                text(&done, "token"),
+            ))
+        }
+        Cmd::Links(show) => {
+            let done = ask(&show.data, Request::Links)?;
+            listing(&show, &done, &["id", "partner", "profile", "created", "devices", "grants"], "no links yet")
+        }
+        Cmd::Unlink { id: link, data } => {
+            ask(&data, Request::Unlink { link: id(LinkId::new(link))? })?;
+            print("unlinked; its token and grants are worth nothing from now on\n")
+        }
+        Cmd::Profile(ProfileCmd::Apply { link, profile, dry_run, show }) => {
+            let request = Request::Profile { link: id(LinkId::new(link))?, profile, apply: !dry_run };
+            let done = ask(&show.data, request)?;
+            if show.json {
+                return print_json(&done);
+            }
+            for line in done["changes"].as_array().into_iter().flatten() {
+                print(&format!("{}\n", line.as_str().unwrap_or_default()))?;
+            }
+            let word = if dry_run { "would be granted" } else { "granted" };
+            print(&format!("{} {word}, {} taken back\n", done["added"], done["removed"]))
+        }
+        Cmd::Profile(ProfileCmd::List { json }) => profiles(json),
+        Cmd::Devices { command: None, show } => devices(&show),
+        Cmd::Devices { command: Some(command), .. } => match command {
+            DevicesCmd::Add { name, data } => {
+                let done = ask(&data, Request::DeviceAdd { name })?;
+                let (user, password) = (text(&done, "user"), text(&done, "password"));
+                print(&format!("user: {user}\npassword, shown this once: {password}\n"))
+            }
+            DevicesCmd::Name { device, name, link, data } => {
+                let link = link.map(|l| id(LinkId::new(l))).transpose()?;
+                ask(&data, Request::Name { device: id(DeviceId::new(device))?, name, link })?;
+                print("named\n")
+            }
+            DevicesCmd::Forget { device, data } => {
+                ask(&data, Request::Forget { device: id(DeviceId::new(device))? })?;
+                print("forgotten\n")
+            }
+        },
+        Cmd::Policy(PolicyCmd::Show(show)) => policy_show(&show),
+        Cmd::Docket(DocketCmd::Add { partner, file, deadline, threat, data }) => {
+            let text = letter(&file)?;
+            let partner = id(PartnerId::new(partner))?;
+            let done = ask(&data, Request::DocketAdd { partner, text, deadline, threat })?;
+            print(&format!("on the docket as leaf {}\n", done["index"]))
+        }
+        Cmd::Docket(DocketCmd::List(show)) => {
+            let done = ask(&show.data, Request::DocketList)?;
+            let columns = ["index", "time", "partner", "observed", "count", "deadline", "threat", "text"];
+            listing(&show, &done, &columns, "the docket is empty")
+        }
+        Cmd::Ledger(command) => ledger(command),
+        Cmd::Replay { file, mqtt, speed, json } => runtime()?.block_on(hub::replay(file, mqtt, speed, json)),
+    }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::Failed(format!("no runtime: {e}")))
+}
+
+fn configuration(file: Option<&Path>) -> Result<Config, Failure> {
+    Config::load(file, std::env::vars()).map_err(|problems| {
+        let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        Failure::Failed(format!("the configuration has {} problem(s):\n{}", lines.len(), lines.join("\n")))
+    })
+}
+
+fn id<T>(parsed: Result<T, model::IdError>) -> Result<T, Failure> {
+    parsed.map_err(|e| Failure::Usage(e.to_string()))
+}
+
+/// Asks the running hub, or opens the data directory when none runs.
+fn ask(data: &DataArgs, request: Request) -> Result<Value, Failure> {
+    if let Some(answer) = control::ask(&data.data, &request) {
+        return answer.map_err(Failure::Failed);
+    }
+    let config = configuration(data.config.as_deref())?;
+    runtime()?.block_on(async {
+        let core = Core::open(&data.data, config, Arc::new(WallClock)).await?;
+        let answer = core.carry_out(request).await;
+        core.close().await;
+        answer.map_err(Failure::Failed)
+    })
+}
+
+/// Writes to standard output; whoever stops reading (`| head`) ends the program quietly.
+fn print(text: &str) -> Result<(), Failure> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(i32::from(DONE)),
+        Err(e) => Err(Failure::Failed(format!("standard output: {e}"))),
+        Ok(()) => Ok(()),
+    }
+}
+
+fn print_json(value: &Value) -> Result<(), Failure> {
+    print(&format!("{value}\n"))
+}
+
+fn text(value: &Value, key: &str) -> String {
+    shown(&value[key])
+}
+
+/// A value in a table. What a partner or device wrote is shown without control characters.
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(s) => s.chars().map(|c| if c.is_control() { ' ' } else { c }).collect(),
+        Value::Array(list) => list.iter().map(shown).collect::<Vec<_>>().join(" "),
+        other => other.to_string(),
+    }
+}
+
+/// Widest column of a table, in characters.
+const COLUMN_MAX_CHARS: usize = 60;
+
+fn listing(show: &ShowArgs, rows: &Value, columns: &[&str], empty: &str) -> Result<(), Failure> {
+    if show.json {
+        return print_json(rows);
+    }
+    let rows = rows.as_array().map(Vec::as_slice).unwrap_or_default();
+    if rows.is_empty() {
+        return print(&format!("{empty}\n"));
+    }
+    table(rows, columns)
+}
+
+fn table(rows: &[Value], columns: &[&str]) -> Result<(), Failure> {
+    let cell = |row: &Value, column: &str| -> String { text(row, column).chars().take(COLUMN_MAX_CHARS).collect() };
+    let width = |column: &&str| {
+        let widest = rows.iter().map(|r| cell(r, column).chars().count()).max().unwrap_or(0);
+        widest.max(column.len())
+    };
+    let widths: Vec<usize> = columns.iter().map(width).collect();
+    let line = |cells: Vec<String>| {
+        let padded: Vec<String> = cells.iter().zip(&widths).map(|(c, w)| format!("{c:<w$}")).collect();
+        format!("{}\n", padded.join("  ").trim_end())
+    };
+    print(&line(columns.iter().map(|c| (*c).to_owned()).collect()))?;
+    for row in rows {
+        print(&line(columns.iter().map(|c| cell(row, c)).collect()))?;
+    }
+    Ok(())
+}
+
+fn profiles(json: bool) -> Result<(), Failure> {
+    if json {
+        let list: Vec<Value> = policy::profiles()
+            .iter()
+            .map(|p| serde_json::json!({"slug": p.slug, "title": p.title, "summary": p.summary}))
+            .collect();
+        return print_json(&Value::Array(list));
+    }
+    for p in policy::profiles() {
+        print(&format!("{}: {}\n  {}\n", p.slug, p.title, p.summary.trim().replace('\n', "\n  ")))?;
+    }
+    Ok(())
+}
+
+fn devices(show: &ShowArgs) -> Result<(), Failure> {
+    let done = ask(&show.data, Request::Devices)?;
+    if show.json {
+        return print_json(&done);
+    }
+    let rows = done["devices"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if rows.is_empty() {
+        print("no devices yet: they announce themselves by Home Assistant MQTT discovery\n")?;
+    } else {
+        let mut flat = Vec::new();
+        for device in rows {
+            for property in device["properties"].as_array().into_iter().flatten() {
+                let mut row = property.clone();
+                row["device"] = device["id"].clone();
+                row["name"] = device["name"].clone();
+                flat.push(row);
+            }
+        }
+        table(&flat, &["device", "name", "property", "shown", "time", "desired", "readings"])?;
+    }
+    let dropped: Vec<String> = done["dropped"]
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter(|(_, n)| n.as_u64() != Some(0))
+        .map(|(reason, n)| format!("{reason} {n}"))
+        .collect();
+    if dropped.is_empty() { Ok(()) } else { print(&format!("dropped: {}\n", dropped.join(", "))) }
+}
+
+fn policy_show(show: &ShowArgs) -> Result<(), Failure> {
+    let done = ask(&show.data, Request::PolicyShow)?;
+    if show.json {
+        return print_json(&done);
+    }
+    let rows = done["rows"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if rows.is_empty() {
+        return print("no links or no devices: nothing is shared\n");
+    }
+    let columns =
+        ["link", "profile", "device", "property", "discovery", "directive_response", "partner_poll", "proactive_report"];
+    table(rows, &columns)
+}
+
+fn letter(file: &Path) -> Result<String, Failure> {
+    use std::io::Read as _;
+    let failed = |e: std::io::Error| Failure::Failed(format!("`{}` can't be read: {e}", file.display()));
+    let mut bytes = Vec::new();
+    let limit = LETTER_MAX_BYTES + 1;
+    if file == Path::new("-") {
+        std::io::stdin().take(limit).read_to_end(&mut bytes).map_err(failed)?;
+    } else {
+        std::fs::File::open(file).map_err(failed)?.take(limit).read_to_end(&mut bytes).map_err(failed)?;
+    }
+    if bytes.len() as u64 >= limit {
+        return Err(Failure::Failed(format!("the letter is longer than {LETTER_MAX_BYTES} bytes")));
+    }
+    String::from_utf8(bytes)
+        .map_err(|_| Failure::Failed("the letter is not UTF-8 text; save it as UTF-8 and try again".into()))
+}
+
+fn ledger(command: LedgerCmd) -> Result<(), Failure> {
+    match command {
+        LedgerCmd::List(show) => {
+            let mut from = 0;
+            loop {
+                let rows = ask(&show.data, Request::LedgerList { from, limit: LEDGER_PAGE })?;
+                let rows = rows.as_array().map(Vec::as_slice).unwrap_or_default();
+                let Some(last) = rows.last().and_then(|r| r["index"].as_u64()) else { return Ok(()) };
+                if show.json {
+                    for row in rows {
+                        print_json(row)?;
+                    }
+                } else {
+                    table(rows, &["index", "time", "type", "partner", "link", "trigger", "message", "bytes"])?;
+                }
+                from = last + 1;
+            }
+        }
+        LedgerCmd::Show { index, show } => {
+            let done = ask(&show.data, Request::LedgerShow { index })?;
+            if show.json {
+                return print_json(&done);
+            }
+            let pretty = serde_json::to_string_pretty(&done["leaf"]).unwrap_or_default();
+            print(&format!("{pretty}\n"))?;
+            match &done["body"] {
+                Value::Null => print("body: none kept\n")?,
+                body => print(&format!("body: {}\n", shown(body)))?,
+            }
+            print(&format!("proof:\n{}\n", done["proof"].as_str().unwrap_or_default()))
+        }
+        LedgerCmd::Verify(show) => {
+            let done = ask(&show.data, Request::LedgerVerify)?;
+            if show.json {
+                print_json(&done)?;
+            } else {
+                let pretty = serde_json::to_string_pretty(&done).unwrap_or_default();
+                print(&format!("{pretty}\n"))?;
+            }
+            if done["ok"] == true { Ok(()) } else { Err(Failure::Failed("the ledger does not verify".into())) }
+        }
+    }
+}

@@ -1,0 +1,994 @@
+//! The hub's heart: home state, links, grants and ledger of one household, over one data directory. A running hub and
+//! the command line alone use the same; only one of them at a time, by the lock on the directory.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use devices::{Counters, DropReason};
+use egress::{RecordError, Recorder, Tally};
+use gate::{GateState, StateWrite};
+use home::{Description, Reading, Registered, RegistryError, Update};
+use ledger::{Body, Digest, Draft, LinkEvent, Receipt};
+use links::{LINKS_MAX, Link};
+use model::{Clock, DeviceId, GrantId, HouseholdId, LinkId, MemberId, PartnerId, Timestamp};
+use policy::{Change, Grant, Profile, Table};
+use serde_json::{Value, json};
+use store::ledger::{Append, Filter, LedgerWriter, Opening};
+use store::{History, Store};
+
+use crate::commands::Request;
+use crate::config::Config;
+
+/// The only household of a self-hosted hub.
+const HOUSEHOLD: &str = "home";
+
+/// The member in whose name the command line acts: whoever may read the data directory.
+const OWNER: &str = "owner";
+
+/// Partners that there are, and whether they belong to a DMA gatekeeper (European Commission's list of gatekeepers).
+const PARTNERS: [(&str, bool); 1] = [("alexa", true)];
+
+/// Rows of the ledger in one answer on the control socket.
+pub const LEDGER_PAGE: u64 = 1000;
+
+/// Leaves looked through for what partners kept asking for.
+const OBSERVED_LEAVES_MAX: u64 = 100_000;
+
+/// A refused property that was asked for this often is an observed demand.
+const OBSERVED_FROM: u64 = 10;
+
+/// Bytes of the broker password that `devices add` makes.
+const PASSWORD_BYTES: usize = 18;
+
+/// Longest name that the household gives, in characters.
+const NAME_MAX_CHARS: usize = 128;
+
+/// What runs beside the core when the hub is up.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Running {
+    /// The broker is connected.
+    pub devices: bool,
+    /// Both listeners are up.
+    pub listeners: bool,
+}
+
+/// One household's hub without its sockets.
+pub struct Core {
+    data: PathBuf,
+    config: Config,
+    household: HouseholdId,
+    clock: Arc<dyn Clock>,
+    /// Shared with egress, which holds it for one look-up at a time.
+    pub gate: Arc<Mutex<GateState>>,
+    /// Readings over time.
+    pub history: History,
+    /// What partners asked.
+    pub tally: Arc<Tally>,
+    writer: LedgerWriter,
+    grants: Mutex<BTreeMap<GrantId, Grant>>,
+    /// Demands by partner and the index of their leaf; refusals refer to them.
+    demands: Mutex<Vec<(PartnerId, u64)>>,
+    /// One change of links, grants or devices at a time.
+    changing: tokio::sync::Mutex<()>,
+    /// Something changed that the table is compiled from.
+    stale: std::sync::atomic::AtomicBool,
+    running: Mutex<Running>,
+    counters: Arc<Counters>,
+    readings: Mutex<BTreeMap<DeviceId, BTreeMap<model::Property, u64>>>,
+    verified: Mutex<Option<bool>>,
+    ceiling: Option<String>,
+    /// Held until the process ends, whatever ends it.
+    _lock: File,
+}
+
+/// Gives the ledger to egress.
+pub struct LedgerRecorder(LedgerWriter);
+
+impl Recorder for LedgerRecorder {
+    async fn record(&self, drafts: Vec<Draft>, writes: Vec<StateWrite>) -> Result<Vec<Receipt>, RecordError> {
+        let held = writes.into_iter().map(|w| (w.key, Some(w.json))).collect();
+        self.0.append(Append { drafts, held }).await.map_err(|error| {
+            tracing::error!(%error, "nothing leaves: the ledger could not record");
+            RecordError
+        })
+    }
+
+    fn note(&self, draft: Draft) {
+        // The writer counts and logs what it loses; the outcome is then unknown.
+        let _ = self.0.append_nowait(vec![draft]);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Random bytes from the operating system.
+fn random<const N: usize>() -> Result<[u8; N], String> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|e| format!("the system gives no randomness: {e}"))?;
+    Ok(bytes)
+}
+
+/// A short random id.
+fn random_id(prefix: &str) -> Result<String, String> {
+    let hex: String = random::<6>()?.iter().map(|b| format!("{b:02x}")).collect();
+    Ok(format!("{prefix}-{hex}"))
+}
+
+impl Core {
+    /// Opens a data directory, making it if it is not there.
+    ///
+    /// # Errors
+    /// When another hub runs on it, or it can't be read or written.
+    pub async fn open(data: &Path, config: Config, clock: Arc<dyn Clock>) -> Result<Arc<Self>, String> {
+        let failed = |what: &str, e: std::io::Error| format!("`{}`: {what}: {e}", data.display());
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(data)
+            .map_err(|e| failed("the data directory can't be made", e))?;
+        let lock_file = std::fs::OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(data.join("lock"))
+            .map_err(|e| failed("the data directory can't be written", e))?;
+        lock_file.try_lock().map_err(|_| {
+            format!("`{}` is in use by another vestibule; stop it, or choose another --data", data.display())
+        })?;
+        let seed = signing_key(&data.join("signing.key")).map_err(|e| failed("the signing key", e))?;
+        let household = HouseholdId::new(HOUSEHOLD).map_err(|e| e.to_string())?;
+        let url = config.store_url.clone().unwrap_or_else(|| format!("sqlite:{}", data.join("vestibule.db").display()));
+        let store = Store::open(&url).map_err(|e| chain(&e))?;
+        let opening = Opening { household: household.clone(), seed, begin: Some(clock.now()) };
+        let writer = LedgerWriter::open(&store, &opening).map_err(|e| chain(&e))?;
+        let (history, known) = History::open(&data.join("history.db")).map_err(|e| chain(&e))?;
+        let ceiling = match &config.ceiling {
+            None => None,
+            Some(path) => Some(
+                std::fs::read_to_string(path)
+                    .map_err(|e| format!("`{}`: the ceiling can't be read: {e}", path.display()))?,
+            ),
+        };
+        let empty = policy::compile(&policy::Facts::empty(household.clone()), &[], ceiling.as_deref(), clock.now())
+            .map_err(|e| chain(&e))?;
+        let mut gate = GateState::new(config.timezone.clone(), Arc::new(empty));
+        for row in known {
+            gate.home.restore(row.device, row.property, row.known);
+        }
+        let mut grants = BTreeMap::new();
+        for (key, value) in writer.reader().load_held().map_err(|e| chain(&e))? {
+            if !restore(&mut gate, &mut grants, &key, &value) {
+                return Err(format!("the store holds `{key}`, which this version can't read; use the newer program"));
+            }
+        }
+        let core = Arc::new(Self {
+            data: data.to_owned(),
+            config,
+            household,
+            clock,
+            gate: Arc::new(Mutex::new(gate)),
+            history,
+            tally: Arc::new(Tally::default()),
+            writer,
+            grants: Mutex::new(grants),
+            demands: Mutex::default(),
+            changing: tokio::sync::Mutex::default(),
+            stale: std::sync::atomic::AtomicBool::new(false),
+            running: Mutex::default(),
+            counters: Arc::new(Counters::default()),
+            readings: Mutex::default(),
+            verified: Mutex::default(),
+            ceiling,
+            _lock: lock_file,
+        });
+        core.restore_demands()?;
+        let table = core.compile()?;
+        let now = core.now();
+        let writes = core.state().replace_table(Arc::new(table), now);
+        core.put(writes.into_iter().map(|w| (w.key, Some(w.json))).collect()).await?;
+        Ok(core)
+    }
+
+    /// The data directory.
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The time.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// The clock.
+    pub fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.clock)
+    }
+
+    /// Drops by reason, shared with the device room.
+    pub fn counters(&self) -> Arc<Counters> {
+        Arc::clone(&self.counters)
+    }
+
+    /// The gate's state, for one look.
+    pub fn state(&self) -> MutexGuard<'_, GateState> {
+        lock(&self.gate)
+    }
+
+    /// The ledger for egress.
+    pub fn recorder(&self) -> Arc<LedgerRecorder> {
+        Arc::new(LedgerRecorder(self.writer.clone()))
+    }
+
+    /// The name of the home's time zone.
+    pub fn zone_name(&self) -> String {
+        self.config.timezone.iana_name().unwrap_or("UTC").to_owned()
+    }
+
+    /// Records what waits and closes the files.
+    pub async fn close(&self) {
+        self.flush_refusals().await;
+        self.history.flush().await;
+        let writer = self.writer.clone();
+        let _ = tokio::task::spawn_blocking(move || writer.close()).await;
+    }
+
+    /// Notes what is up.
+    pub fn set_running(&self, change: impl FnOnce(&mut Running)) {
+        change(&mut lock(&self.running));
+    }
+
+    /// Whether devices, store and listeners are up; else what is down.
+    ///
+    /// # Errors
+    /// The names of what is down.
+    pub fn healthy(&self) -> Result<(), Vec<String>> {
+        let running = *lock(&self.running);
+        let store = self.writer.reader().size().is_ok();
+        let down: Vec<String> = [("devices", running.devices), ("store", store), ("listeners", running.listeners)]
+            .into_iter()
+            .filter(|(_, up)| !up)
+            .map(|(name, _)| name.to_owned())
+            .collect();
+        if down.is_empty() { Ok(()) } else { Err(down) }
+    }
+
+    // ---- Devices ----
+
+    /// Takes a reading in: home state at once, history within a second.
+    pub async fn report(&self, reading: Reading) {
+        let (device, property) = (reading.device.clone(), reading.property);
+        *lock(&self.readings).entry(device.clone()).or_default().entry(property).or_default() += 1;
+        let (update, known) = {
+            let mut gate = self.state();
+            let update = gate.report(reading);
+            (update, gate.home.known(&device, property).cloned())
+        };
+        match (update, known) {
+            (Update::Stale, _) | (_, None) => {}
+            (update, Some(known)) => {
+                if self.history.note(device, property, known, update == Update::Changed).await.is_err() {
+                    tracing::error!("the history has stopped");
+                }
+            }
+        }
+    }
+
+    /// Takes a device's description in; gives the id under which it is known.
+    ///
+    /// # Errors
+    /// When the device can't be taken in; see [`RegistryError`].
+    pub async fn describe(&self, device: &DeviceId, description: Description) -> Result<(), RegistryError> {
+        let changed = self.state().describe(device, description)?;
+        if changed {
+            self.save_device(device).await;
+        }
+        Ok(())
+    }
+
+    /// A device has withdrawn its description.
+    pub async fn withdraw(&self, device: &DeviceId) {
+        if self.state().registry.withdraw(device) {
+            self.save_device(device).await;
+        }
+    }
+
+    async fn save_device(&self, device: &DeviceId) {
+        let json = self.state().registry.get(device).and_then(|d| serde_json::to_string(d).ok());
+        self.mark_stale();
+        if self.put(vec![(format!("device/{device}"), json)]).await.is_err() {
+            tracing::error!(%device, "a device's description could not be stored; it will be asked for again");
+        }
+    }
+
+    fn mark_stale(&self) {
+        self.stale.store(true, std::sync::atomic::Ordering::SeqCst);
+    }
+
+    // ---- Policy ----
+
+    /// Compiles the table from what is known and granted now.
+    fn compile(&self) -> Result<Table, String> {
+        let facts = self.facts();
+        let grants: Vec<Grant> = lock(&self.grants).values().cloned().collect();
+        policy::compile(&facts, &grants, self.ceiling.as_deref(), self.now()).map_err(|e| chain(&e))
+    }
+
+    fn facts(&self) -> policy::Facts {
+        let gate = self.state();
+        gate.facts(self.household.clone(), |partner| {
+            PARTNERS.iter().any(|(name, gatekeeper)| *name == partner.as_str() && *gatekeeper)
+        })
+    }
+
+    /// Recompiles when devices have come or a grant has expired. Called by the scheduler.
+    pub async fn recompile_if_due(&self) -> Result<(), String> {
+        let stale = self.stale.swap(false, std::sync::atomic::Ordering::SeqCst);
+        let now = self.now();
+        let expired = self.state().table().next_expiry().is_some_and(|t| t <= now);
+        if !stale && !expired {
+            return Ok(());
+        }
+        let _one = self.changing.lock().await;
+        let previous = Digest::new(self.state().table().policy_hash());
+        let table = self.compile()?;
+        let next = Digest::new(table.policy_hash());
+        let writes = self.state().replace_table(Arc::new(table), now);
+        let mut held: Vec<(String, Option<String>)> = writes.into_iter().map(|w| (w.key, Some(w.json))).collect();
+        let mut drafts = Vec::new();
+        if expired {
+            let gone: Vec<GrantId> = {
+                let mut grants = lock(&self.grants);
+                let gone: Vec<GrantId> =
+                    grants.values().filter(|g| g.expires.is_some_and(|t| t <= now)).map(|g| g.id.clone()).collect();
+                gone.iter().for_each(|id| drop(grants.remove(id)));
+                gone
+            };
+            held.extend(gone.iter().map(|id| (format!("grant/{id}"), None)));
+            let change = format!("{} grants expired", gone.len());
+            drafts.push(policy_leaf(now, next, Some(previous), "hub", change, None)?);
+        }
+        self.append(drafts, held).await.map(drop)
+    }
+
+    /// Puts a changed set of grants in force and records it. Narrowing takes effect before it is recorded, widening after:
+    /// in doubt less is shared.
+    async fn change_grants(
+        &self,
+        link: &Link,
+        add: Vec<Grant>,
+        remove: Vec<GrantId>,
+        change: String,
+        mut drafts: Vec<Draft>,
+        mut held: Vec<(String, Option<String>)>,
+    ) -> Result<(), String> {
+        let previous = Digest::new(self.state().table().policy_hash());
+        if !remove.is_empty() {
+            let mut grants = lock(&self.grants);
+            remove.iter().for_each(|id| drop(grants.remove(id)));
+        }
+        if !remove.is_empty() {
+            let narrowed = self.compile()?;
+            let now = self.now();
+            self.state().replace_table(Arc::new(narrowed), now);
+        }
+        lock(&self.grants).extend(add.iter().map(|g| (g.id.clone(), g.clone())));
+        let widened = match self.compile() {
+            Ok(table) => table,
+            Err(error) => {
+                let mut grants = lock(&self.grants);
+                add.iter().for_each(|g| drop(grants.remove(&g.id)));
+                return Err(error);
+            }
+        };
+        let next = Digest::new(widened.policy_hash());
+        let now = self.now();
+        drafts.push(policy_leaf(now, next, Some(previous), OWNER, change, Some(link.id.clone()))?);
+        held.extend(remove.iter().map(|id| (format!("grant/{id}"), None)));
+        for grant in &add {
+            held.push((format!("grant/{}", grant.id), Some(to_json(grant)?)));
+        }
+        if let Err(error) = self.append(drafts, held).await {
+            let mut grants = lock(&self.grants);
+            add.iter().for_each(|g| drop(grants.remove(&g.id)));
+            return Err(error);
+        }
+        let writes = self.state().replace_table(Arc::new(widened), now);
+        self.put(writes.into_iter().map(|w| (w.key, Some(w.json))).collect()).await
+    }
+
+    // ---- Ledger ----
+
+    async fn append(&self, drafts: Vec<Draft>, held: Vec<(String, Option<String>)>) -> Result<Vec<Receipt>, String> {
+        if drafts.is_empty() && held.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.writer.append(Append { drafts, held }).await.map_err(|e| chain(&e))
+    }
+
+    async fn put(&self, held: Vec<(String, Option<String>)>) -> Result<(), String> {
+        self.append(Vec::new(), held).await.map(drop)
+    }
+
+    /// Records the refusals summed so far.
+    pub async fn flush_refusals(&self) {
+        let policy_set = Digest::new(self.state().table().policy_hash());
+        let demands = lock(&self.demands).clone();
+        let drafts = self.tally.take_refusals(self.now(), policy_set, &demands);
+        if let Err(error) = self.append(drafts, Vec::new()).await {
+            tracing::error!(%error, "refusals could not be recorded");
+        }
+    }
+
+    /// Erases bodies that are older than the retention.
+    pub async fn erase_old_bodies(&self) {
+        let before = self.now().plus_millis(-i64::from(self.config.retention_days) * 86_400_000);
+        match self.writer.erase_before(before).await {
+            Ok(0) => {}
+            Ok(count) => tracing::info!(count, "bodies past their retention were erased; their record stays"),
+            Err(error) => tracing::warn!(%error, "old bodies could not be erased yet"),
+        }
+    }
+
+    /// Verifies the ledger and remembers the result for the page.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub async fn verify(&self) -> Result<ledger::Report, String> {
+        let writer = self.writer.clone();
+        let report = tokio::task::spawn_blocking(move || {
+            let key = writer.verifier_key().to_owned();
+            writer.reader().verify(Some(&key))
+        })
+        .await
+        .map_err(|e| e.to_string())?
+        .map_err(|e| chain(&e))?;
+        *lock(&self.verified) = Some(report.ok());
+        Ok(report)
+    }
+
+    /// Size, root and state of the ledger, for the page.
+    pub fn ledger_summary(&self) -> Value {
+        let stats = self.writer.stats();
+        let head = self.writer.reader().head().ok().flatten();
+        // The third line of a checkpoint is the root hash (C2SP tlog-checkpoint).
+        let root = head.as_ref().and_then(|h| h.checkpoint.lines().nth(2).map(str::to_owned));
+        let counts = self.tally.all();
+        json!({
+            "leaves": stats.size, "bytes": counts.bytes_out, "root": root, "verified": *lock(&self.verified),
+            "intents": counts.messages_out, "refusals": counts.properties_withheld,
+        })
+    }
+
+    fn restore_demands(&self) -> Result<(), String> {
+        let filter = Filter { kind: Some("demand".into()), ..Filter::default() };
+        let rows = self.writer.reader().list(0, 1000, &filter).map_err(|e| chain(&e))?;
+        *lock(&self.demands) = rows.into_iter().filter_map(|r| r.partner.map(|p| (p, r.index))).collect();
+        Ok(())
+    }
+
+    /// The docket: written demands, then observed ones.
+    pub fn docket_rows(&self) -> Vec<Value> {
+        let indexes: Vec<u64> = lock(&self.demands).iter().map(|(_, i)| *i).collect();
+        let mut rows = Vec::new();
+        for index in indexes {
+            let Ok(Some(shown)) = self.writer.reader().show(index) else { continue };
+            rows.push(json!({
+                "index": index, "time": shown.leaf.get("time"), "partner": shown.row.partner,
+                "text": shown.body.unwrap_or_else(|| "(the letter was erased; its hash stays)".into()),
+                "deadline": shown.leaf.get("deadline"), "threat": shown.leaf.get("threat"),
+                "observed": false, "count": 1,
+            }));
+        }
+        rows.extend(self.observed());
+        rows
+    }
+
+    /// What partners kept asking for although it is refused, from the ledger's sums.
+    fn observed(&self) -> Vec<Value> {
+        let reader = self.writer.reader();
+        let size = reader.size().unwrap_or(0);
+        let filter = Filter { kind: Some("refusals".into()), ..Filter::default() };
+        let from = size.saturating_sub(OBSERVED_LEAVES_MAX);
+        let rows = reader.list(from, store::ledger::LIST_MAX, &filter).unwrap_or_default();
+        let mut sums: BTreeMap<(String, String), (u64, u64, Value)> = BTreeMap::new();
+        for row in rows {
+            let Ok(Some(shown)) = reader.show(row.index) else { continue };
+            let time = shown.leaf.get("time").cloned().unwrap_or_default();
+            for item in shown.leaf.get("items").and_then(Value::as_array).into_iter().flatten() {
+                let partner = row.partner.as_ref().map(ToString::to_string).unwrap_or_default();
+                let asked = item["property"].as_str().unwrap_or_default().to_owned();
+                let sum = sums.entry((partner, asked)).or_insert((0, row.index, Value::Null));
+                sum.0 += item["count"].as_u64().unwrap_or(0);
+                sum.2 = time.clone();
+            }
+        }
+        sums.into_iter()
+            .filter(|(_, (count, _, _))| *count >= OBSERVED_FROM)
+            .map(|((partner, property), (count, index, time))| {
+                let label = model::Property::parse(&property).map_or(property.as_str(), model::Property::label);
+                let text = format!("asked for the {label} {count} times although it is refused");
+                json!({
+                    "index": index, "time": time, "partner": partner, "text": text, "deadline": null,
+                    "threat": null, "observed": true, "count": count,
+                })
+            })
+            .collect()
+    }
+
+    // ---- The command line's requests ----
+
+    /// Does what the command line asks.
+    ///
+    /// # Errors
+    /// Why not, in words for a person.
+    pub async fn carry_out(&self, request: Request) -> Result<Value, String> {
+        match request {
+            Request::Devices => Ok(self.devices()),
+            Request::DeviceAdd { name } => self.add_device_user(name).await,
+            Request::Name { device, name, link } => self.name(device, name, link).await,
+            Request::Forget { device } => self.forget(device).await,
+            Request::PolicyShow => self.policy_show().await,
+            Request::Links => Ok(self.link_rows()),
+            Request::Link { partner, profile } => self.link(partner, &profile).await,
+            Request::Unlink { link } => self.unlink(link).await,
+            Request::Profile { link, profile, apply } => self.profile(link, profile, apply).await,
+            Request::DocketAdd { partner, text, deadline, threat } => {
+                self.docket_add(partner, &text, deadline, threat).await
+            }
+            Request::DocketList => {
+                self.flush_refusals().await;
+                Ok(Value::Array(self.docket_rows().into_iter().map(with_time_text).collect()))
+            }
+            Request::LedgerList { from, limit } => {
+                let limit = usize::try_from(limit.min(LEDGER_PAGE)).unwrap_or(1);
+                let rows = self.writer.reader().list(from, limit, &Filter::default()).map_err(|e| chain(&e))?;
+                serde_json::to_value(rows).map_err(|e| e.to_string())
+            }
+            Request::LedgerShow { index } => {
+                let shown = self.writer.reader().show(index).map_err(|e| chain(&e))?;
+                let shown = shown.ok_or_else(|| format!("the ledger has no leaf {index}"))?;
+                serde_json::to_value(shown).map_err(|e| e.to_string())
+            }
+            Request::LedgerVerify => {
+                let report = self.verify().await?;
+                let mut value = serde_json::to_value(&report).map_err(|e| e.to_string())?;
+                value["ok"] = json!(report.ok());
+                value["verifier_key"] = json!(self.writer.verifier_key());
+                Ok(value)
+            }
+        }
+    }
+
+    fn devices(&self) -> Value {
+        let gate = self.state();
+        let readings = lock(&self.readings);
+        let list: Vec<Value> = gate
+            .registry
+            .iter()
+            .map(|(id, known)| {
+                let counts = readings.get(id);
+                let mut all: Vec<model::Property> = known.description.properties.keys().copied().collect();
+                if gate.home.known(id, model::Property::Reachable).is_some() {
+                    all.push(model::Property::Reachable);
+                }
+                let properties: Vec<Value> = all
+                    .into_iter()
+                    .map(|p| {
+                        let reported = gate.home.reported(id, p);
+                        let desired = gate.home.desired(id, p);
+                        json!({
+                            "property": p, "kind": known.kind(p).as_str(),
+                            "value": reported.map(|s| &s.value), "shown": reported.map(|s| s.value.to_string()),
+                            "time": reported.map(|s| s.time.to_rfc3339()),
+                            "desired": desired.map(|s| s.value.to_string()),
+                            "command": known.description.properties.get(&p).is_some_and(|d| d.command),
+                            "readings": counts.and_then(|c| c.get(&p)).copied().unwrap_or(0),
+                        })
+                    })
+                    .collect();
+                json!({
+                    "id": id, "name": known.household_name.as_ref().unwrap_or(&known.description.name),
+                    "type": known.device_type(), "present": known.present, "vendor": known.description.vendor,
+                    "product": known.description.product, "properties": properties,
+                })
+            })
+            .collect();
+        let dropped: serde_json::Map<String, Value> = self
+            .counters
+            .dropped()
+            .into_iter()
+            .map(|(reason, count): (DropReason, u64)| (reason.as_str().to_owned(), json!(count)))
+            .collect();
+        let total: u64 = readings.values().flat_map(BTreeMap::values).sum();
+        json!({"devices": list, "readings": total, "dropped": dropped})
+    }
+
+    async fn add_device_user(&self, name: String) -> Result<Value, String> {
+        let id = DeviceId::new(name).map_err(|e| e.to_string())?;
+        let bytes = random::<PASSWORD_BYTES>()?;
+        let password = base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, bytes);
+        let hash = devices::broker::hash_password(&password, &random::<16>()?).map_err(|e| chain(&e))?;
+        self.put(vec![(format!("mqttuser/{id}"), Some(to_json(&hash)?))]).await?;
+        Ok(json!({"user": id, "password": password}))
+    }
+
+    /// Users of the hub's own broker: name and password hash.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub fn device_users(&self) -> Result<Vec<(String, String)>, String> {
+        let held = self.writer.reader().load_held().map_err(|e| chain(&e))?;
+        let users = held.into_iter().filter_map(|(key, json)| {
+            let name = key.strip_prefix("mqttuser/")?.to_owned();
+            Some((name, serde_json::from_str(&json).ok()?))
+        });
+        Ok(users.collect())
+    }
+
+    async fn name(&self, device: DeviceId, name: Option<String>, link: Option<LinkId>) -> Result<Value, String> {
+        let _one = self.changing.lock().await;
+        let name = name.map(|n| n.chars().filter(|c| !c.is_control()).take(NAME_MAX_CHARS).collect::<String>());
+        let (key, json) = {
+            let mut gate = self.state();
+            match &link {
+                None => {
+                    if !gate.registry.rename(&device, name) {
+                        return Err(format!("there is no device `{device}`; `vestibule devices` lists them"));
+                    }
+                    (format!("device/{device}"), gate.registry.get(&device).map(to_json).transpose()?)
+                }
+                Some(id) => {
+                    let link = gate.links.get_mut(id).ok_or_else(|| no_link(id))?;
+                    if !link.rename(&device, name) {
+                        return Err(format!("the link `{id}` does not know the device `{device}`"));
+                    }
+                    (format!("link/{id}"), Some(to_json(link)?))
+                }
+            }
+        };
+        self.put(vec![(key, json)]).await?;
+        Ok(json!({}))
+    }
+
+    async fn forget(&self, device: DeviceId) -> Result<Value, String> {
+        let _one = self.changing.lock().await;
+        let removed: Vec<GrantId> = {
+            let mut gate = self.state();
+            if !gate.registry.forget(&device) {
+                return Err(format!("there is no device `{device}`; `vestibule devices` lists them"));
+            }
+            gate.home.forget(&device);
+            let mut grants = lock(&self.grants);
+            let gone: Vec<GrantId> = grants.values().filter(|g| g.device == device).map(|g| g.id.clone()).collect();
+            gone.iter().for_each(|id| drop(grants.remove(id)));
+            gone
+        };
+        let table = self.compile()?;
+        let next = Digest::new(table.policy_hash());
+        let now = self.now();
+        let previous = Digest::new(self.state().table().policy_hash());
+        self.state().replace_table(Arc::new(table), now);
+        let mut held: Vec<(String, Option<String>)> = removed.iter().map(|id| (format!("grant/{id}"), None)).collect();
+        held.push((format!("device/{device}"), None));
+        let known = self.writer.reader().load_held().map_err(|e| chain(&e))?;
+        let of_device = |key: &String| {
+            key.strip_prefix("known/").is_some_and(|k| k.split('/').next() == Some(device.as_str()))
+                || key.strip_prefix("told/").is_some_and(|k| k.split('/').nth(1) == Some(device.as_str()))
+        };
+        held.extend(known.into_iter().filter(|(k, _)| of_device(k)).map(|(k, _)| (k, None)));
+        let change = format!("device {device} was forgotten, with {} grants", removed.len());
+        self.append(vec![policy_leaf(now, next, Some(previous), OWNER, change, None)?], held).await?;
+        self.history.forget(device).await.map_err(|e| chain(&e))?;
+        Ok(json!({"grants": removed.len()}))
+    }
+
+    async fn policy_show(&self) -> Result<Value, String> {
+        self.recompile_if_due().await?;
+        let gate = self.state();
+        let table = Arc::clone(gate.table());
+        let mut rows = Vec::new();
+        for row in table.matrix() {
+            let mut json = serde_json::to_value(&row).map_err(|e| e.to_string())?;
+            json["profile"] = json!(gate.links.get(&row.link).map(|l| l.profile.clone()));
+            rows.push(json);
+        }
+        let hex = |hash: [u8; 32]| Digest::new(hash);
+        Ok(json!({"rows": rows, "policy_sha256": hex(table.policy_hash()), "table_sha256": hex(table.table_hash())}))
+    }
+
+    fn link_rows(&self) -> Value {
+        let gate = self.state();
+        let grants = lock(&self.grants);
+        let rows: Vec<Value> = gate
+            .links
+            .iter()
+            .map(|l| {
+                let counts = self.tally.link(&l.id);
+                json!({
+                    "id": l.id, "partner": l.partner, "profile": l.profile, "created": l.created.to_rfc3339(),
+                    "devices": l.devices().count(), "grants": grants.values().filter(|g| g.link == l.id).count(),
+                    "asked": counts.asked, "messages_out": counts.messages_out, "facts": counts.facts,
+                })
+            })
+            .collect();
+        Value::Array(rows)
+    }
+
+    async fn link(&self, partner: PartnerId, slug: &str) -> Result<Value, String> {
+        if !PARTNERS.iter().any(|(name, _)| *name == partner.as_str()) {
+            let known: Vec<&str> = PARTNERS.iter().map(|(name, _)| *name).collect();
+            return Err(format!("`{partner}` is no partner of this version; there is {}", known.join(", ")));
+        }
+        let profile = find_profile(slug)?;
+        let _one = self.changing.lock().await;
+        if self.state().links.len() >= LINKS_MAX {
+            return Err(format!("there are {LINKS_MAX} links already; end one with `vestibule unlink ID`"));
+        }
+        let id = LinkId::new(random_id("lnk")?).map_err(|e| e.to_string())?;
+        let now = self.now();
+        let secrets = (random()?, random()?);
+        let (link, token) =
+            Link::new(id.clone(), self.household.clone(), partner.clone(), profile.slug.clone(), now, secrets);
+        let leaf = ledger::Link {
+            partner: partner.clone(),
+            link: id.clone(),
+            event: LinkEvent::Created,
+            profile: Some(profile.slug.clone()),
+        };
+        let leaf = Draft::link(now, leaf).map_err(|e| chain(&e))?;
+        // A link without grants shares nothing: it may be there before they are.
+        self.append(vec![leaf], vec![(format!("link/{id}"), Some(to_json(&link)?))]).await?;
+        self.state().links.insert(link);
+        let (added, _, _) = self.apply_profile(&id, profile).await?;
+        let devices = self.state().links.get(&id).map_or(0, |l| l.devices().count());
+        Ok(json!({
+            "link": id, "partner": partner, "profile": profile.slug, "token": token.reveal(), "devices": devices,
+            "grants": added,
+        }))
+    }
+
+    async fn unlink(&self, id: LinkId) -> Result<Value, String> {
+        let _one = self.changing.lock().await;
+        // At once: the token is worth nothing from here on, whatever happens to the record.
+        let link = self.state().links.remove(&id).ok_or_else(|| no_link(&id))?;
+        let remove: Vec<GrantId> =
+            lock(&self.grants).values().filter(|g| g.link == id).map(|g| g.id.clone()).collect();
+        let now = self.now();
+        let leaf = ledger::Link {
+            partner: link.partner.clone(),
+            link: id.clone(),
+            event: LinkEvent::Revoked,
+            profile: None,
+        };
+        let leaf = Draft::link(now, leaf).map_err(|e| chain(&e))?;
+        let change = format!("link ended, with {} grants", remove.len());
+        let told = self.writer.reader().load_held().map_err(|e| chain(&e))?;
+        let prefix = format!("told/{id}/");
+        let mut held = vec![(format!("link/{id}"), None)];
+        held.extend(told.into_iter().filter(|(k, _)| k.starts_with(&prefix)).map(|(k, _)| (k, None)));
+        self.change_grants(&link, Vec::new(), remove, change, vec![leaf], held).await?;
+        Ok(json!({}))
+    }
+
+    async fn profile(&self, id: LinkId, slug: Option<String>, apply: bool) -> Result<Value, String> {
+        let _one = self.changing.lock().await;
+        let slug = match slug {
+            Some(slug) => slug,
+            None => self.state().links.get(&id).ok_or_else(|| no_link(&id))?.profile.clone(),
+        };
+        let profile = find_profile(&slug)?;
+        let (added, removed, changes) = if apply {
+            self.apply_profile(&id, profile).await?
+        } else {
+            let change = self.difference(&id, profile)?;
+            (change.add.len(), change.remove.len(), change.rows)
+        };
+        Ok(json!({"added": added, "removed": removed, "changes": changes}))
+    }
+
+    /// What applying a profile to the devices known now would change.
+    fn difference(&self, id: &LinkId, profile: &Profile) -> Result<Change, String> {
+        let link = self.state().links.get(id).cloned().ok_or_else(|| no_link(id))?;
+        let facts = self.facts();
+        let grants: Vec<Grant> = lock(&self.grants).values().filter(|g| g.link == *id).cloned().collect();
+        let owner = MemberId::new(OWNER).map_err(|e| e.to_string())?;
+        let mut fresh = Vec::new();
+        // Ids are made beforehand, so that a lack of randomness is an error and not a repeated id.
+        let cells: usize = facts.devices.iter().map(|d| d.properties.len()).sum();
+        for _ in 0..cells.saturating_mul(model::ALL_TRIGGERS.len() + 2) {
+            fresh.push(GrantId::new(random_id("g")?).map_err(|e| e.to_string())?);
+        }
+        let mut ids = fresh.into_iter();
+        let terms = policy::Terms { now: self.now(), granted_by: owner.clone(), affects: vec![owner] };
+        policy::apply(profile, &facts, &link.id, &grants, &terms, || ids.next()).map_err(|e| chain(&e))
+    }
+
+    async fn apply_profile(&self, id: &LinkId, profile: &Profile) -> Result<(usize, usize, Vec<String>), String> {
+        let change = self.difference(id, profile)?;
+        let link = {
+            let mut gate = self.state();
+            let types: Vec<(DeviceId, model::DeviceType)> =
+                gate.registry.iter().map(|(d, known)| (d.clone(), known.device_type())).collect();
+            let link = gate.links.get_mut(id).ok_or_else(|| no_link(id))?;
+            link.enroll(types.iter().map(|(d, t)| (d, *t)));
+            link.profile.clone_from(&profile.slug);
+            link.clone()
+        };
+        let text = format!("profile {} applied: {} granted, {} taken back", profile.slug, change.add.len(), change.remove.len());
+        let counts = (change.add.len(), change.remove.len());
+        let held = vec![(format!("link/{id}"), Some(to_json(&link)?))];
+        self.change_grants(&link, change.add, change.remove, text, Vec::new(), held).await?;
+        Ok((counts.0, counts.1, change.rows))
+    }
+
+    async fn docket_add(
+        &self,
+        partner: PartnerId,
+        text: &str,
+        deadline: Option<String>,
+        threat: Option<String>,
+    ) -> Result<Value, String> {
+        let demand = ledger::Demand { asked_by: partner.to_string(), partner: partner.clone(), deadline, threat };
+        let draft = Draft::demand(self.now(), demand, text).map_err(|e| chain(&e))?;
+        let receipts = self.append(vec![draft], Vec::new()).await?;
+        let index = receipts.first().map(Receipt::index).ok_or("the ledger gave no receipt")?;
+        lock(&self.demands).push((partner, index));
+        Ok(json!({"index": index}))
+    }
+
+    /// Records a command before it is carried out.
+    ///
+    /// # Errors
+    /// When it is not certain that it is recorded: then it must not be carried out.
+    pub async fn record_command(&self, order: &gate::Order) -> Result<(), String> {
+        let leaf = ledger::Command {
+            partner: order.partner.clone(),
+            link: order.link.clone(),
+            message: order.message.clone(),
+            device: order.device.clone(),
+            command: order.command.to_owned(),
+            properties: order.desired.iter().map(|d| d.property).collect(),
+            policy_set: Digest::new(order.policy_set),
+            policies: order.policies.clone(),
+        };
+        // The values asked for are the partner's own words: they lie beside the tree, erasable.
+        let values: Vec<Value> =
+            order.desired.iter().map(|d| json!({"property": d.property, "value": d.value})).collect();
+        let body = Body::new(Value::Array(values).to_string().into_bytes());
+        let draft = Draft::command(order.time, leaf, Some(body)).map_err(|e| chain(&e))?;
+        self.append(vec![draft], Vec::new()).await.map(drop)
+    }
+
+    /// Metrics in Prometheus' text form. They are on the household's listener only.
+    pub fn metrics(&self) -> String {
+        use std::fmt::Write as _;
+        let (counts, stats) = (self.tally.all(), self.writer.stats());
+        let (unauthenticated, rejected, not_recorded) = self.tally.constant_answers();
+        let mut out = String::new();
+        let mut one = |name: &str, kind: &str, help: &str, value: u64| {
+            // Writing to a string can't fail.
+            let _ = write!(out, "# HELP vestibule_{name} {help}\n# TYPE vestibule_{name} {kind}\nvestibule_{name} {value}\n");
+        };
+        one("asked_total", "counter", "Messages of linked partners.", counts.asked);
+        one("answered_total", "counter", "Of them answered with something.", counts.answered);
+        one("refused_total", "counter", "Of them refused by policy.", counts.refused);
+        one("errors_total", "counter", "Of them wrong or failed.", counts.errors);
+        one("properties_withheld_total", "counter", "Properties asked for and withheld.", counts.properties_withheld);
+        one("messages_out_total", "counter", "Bodies that left.", counts.messages_out);
+        one("bytes_out_total", "counter", "Bytes of the bodies that left.", counts.bytes_out);
+        one("unauthenticated_total", "counter", "Requests without a valid token.", unauthenticated);
+        one("rejected_total", "counter", "Requests that were no directive.", rejected);
+        one("not_recorded_total", "counter", "Answers held back because they could not be recorded.", not_recorded);
+        one("ledger_leaves", "gauge", "Leaves in the ledger.", stats.size);
+        one("ledger_commits_total", "counter", "Transactions of the ledger.", stats.commits);
+        one("ledger_refused_full_total", "counter", "Requests refused because the ledger's queue was full.", stats.refused_full);
+        one("ledger_failed_total", "counter", "Requests that failed in the store.", stats.failed);
+        one("ledger_lost_total", "counter", "Outcomes that were not recorded.", stats.lost);
+        let readings: u64 = lock(&self.readings).values().flat_map(BTreeMap::values).sum();
+        one("readings_total", "counter", "Readings taken in.", readings);
+        let gate = self.state();
+        one("devices", "gauge", "Devices known.", gate.registry.iter().count() as u64);
+        one("links", "gauge", "Links.", gate.links.len() as u64);
+        out.push_str("# HELP vestibule_dropped_total Messages of devices that were dropped, by reason.\n");
+        out.push_str("# TYPE vestibule_dropped_total counter\n");
+        for (reason, count) in self.counters.dropped() {
+            let _ = writeln!(out, "vestibule_dropped_total{{reason=\"{}\"}} {count}", reason.as_str());
+        }
+        out
+    }
+}
+
+fn no_link(id: &LinkId) -> String {
+    format!("there is no link `{id}`; `vestibule links` lists them")
+}
+
+fn find_profile(slug: &str) -> Result<&'static Profile, String> {
+    policy::profile(slug).ok_or_else(|| {
+        let known: Vec<&str> = policy::profiles().iter().map(|p| p.slug.as_str()).collect();
+        format!("there is no profile `{slug}`; there are {}", known.join(", "))
+    })
+}
+
+fn policy_leaf(
+    now: Timestamp,
+    policy_set: Digest,
+    previous: Option<Digest>,
+    by: &str,
+    change: String,
+    link: Option<LinkId>,
+) -> Result<Draft, String> {
+    let leaf = ledger::Policy { policy_set, previous, by: by.to_owned(), change, link, demands: Vec::new() };
+    Draft::policy(now, leaf, None).map_err(|e| chain(&e))
+}
+
+fn to_json(value: &impl serde::Serialize) -> Result<String, String> {
+    serde_json::to_string(value).map_err(|e| e.to_string())
+}
+
+/// Puts one stored entry back.
+fn restore(gate: &mut GateState, grants: &mut BTreeMap<GrantId, Grant>, key: &str, value: &str) -> bool {
+    match key.split_once('/') {
+        Some(("link", _)) => serde_json::from_str::<Link>(value).map(|l| gate.links.insert(l)).is_ok(),
+        Some(("grant", _)) => serde_json::from_str::<Grant>(value).map(|g| drop(grants.insert(g.id.clone(), g))).is_ok(),
+        Some(("device", id)) => match (DeviceId::new(id), serde_json::from_str::<Registered>(value)) {
+            (Ok(id), Ok(device)) => {
+                gate.registry.restore(id, device);
+                true
+            }
+            _ => false,
+        },
+        Some(("mqttuser", _)) => true,
+        _ => gate.restore(key, value),
+    }
+}
+
+/// The secret bytes of the signing key; made when there is none.
+fn signing_key(path: &Path) -> std::io::Result<[u8; 32]> {
+    let mut seed = [0u8; 32];
+    match File::open(path) {
+        Ok(mut file) => {
+            file.read_exact(&mut seed)?;
+            Ok(seed)
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            getrandom::fill(&mut seed).map_err(std::io::Error::other)?;
+            let mut file = std::fs::OpenOptions::new().create_new(true).write(true).mode(0o600).open(path)?;
+            file.write_all(&seed)?;
+            file.sync_all()?;
+            Ok(seed)
+        }
+        Err(e) => Err(e),
+    }
+}
+
+/// An error with its causes, in one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+/// A docket row with its time as text, for the command line.
+fn with_time_text(mut row: Value) -> Value {
+    if let Some(ms) = row["time"].as_i64() {
+        row["time"] = json!(Timestamp::from_millis(ms).to_rfc3339());
+    }
+    row
+}
