@@ -149,7 +149,7 @@ async fn answer<A: Actuator, R: Recorder>(
         Arc::clone(&egress.actuator),
         link,
         now,
-        directive.message_name(),
+        directive.message_name().to_owned(),
         uuid_v4(),
     );
     let reply = alexa::answer(&mut session, directive).await;
@@ -166,7 +166,7 @@ async fn answer<A: Actuator, R: Recorder>(
         link: link.id.clone(),
         trigger: reply.trigger,
         message: reply.event_name(),
-        policy_set: Digest::from_bytes(answered.policy_set),
+        policy_set: Digest::new(answered.policy_set),
         items: items(&answered.decided),
         more: 0,
     };
@@ -179,7 +179,7 @@ async fn answer<A: Actuator, R: Recorder>(
     };
     let receipt = receipts.ok().and_then(|r| r.into_iter().next());
     if egress.tally.note(asked, receipt.is_some()) {
-        let drafts = egress.tally.take_refusals(now, Digest::from_bytes(answered.policy_set), &[]);
+        let drafts = egress.tally.take_refusals(now, Digest::new(answered.policy_set), &[]);
         if egress.recorder.record(drafts, Vec::new()).await.is_err() {
             tracing::error!("refusals could not be recorded");
         }

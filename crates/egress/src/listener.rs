@@ -1,6 +1,5 @@
 //! The partners' listener.
 
-use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +18,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Serves HTTP/1.1 until `shutdown` comes; then takes no more connections and finishes what is in flight. A client that
 /// dawdles over its header is dropped.
-pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<Output = ()>) -> Result<(), Infallible> {
+pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<Output = ()>) {
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let graceful = GracefulShutdown::new();
     let mut shutdown = std::pin::pin!(shutdown);
@@ -58,5 +57,4 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<
     if tokio::time::timeout(DRAIN_TIMEOUT, graceful.shutdown()).await.is_err() {
         tracing::warn!("some partners' connections did not finish in time and were cut");
     }
-    Ok(())
 }

@@ -13,7 +13,7 @@ pub fn tick(grid: Grid, now: Timestamp, zone: &TimeZone) -> Timestamp {
         Grid::Every(interval_ms) => now.floor_to(interval_ms),
         Grid::Day => jiff::Timestamp::from_millisecond(now.as_millis())
             .ok()
-            .and_then(|t| t.to_zoned(zone.clone()).start_of_day().ok())
+            .and_then(|t| t.to_zoned_datetime(zone.clone()).start_of_day().ok())
             .map_or_else(|| now.floor_to(86_400_000), |z| Timestamp::from_millis(z.timestamp().as_millisecond())),
     }
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use home::{HomeState, Known, Reading, Registered, Registry, RegistryError, Sample, Update};
 use jiff::tz::TimeZone;
 use links::Links;
-use model::{DeviceId, Grid, LinkId, Property, Rung, Timestamp, Trigger};
-use policy::Table;
+use model::{DeviceId, Grid, HouseholdId, LinkId, PartnerId, Property, Rung, Timestamp, Trigger};
+use policy::{DeviceFact, Facts, LinkFact, Table};
 
 use crate::clock::{GRIDS, tick};
 
@@ -63,6 +63,29 @@ impl GateState {
     /// The home's time zone.
     pub fn zone(&self) -> &TimeZone {
         &self.zone
+    }
+
+    /// What there is to decide about, for compiling the table.
+    pub fn facts(&self, household: HouseholdId, is_gatekeeper: impl Fn(&PartnerId) -> bool) -> Facts {
+        let links = self
+            .links
+            .iter()
+            .map(|l| LinkFact {
+                link: l.id.clone(),
+                partner: l.partner.clone(),
+                gatekeeper: is_gatekeeper(&l.partner),
+            })
+            .collect();
+        let devices = self
+            .registry
+            .iter()
+            .map(|(id, known)| DeviceFact {
+                device: id.clone(),
+                device_type: known.device_type(),
+                properties: of_device(known).map(|p| (p, known.kind(p))).collect(),
+            })
+            .collect();
+        Facts { household, links, devices }
     }
 
     /// The time to answer at: never earlier than any before.

@@ -1,1 +1,17 @@
 //! Grants generate Cedar policies; policies are compiled to a decision table.
+//!
+//! Precision is part of the question put to Cedar: for each link, property and trigger it is asked from the finest rung
+//! to the coarsest, and the first that is allowed stands in the table. Any evaluation error is a refusal (Cedar itself
+//! would skip a `forbid` that errors, and let the permit win). Time is an argument: an expired grant is left out, and
+//! the table says when the next one expires.
+
+mod compile;
+mod grant;
+mod profile;
+mod schema;
+mod table;
+
+pub use compile::{CompileError, DeviceFact, Facts, LinkFact, compile};
+pub use grant::{Grant, GrantError, What};
+pub use profile::{Change, Cost, Profile, Terms, apply, profile, profiles};
+pub use table::{Decision, MatrixRow, Table};

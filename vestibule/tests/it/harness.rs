@@ -200,3 +200,89 @@ impl Hub {
         panic!("{args:?} never said what was wanted; last: {last}");
     }
 }
+
+/// Publishes one retained message at QoS 1, as a device would.
+pub fn publish(port: u16, topic: &str, payload: &str) {
+    let program = peer("VESTIBULE_MOSQUITTO_PUB", &["/usr/bin/mosquitto_pub"]);
+    let status = Command::new(program)
+        .args(["-h", "127.0.0.1", "-p", &port.to_string(), "-q", "1", "-r", "-t", topic, "-m", payload])
+        .status();
+    assert!(status.expect("mosquitto_pub runs").success());
+}
+
+/// A subscriber at QoS 1 whose messages come as `TOPIC QOS PAYLOAD` lines.
+pub struct Subscriber {
+    child: Child,
+    lines: mpsc::Receiver<String>,
+}
+
+impl Subscriber {
+    pub fn start(port: u16, filter: &str) -> Self {
+        let program = peer("VESTIBULE_MOSQUITTO_SUB", &["/usr/bin/mosquitto_sub"]);
+        // A retained marker tells when the subscription is in force.
+        let marker = format!("test/marker/{}", free_port());
+        publish(port, &marker, "here");
+        let mut child = Command::new(program)
+            .args(["-h", "127.0.0.1", "-p", &port.to_string(), "-q", "1", "-F", "%t %q %p", "-t", filter, "-t", &marker])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("mosquitto_sub runs");
+        let stdout = child.stdout.take().expect("piped");
+        let (sender, lines) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        while lines.recv_timeout(PATIENCE).expect("the marker comes") != format!("{marker} 1 here") {}
+        Self { child, lines }
+    }
+
+    /// The next message.
+    pub fn next(&self) -> String {
+        self.lines.recv_timeout(PATIENCE).expect("a message comes")
+    }
+
+    /// Messages that came until a last one, published now, comes.
+    pub fn until_now(&self, port: u16, topic: &str) -> Vec<String> {
+        publish(port, topic, "end");
+        let mut all = Vec::new();
+        loop {
+            let line = self.next();
+            if line.ends_with(" end") {
+                return all;
+            }
+            all.push(line);
+        }
+    }
+}
+
+impl Drop for Subscriber {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Hexadecimal SHA-256.
+pub fn sha256(bytes: &[u8]) -> String {
+    use sha2::Digest as _;
+    sha2::Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// Notes aloud that a test could not run, for `cargo xtask test` to count.
+pub fn skipped(name: &str, reason: &str) {
+    eprintln!("SKIPPED: {name}: {reason}");
+    if let Some(path) = std::env::var_os("VESTIBULE_SKIPS") {
+        use std::io::Write as _;
+        let mut file = std::fs::OpenOptions::new().append(true).create(true).open(path).expect("the list of skips");
+        writeln!(file, "{name}: {reason}").expect("written");
+    }
+}
+
+/// The folder of recordings, if there is one.
+pub fn recordings() -> Option<PathBuf> {
+    std::env::var_os("VESTIBULE_RECORDINGS").map(PathBuf::from).filter(|p| p.is_dir())
+}

@@ -1,0 +1,373 @@
+//! From grants and facts to the table.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use cedar_policy::{
+    Authorizer, Context, Decision as CedarDecision, Effect, Entities, Entity, EntityId, EntityTypeName, EntityUid,
+    PolicyId, PolicySet, Request, RestrictedExpression, Schema, ValidationMode, Validator,
+};
+use disclosure::Refusal;
+use model::{
+    ALL_PROPERTIES, ALL_RUNGS, ALL_TRIGGERS, DeviceId, DeviceType, HouseholdId, Kind, LinkId, PartnerId, Property, Rung,
+    Timestamp,
+};
+use sha2::{Digest as _, Sha256};
+
+use crate::grant::{Grant, GrantError, What, resource};
+use crate::schema;
+use crate::table::{CELLS, Cell, Row, Table};
+
+/// The policies that no grant can pass.
+const CEILING: &str = include_str!("ceiling.cedar");
+
+/// Most grants of one household.
+pub const GRANTS_MAX: usize = 50_000;
+
+/// Longest ceiling of a maker, in bytes.
+pub const CEILING_MAX_BYTES: usize = 1 << 20;
+
+/// A link, as policies know it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkFact {
+    /// The link.
+    pub link: LinkId,
+    /// The partner.
+    pub partner: PartnerId,
+    /// Whether the partner belongs to a DMA gatekeeper.
+    pub gatekeeper: bool,
+}
+
+/// A device, as policies know it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceFact {
+    /// The device.
+    pub device: DeviceId,
+    /// What it is.
+    pub device_type: DeviceType,
+    /// Its properties, metadata and reachability too, with their kinds.
+    pub properties: Vec<(Property, Kind)>,
+}
+
+/// What there is to decide about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// The home.
+    pub household: HouseholdId,
+    /// Its links.
+    pub links: Vec<LinkFact>,
+    /// Its devices.
+    pub devices: Vec<DeviceFact>,
+}
+
+impl Facts {
+    /// A home with nothing in it.
+    pub fn empty(household: HouseholdId) -> Self {
+        Self { household, links: Vec::new(), devices: Vec::new() }
+    }
+}
+
+/// Why there is no table. The one before stays in force.
+#[derive(Debug, thiserror::Error)]
+pub enum CompileError {
+    /// The shipped schema is broken.
+    #[error("the schema can't be read")]
+    Schema(#[source] Box<cedar_policy::CedarSchemaError>),
+    /// A ceiling is no set of policies.
+    #[error("the ceiling can't be read: {0}")]
+    Ceiling(String),
+    /// A grant is no policy.
+    #[error(transparent)]
+    Grant(#[from] GrantError),
+    /// Too many grants.
+    #[error("there are more than {GRANTS_MAX} grants; end links that are not used")]
+    TooManyGrants,
+    /// The entities can't be made.
+    #[error("the home can't be told to Cedar: {0}")]
+    Entities(String),
+    /// A policy id stands twice.
+    #[error("the policies can't be put together: {0}")]
+    Set(String),
+}
+
+fn name(kind: &str) -> Result<EntityTypeName, CompileError> {
+    format!("Vestibule::{kind}").parse().map_err(|e| CompileError::Entities(format!("{e}")))
+}
+
+/// Types of entities, parsed once.
+struct Types {
+    action: EntityTypeName,
+    link: EntityTypeName,
+    partner: EntityTypeName,
+    household: EntityTypeName,
+    device: EntityTypeName,
+    device_type: EntityTypeName,
+    property: EntityTypeName,
+    property_name: EntityTypeName,
+    kind: EntityTypeName,
+    rung: EntityTypeName,
+    provenance: EntityTypeName,
+}
+
+impl Types {
+    fn new() -> Result<Self, CompileError> {
+        Ok(Self {
+            action: name("Action")?,
+            link: name("Link")?,
+            partner: name("Partner")?,
+            household: name("Household")?,
+            device: name("Device")?,
+            device_type: name("DeviceType")?,
+            property: name("Property")?,
+            property_name: name("PropertyName")?,
+            kind: name("Kind")?,
+            rung: name("Rung")?,
+            provenance: name("Provenance")?,
+        })
+    }
+}
+
+fn uid(kind: &EntityTypeName, id: &str) -> EntityUid {
+    EntityUid::from_type_name_and_id(kind.clone(), EntityId::new(id))
+}
+
+fn refer(kind: &EntityTypeName, id: &str) -> RestrictedExpression {
+    RestrictedExpression::new_entity_uid(uid(kind, id))
+}
+
+/// The built-in ceiling and a maker's, checked strictly: only `forbid`, each with an `@id` of its own.
+fn ceiling(schema: &Schema, maker: Option<&str>) -> Result<PolicySet, CompileError> {
+    let mut set = PolicySet::new();
+    let mut seen = BTreeSet::new();
+    for text in [Some(CEILING), maker].into_iter().flatten() {
+        if text.len() > CEILING_MAX_BYTES {
+            return Err(CompileError::Ceiling(format!("it is longer than {CEILING_MAX_BYTES} bytes")));
+        }
+        let parsed: PolicySet = text.parse().map_err(|e| CompileError::Ceiling(format!("{e}")))?;
+        if parsed.templates().next().is_some() {
+            return Err(CompileError::Ceiling("templates are not taken; write static policies".into()));
+        }
+        for policy in parsed.policies() {
+            let Some(id) = policy.annotation("id").map(str::to_owned) else {
+                return Err(CompileError::Ceiling("each policy needs an @id(\"...\")".into()));
+            };
+            if policy.effect() != Effect::Forbid {
+                return Err(CompileError::Ceiling(format!("`{id}` permits; a ceiling only forbids")));
+            }
+            if !seen.insert(id.clone()) {
+                return Err(CompileError::Ceiling(format!("the id `{id}` stands twice")));
+            }
+            set.add(policy.new_id(PolicyId::new(&id))).map_err(|e| CompileError::Ceiling(format!("{e}")))?;
+        }
+    }
+    let result = Validator::new(schema.clone()).validate(&set, ValidationMode::Strict);
+    match result.validation_errors().next() {
+        None => Ok(set),
+        Some(error) => Err(CompileError::Ceiling(format!("{error}"))),
+    }
+}
+
+fn entities(facts: &Facts, types: &Types, schema: &Schema) -> Result<Entities, CompileError> {
+    let failed = |e: &dyn std::fmt::Display| CompileError::Entities(e.to_string());
+    let household = || refer(&types.household, facts.household.as_str());
+    let mut all = vec![Entity::new_no_attrs(uid(&types.household, facts.household.as_str()), HashSet::new())];
+    let partners: BTreeSet<&PartnerId> = facts.links.iter().map(|l| &l.partner).collect();
+    all.extend(partners.into_iter().map(|p| Entity::new_no_attrs(uid(&types.partner, p.as_str()), HashSet::new())));
+    for link in &facts.links {
+        let attributes = HashMap::from([
+            ("household".to_owned(), household()),
+            ("partner".to_owned(), refer(&types.partner, link.partner.as_str())),
+            ("gatekeeper".to_owned(), RestrictedExpression::new_bool(link.gatekeeper)),
+        ]);
+        let id = uid(&types.link, link.link.as_str());
+        all.push(Entity::new(id, attributes, HashSet::new()).map_err(|e| failed(&e))?);
+    }
+    for device in &facts.devices {
+        let device_uid = uid(&types.device, device.device.as_str());
+        let attributes = HashMap::from([
+            ("household".to_owned(), household()),
+            ("device_type".to_owned(), refer(&types.device_type, device.device_type.as_str())),
+        ]);
+        all.push(Entity::new(device_uid.clone(), attributes, HashSet::new()).map_err(|e| failed(&e))?);
+        for (property, kind) in &device.properties {
+            let attributes = HashMap::from([
+                ("household".to_owned(), household()),
+                ("device".to_owned(), RestrictedExpression::new_entity_uid(device_uid.clone())),
+                ("name".to_owned(), refer(&types.property_name, property.as_str())),
+                ("kind".to_owned(), refer(&types.kind, kind.as_str())),
+                // What comes over MQTT comes from the household's own devices.
+                ("provenance".to_owned(), refer(&types.provenance, "local_direct")),
+            ]);
+            let id = uid(&types.property, &resource(&device.device, *property));
+            let parents = HashSet::from([device_uid.clone()]);
+            all.push(Entity::new(id, attributes, parents).map_err(|e| failed(&e))?);
+        }
+    }
+    Entities::from_entities(all, Some(schema)).map_err(|e| failed(&e))
+}
+
+/// Puts questions to Cedar.
+struct Asker<'a> {
+    authorizer: Authorizer,
+    schema: &'a Schema,
+    types: &'a Types,
+    entities: &'a Entities,
+}
+
+impl Asker<'_> {
+    fn ask(&self, set: &PolicySet, link: &LinkId, action: &str, resource_id: &str, rung: Option<Rung>) -> Cell {
+        let t = self.types;
+        let (principal, resource) = (uid(&t.link, link.as_str()), uid(&t.property, resource_id));
+        if self.entities.get(&principal).is_none() || self.entities.get(&resource).is_none() {
+            return Cell::refused(Refusal::PolicyError);
+        }
+        let pairs = rung.map(|r| ("rung".to_owned(), refer(&t.rung, r.as_str())));
+        let Ok(context) = Context::from_pairs(pairs) else { return Cell::refused(Refusal::PolicyError) };
+        let action = uid(&t.action, action);
+        let Ok(request) = Request::new(principal, action, resource, context, Some(self.schema)) else {
+            return Cell::refused(Refusal::PolicyError);
+        };
+        let response = self.authorizer.is_authorized(&request, set, self.entities);
+        // Cedar skips a policy that errors, also a forbid: here any error is a refusal.
+        if response.diagnostics().errors().next().is_some() {
+            return Cell::refused(Refusal::PolicyError);
+        }
+        let mut policies: Vec<String> = response.diagnostics().reason().map(ToString::to_string).collect();
+        policies.sort();
+        match response.decision() {
+            CedarDecision::Allow => Cell { rung: Ok(rung.unwrap_or(Rung::Live)), policies },
+            CedarDecision::Deny if policies.is_empty() => Cell::refused(Refusal::NoGrant),
+            CedarDecision::Deny => Cell { rung: Err(Refusal::Ceiling), policies },
+        }
+    }
+
+    /// The finest rung that is allowed.
+    fn finest(&self, set: &PolicySet, link: &LinkId, action: &str, property: Property, resource_id: &str) -> Cell {
+        let mut refused = Cell::refused(Refusal::NoGrant);
+        for rung in ALL_RUNGS {
+            if property.is_live_only() && rung != Rung::Live {
+                break;
+            }
+            let cell = self.ask(set, link, action, resource_id, Some(rung));
+            match cell.rung {
+                Ok(_) => return cell,
+                // An error anywhere is a refusal everywhere: a forbid that errors at a fine rung may be meant for all.
+                Err(Refusal::PolicyError) => return cell,
+                Err(Refusal::Ceiling) => refused = cell,
+                Err(_) => {}
+            }
+        }
+        refused
+    }
+}
+
+/// Compiles the whole decision space: each link x device x property x trigger, and the commands.
+///
+/// # Errors
+/// When a policy can't be read or the home can't be told to Cedar. Then the table before stays in force.
+pub fn compile(facts: &Facts, grants: &[Grant], maker: Option<&str>, now: Timestamp) -> Result<Table, CompileError> {
+    if grants.len() > GRANTS_MAX {
+        return Err(CompileError::TooManyGrants);
+    }
+    let schema_text = schema::text();
+    let schema = schema::parse(&schema_text).map_err(CompileError::Schema)?;
+    let types = Types::new()?;
+    let ceiling = ceiling(&schema, maker)?;
+    let entities = entities(facts, &types, &schema)?;
+    let asker = Asker { authorizer: Authorizer::new(), schema: &schema, types: &types, entities: &entities };
+
+    let mut held: Vec<&Grant> =
+        grants.iter().filter(|g| g.household == facts.household && g.holds_at(now)).collect();
+    held.sort_by(|a, b| a.id.cmp(&b.id));
+    let mut hash = Sha256::new();
+    for text in [schema_text.as_str(), CEILING, maker.unwrap_or_default()] {
+        hash.update(text.len().to_le_bytes());
+        hash.update(text);
+    }
+    // One slice of the policies per link and property: Cedar looks at every policy it is given, and no other grant has
+    // this principal and this resource in its scope.
+    let mut slices: BTreeMap<(&LinkId, &DeviceId, Property), Vec<&Grant>> = BTreeMap::new();
+    for grant in &held {
+        hash.update(grant.policy_text());
+        slices.entry((&grant.link, &grant.device, grant.property)).or_default().push(grant);
+    }
+
+    let mut rows: HashMap<LinkId, HashMap<DeviceId, Row>> = HashMap::new();
+    let mut kinds = HashMap::new();
+    for device in &facts.devices {
+        kinds.extend(device.properties.iter().map(|(p, k)| ((device.device.clone(), *p), *k)));
+    }
+    for link in &facts.links {
+        let mut devices = HashMap::new();
+        for device in &facts.devices {
+            let mut row: Row = vec![None; ALL_PROPERTIES.len()];
+            for (property, _) in &device.properties {
+                let granted = slices.get(&(&link.link, &device.device, *property)).map_or(&[][..], Vec::as_slice);
+                let cells = cells(&asker, &ceiling, link, &device.device, *property, granted)?;
+                if let Some(place) = row.get_mut(property.index()) {
+                    *place = Some(Box::new(cells));
+                }
+            }
+            devices.insert(device.device.clone(), row);
+        }
+        rows.insert(link.link.clone(), devices);
+    }
+    let mut table = Table {
+        rows,
+        partners: facts.links.iter().map(|l| (l.link.clone(), l.partner.clone())).collect(),
+        kinds,
+        next_expiry: held.iter().filter_map(|g| g.expires).min(),
+        policy_hash: hash.finalize().into(),
+        table_hash: [0; 32],
+    };
+    let mut hash = Sha256::new();
+    for row in table.matrix() {
+        hash.update(format!(
+            "{} {} {} {} {} {} {} {} {}\n",
+            row.link,
+            row.device,
+            row.property,
+            row.discovery,
+            row.directive_response,
+            row.partner_poll,
+            row.proactive_report,
+            row.control,
+            row.open
+        ));
+    }
+    table.table_hash = hash.finalize().into();
+    Ok(table)
+}
+
+/// The cells of one property. Where no grant names an action, nothing can permit it (a ceiling only forbids): Cedar
+/// is not asked, and the refusal is for want of a grant.
+fn cells(
+    asker: &Asker<'_>,
+    ceiling: &PolicySet,
+    link: &LinkFact,
+    device: &DeviceId,
+    property: Property,
+    granted: &[&Grant],
+) -> Result<[Cell; CELLS], CompileError> {
+    let mut cells: [Cell; CELLS] = std::array::from_fn(|_| Cell::refused(Refusal::NoGrant));
+    if granted.is_empty() {
+        return Ok(cells);
+    }
+    let mut set = ceiling.clone();
+    for grant in granted {
+        set.add(grant.policy()?).map_err(|e| CompileError::Set(format!("{e}")))?;
+    }
+    let resource_id = resource(device, property);
+    let names = |what: &dyn Fn(&What) -> bool| granted.iter().any(|g| what(&g.what));
+    for (cell, trigger) in cells.iter_mut().zip(ALL_TRIGGERS) {
+        if names(&|w| matches!(w, What::Disclose { trigger: t, .. } if *t == trigger)) {
+            *cell = asker.finest(&set, &link.link, trigger.as_str(), property, &resource_id);
+        }
+    }
+    let commands = cells.iter_mut().skip(ALL_TRIGGERS.len());
+    for (cell, (open, action)) in commands.zip([(false, "control"), (true, "open")]) {
+        if names(&|w| *w == What::Control { open }) {
+            *cell = asker.ask(&set, &link.link, action, &resource_id, None);
+        }
+    }
+    Ok(cells)
+}

@@ -1,0 +1,96 @@
+//! A member's consent, and the policy that it generates.
+
+use cedar_policy::{Policy, PolicyId};
+use model::{DeviceId, GrantId, HouseholdId, LinkId, MemberId, Property, Rung, Timestamp, Trigger};
+use serde::{Deserialize, Serialize};
+
+/// What is granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum What {
+    /// To be told, at this rung or coarser.
+    Disclose {
+        /// For this reason.
+        trigger: Trigger,
+        /// The finest rung.
+        rung: Rung,
+    },
+    /// To command.
+    Control {
+        /// True for unlocking and opening, false for all else.
+        open: bool,
+    },
+}
+
+/// A member's consent: one link, one property of one device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    /// Its id, which is also the id of its policy.
+    pub id: GrantId,
+    /// The home.
+    pub household: HouseholdId,
+    /// Who may.
+    pub link: LinkId,
+    /// Of which device.
+    pub device: DeviceId,
+    /// Which property.
+    pub property: Property,
+    /// What.
+    pub what: What,
+    /// Until when; from then on it is refused.
+    pub expires: Option<Timestamp>,
+    /// Who gave it.
+    pub granted_by: MemberId,
+    /// Whom it affects.
+    pub affects: Vec<MemberId>,
+    /// When it was given.
+    pub created: Timestamp,
+    /// The profile that it came with, by slug.
+    pub profile: Option<String>,
+}
+
+/// A grant that is no policy.
+#[derive(Debug, thiserror::Error)]
+#[error("the grant `{id}` does not make a policy")]
+pub struct GrantError {
+    id: GrantId,
+    #[source]
+    source: Box<cedar_policy::ParseErrors>,
+}
+
+impl Grant {
+    /// Whether it still holds.
+    pub fn holds_at(&self, now: Timestamp) -> bool {
+        self.expires.is_none_or(|t| now < t)
+    }
+
+    /// The Cedar policy as text. Ids hold no character that could end a string, so nothing is escaped.
+    pub fn policy_text(&self) -> String {
+        let (action, condition) = match self.what {
+            What::Disclose { trigger, rung } => {
+                let rungs: Vec<String> =
+                    rung.and_coarser().map(|r| format!("Vestibule::Rung::\"{r}\"")).collect();
+                (trigger.as_str(), format!("\nwhen {{ [{}].contains(context.rung) }}", rungs.join(", ")))
+            }
+            What::Control { open: true } => ("open", String::new()),
+            What::Control { open: false } => ("control", String::new()),
+        };
+        format!(
+            "@id(\"{}\")\npermit (\n  principal == Vestibule::Link::\"{}\",\n  action == Vestibule::Action::\"{action}\",\n  \
+             resource == Vestibule::Property::\"{}\"\n){condition};\n",
+            self.id,
+            self.link,
+            resource(&self.device, self.property),
+        )
+    }
+
+    pub(crate) fn policy(&self) -> Result<Policy, GrantError> {
+        Policy::parse(Some(PolicyId::new(self.id.as_str())), self.policy_text())
+            .map_err(|e| GrantError { id: self.id.clone(), source: Box::new(e) })
+    }
+}
+
+/// Cedar's id of a property of a device. No device id has a slash.
+pub(crate) fn resource(device: &DeviceId, property: Property) -> String {
+    format!("{device}/{property}")
+}

@@ -1,0 +1,160 @@
+//! The decision table: what the hot path looks up, and the matrix that the household sees.
+
+use std::collections::HashMap;
+
+use disclosure::Refusal;
+use model::{ALL_PROPERTIES, ALL_TRIGGERS, DeviceId, Kind, LinkId, PartnerId, Property, Reveals, Rung, Timestamp, Trigger};
+use serde::Serialize;
+
+/// What the policies say of one cell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision<'a> {
+    /// The finest rung that is allowed, or why none is.
+    pub rung: Result<Rung, Refusal>,
+    /// The policies that decided.
+    pub policies: &'a [String],
+}
+
+/// Cells of one property: four triggers, then control and open.
+pub(crate) const CELLS: usize = ALL_TRIGGERS.len() + 2;
+
+/// One cell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Cell {
+    /// The finest rung allowed; for commands [`Rung::Live`] means yes.
+    pub(crate) rung: Result<Rung, Refusal>,
+    pub(crate) policies: Vec<String>,
+}
+
+impl Cell {
+    pub(crate) fn refused(refusal: Refusal) -> Self {
+        Self { rung: Err(refusal), policies: Vec::new() }
+    }
+}
+
+/// All cells of one device on one link: [`CELLS`] for each property, in the order of [`ALL_PROPERTIES`]; properties that
+/// the device does not have are `None`.
+pub(crate) type Row = Vec<Option<Box<[Cell; CELLS]>>>;
+
+/// The whole decision space of a household, evaluated.
+#[derive(Debug)]
+pub struct Table {
+    pub(crate) rows: HashMap<LinkId, HashMap<DeviceId, Row>>,
+    pub(crate) partners: HashMap<LinkId, PartnerId>,
+    pub(crate) kinds: HashMap<(DeviceId, Property), Kind>,
+    pub(crate) next_expiry: Option<Timestamp>,
+    pub(crate) policy_hash: [u8; 32],
+    pub(crate) table_hash: [u8; 32],
+}
+
+/// One line of the matrix.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct MatrixRow {
+    /// The link.
+    pub link: LinkId,
+    /// The partner.
+    pub partner: PartnerId,
+    /// The device.
+    pub device: DeviceId,
+    /// The property.
+    pub property: Property,
+    /// How sensitive it is.
+    pub kind: Kind,
+    /// What somebody who is told could infer.
+    pub reveals: &'static [Reveals],
+    /// Rung or refusal.
+    pub discovery: &'static str,
+    /// Rung or refusal.
+    pub directive_response: &'static str,
+    /// Rung or refusal.
+    pub partner_poll: &'static str,
+    /// Rung or refusal.
+    pub proactive_report: &'static str,
+    /// `yes` or the refusal.
+    pub control: &'static str,
+    /// `yes` or the refusal.
+    pub open: &'static str,
+    /// The policies behind what is allowed.
+    pub policies: Vec<String>,
+}
+
+const NO_GRANT: &[String] = &[];
+
+impl Table {
+    fn cell(&self, link: &LinkId, device: &DeviceId, property: Property, index: usize) -> Option<&Cell> {
+        self.rows.get(link)?.get(device)?.get(property.index())?.as_ref()?.get(index)
+    }
+
+    /// Decides by one look-up. What the table does not know is refused.
+    pub fn decide(&self, link: &LinkId, device: &DeviceId, property: Property, trigger: Trigger) -> Decision<'_> {
+        match self.cell(link, device, property, trigger as usize) {
+            Some(cell) => Decision { rung: cell.rung, policies: &cell.policies },
+            None => Decision { rung: Err(Refusal::NoGrant), policies: NO_GRANT },
+        }
+    }
+
+    /// Whether a link may command a property; `open` for unlocking and opening. Gives the policies that allow it.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub fn may(&self, link: &LinkId, device: &DeviceId, property: Property, open: bool) -> Result<&[String], Refusal> {
+        let index = ALL_TRIGGERS.len() + usize::from(open);
+        let cell = self.cell(link, device, property, index).ok_or(Refusal::NoGrant)?;
+        cell.rung.map(|_| cell.policies.as_slice())
+    }
+
+    /// When the next grant expires: the table must be compiled anew then.
+    pub fn next_expiry(&self) -> Option<Timestamp> {
+        self.next_expiry
+    }
+
+    /// SHA-256 over the schema and all policies in force.
+    pub fn policy_hash(&self) -> [u8; 32] {
+        self.policy_hash
+    }
+
+    /// SHA-256 over the cells.
+    pub fn table_hash(&self) -> [u8; 32] {
+        self.table_hash
+    }
+
+    /// Every cell, in order.
+    pub fn matrix(&self) -> Vec<MatrixRow> {
+        let mut rows = Vec::new();
+        for (link, devices) in &self.rows {
+            let Some(partner) = self.partners.get(link) else { continue };
+            for (device, row) in devices {
+                for (property, cells) in ALL_PROPERTIES.iter().zip(row) {
+                    let Some(cells) = cells else { continue };
+                    let kind = self.kinds.get(&(device.clone(), *property)).copied().unwrap_or(Kind::Unknown);
+                    let [discovery, directive_response, partner_poll, proactive_report, control, open] = cells.as_ref();
+                    let yes = |c: &Cell| c.rung.map_or_else(Refusal::as_str, |_| "yes");
+                    let mut policies: Vec<String> = cells.iter().flat_map(|c| c.policies.iter().cloned()).collect();
+                    policies.sort();
+                    policies.dedup();
+                    rows.push(MatrixRow {
+                        link: link.clone(),
+                        partner: partner.clone(),
+                        device: device.clone(),
+                        property: *property,
+                        kind,
+                        reveals: kind.reveals(),
+                        discovery: said(discovery),
+                        directive_response: said(directive_response),
+                        partner_poll: said(partner_poll),
+                        proactive_report: said(proactive_report),
+                        control: yes(control),
+                        open: yes(open),
+                        policies,
+                    });
+                }
+            }
+        }
+        rows.sort_by(|a, b| (&a.link, &a.device, a.property).cmp(&(&b.link, &b.device, b.property)));
+        rows
+    }
+}
+
+fn said(cell: &Cell) -> &'static str {
+    cell.rung.map_or_else(Refusal::as_str, Rung::as_str)
+}

@@ -1,0 +1,259 @@
+//! The running hub: broker, devices, listeners, control socket and the tasks that keep time.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use devices::broker::Broker;
+use devices::hub::{Event, Mqtt, PublishError};
+use gate::{Actuator, ActuatorError, Order};
+use model::Timestamp;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+use crate::cli::Failure;
+use crate::clock::WallClock;
+use crate::config::{Config, Mqtt as MqttAt};
+use crate::control;
+use crate::core::{Core, chain};
+use crate::page::Page;
+use crate::server::Listeners;
+
+/// Device events that wait to be taken in; beyond it the broker's own flow control holds the devices back.
+const EVENTS_MAX: usize = 4096;
+
+/// How often the hub looks whether something is due.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How often old bodies are erased, in the hub's time.
+const ERASE_EVERY_MS: i64 = 6 * 3_600_000;
+
+/// How often a running hub verifies its ledger.
+const VERIFY_EVERY: Duration = Duration::from_secs(3600);
+
+/// The same while a demonstration runs.
+const VERIFY_EVERY_DEMO: Duration = Duration::from_secs(10);
+
+/// A hub that is up.
+pub struct Up {
+    /// The household's listener.
+    pub console: SocketAddr,
+    /// The partners' listener.
+    pub partners: SocketAddr,
+    /// The hub's own broker, if it has one.
+    pub broker: Option<SocketAddr>,
+    core: Arc<Core>,
+    stop: watch::Sender<bool>,
+    listeners: Vec<JoinHandle<()>>,
+    tasks: Vec<JoinHandle<()>>,
+    embedded: Option<Broker>,
+}
+
+/// Records a command, then hands it to the broker.
+pub struct MqttActuator {
+    core: Arc<Core>,
+    mqtt: Mqtt,
+}
+
+impl Actuator for MqttActuator {
+    async fn carry_out(&self, order: Order) -> Result<(), ActuatorError> {
+        if let Err(error) = self.core.record_command(&order).await {
+            tracing::error!(%error, "a command could not be recorded and was not carried out");
+            return Err(ActuatorError::NotRecorded);
+        }
+        self.mqtt.carry_out(&order.device, &order.desired).await.map_err(|error| match error {
+            PublishError::NotSupported => ActuatorError::NotSupported,
+            error => {
+                tracing::warn!(device = %order.device, %error, "a command did not reach the broker");
+                ActuatorError::BrokerUnreachable
+            }
+        })
+    }
+}
+
+/// Brings a hub up on an open core.
+///
+/// # Errors
+/// When a port is taken or the broker's address is wrong.
+pub async fn start(core: &Arc<Core>, speed: f64, demo: bool) -> Result<Up, Failure> {
+    let config = core.config().clone();
+    let (stop, stopped) = watch::channel(false);
+    let listeners = Listeners::bind(config.console_listen, config.partners_listen).await?;
+    let (console, partners) = listeners.addresses()?;
+    let (embedded, url) = broker(core, &config).await?;
+    let broker = embedded.as_ref().map(Broker::address);
+
+    let (sender, receiver) = mpsc::channel(EVENTS_MAX);
+    let mqtt = Mqtt::start(
+        devices::hub::Config {
+            url,
+            client_id: "vestibule".into(),
+            discovery_prefix: config.discovery_prefix.clone(),
+            home_unit: config.units,
+            clock: core.clock(),
+            counters: core.counters(),
+        },
+        sender,
+    )
+    .map_err(|e| chain(&e))?;
+    let mut tasks = vec![tokio::spawn(take_in(Arc::clone(core), receiver))];
+    tasks.push(tokio::spawn(keep_time(Arc::clone(core))));
+    tasks.push(tokio::spawn(keep_verified(Arc::clone(core), if demo { VERIFY_EVERY_DEMO } else { VERIFY_EVERY })));
+    control::serve(Arc::clone(core)).await?;
+
+    let page = Page::new(Arc::clone(core), speed, demo);
+    let actuator = Arc::new(MqttActuator { core: Arc::clone(core), mqtt });
+    let listeners = listeners.serve(core, actuator, &page, &stopped);
+    core.set_running(|r| r.listeners = true);
+    eprintln!("vestibule: console: http://{console}/");
+    eprintln!("vestibule: partners: http://{partners}/");
+    if let Some(address) = broker {
+        eprintln!("vestibule: mqtt: mqtt://{address}");
+    }
+    Ok(Up { console, partners, broker, core: Arc::clone(core), stop, listeners, tasks, embedded })
+}
+
+/// The hub's own broker if it is to have one, and the URL at which devices are heard.
+async fn broker(core: &Core, config: &Config) -> Result<(Option<Broker>, String), Failure> {
+    match &config.mqtt {
+        MqttAt::External(url) => Ok((None, url.clone())),
+        MqttAt::Embedded(listen) => {
+            let users = core.device_users()?;
+            let broker = Broker::start(devices::broker::Config {
+                listen: *listen,
+                users,
+                data: core.data().join("mqtt"),
+            })
+            .await
+            .map_err(|e| chain(&e))?;
+            let url = broker.hub_url();
+            Ok((Some(broker), url))
+        }
+    }
+}
+
+/// Takes device events in.
+async fn take_in(core: Arc<Core>, mut events: mpsc::Receiver<Event>) {
+    while let Some(event) = events.recv().await {
+        match event {
+            Event::Described { device, description } => {
+                if let Err(error) = core.describe(&device, description).await {
+                    tracing::warn!(%device, %error, "a device was not taken in");
+                }
+            }
+            Event::Withdrawn { device } => core.withdraw(&device).await,
+            Event::Reading(reading) => core.report(reading).await,
+            Event::Connected => core.set_running(|r| r.devices = true),
+            Event::Disconnected => core.set_running(|r| r.devices = false),
+        }
+    }
+}
+
+/// Does what is due: expiries, sums of refusals, retention.
+async fn keep_time(core: Arc<Core>) {
+    let mut refusals = core.now();
+    let mut erased = Timestamp::default();
+    loop {
+        tokio::time::sleep(TICK).await;
+        if let Err(error) = core.recompile_if_due().await {
+            tracing::error!(%error, "the decision table could not be renewed; the old one stays in force");
+        }
+        let now = core.now();
+        if now.as_millis() - refusals.as_millis() >= egress::REFUSAL_TICK_MS {
+            refusals = now;
+            core.flush_refusals().await;
+        }
+        if now.as_millis() - erased.as_millis() >= ERASE_EVERY_MS {
+            erased = now;
+            core.erase_old_bodies().await;
+        }
+    }
+}
+
+/// Verifies the ledger again and again.
+async fn keep_verified(core: Arc<Core>, every: Duration) {
+    loop {
+        match core.verify().await {
+            Ok(report) if report.ok() => {}
+            Ok(report) => tracing::error!(problem = ?report.first_problem, "THE LEDGER DOES NOT VERIFY"),
+            Err(error) => tracing::error!(%error, "the ledger could not be verified"),
+        }
+        tokio::time::sleep(every).await;
+    }
+}
+
+impl Up {
+    /// Says that everything is up.
+    pub fn say_ready(&self) {
+        eprintln!("vestibule: ready");
+    }
+
+    /// Takes no more requests, finishes those in flight, and ends all tasks.
+    pub async fn stop(self) {
+        self.core.set_running(|r| r.listeners = false);
+        let _ = self.stop.send(true);
+        for listener in self.listeners {
+            let _ = listener.await;
+        }
+        for task in self.tasks {
+            task.abort();
+        }
+        if let Some(broker) = self.embedded {
+            broker.stop().await;
+        }
+    }
+}
+
+/// Waits for Ctrl-C or SIGTERM.
+pub async fn signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        let _ = tokio::signal::ctrl_c().await;
+        return;
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+}
+
+/// `vestibule serve`.
+///
+/// # Errors
+/// When the hub can't come up.
+pub async fn serve(config: Config, data: &Path) -> Result<(), Failure> {
+    let core = Core::open(data, config, Arc::new(WallClock)).await?;
+    let up = start(&core, 1.0, false).await?;
+    up.say_ready();
+    signal().await;
+    eprintln!("vestibule: stopping");
+    up.stop().await;
+    core.close().await;
+    Ok(())
+}
+
+/// `vestibule replay`.
+///
+/// # Errors
+/// When the recording can't be read or the broker not reached.
+pub async fn replay(file: PathBuf, mqtt: String, speed: f64, json: bool) -> Result<(), Failure> {
+    if !(speed.is_finite() && speed >= 0.0) {
+        return Err(Failure::Usage("--speed is 0 or more".into()));
+    }
+    let options = devices::replay::Options { file, mqtt_url: mqtt, speed, stay_online: true };
+    let summary = devices::replay::run(options, |progress| {
+        if let devices::replay::Progress::Skipped(problem) = progress {
+            eprintln!("vestibule: {problem}");
+        }
+    })
+    .await
+    .map_err(|e| chain(&e))?;
+    if json {
+        let text = serde_json::to_string(&summary).map_err(|e| e.to_string())?;
+        println!("{text}");
+    } else {
+        println!("{} rows, {} messages published, {} lines skipped", summary.rows, summary.published, summary.skipped);
+    }
+    Ok(())
+}
