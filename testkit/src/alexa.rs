@@ -125,7 +125,13 @@ impl PretendAlexa {
     ///
     /// # Errors
     /// When no whole answer comes within 8 seconds.
-    pub async fn send(&self, namespace: &str, name: &str, endpoint: &str, payload: Value) -> Result<Exchange, SendError> {
+    pub async fn send(
+        &self,
+        namespace: &str,
+        name: &str,
+        endpoint: &str,
+        payload: Value,
+    ) -> Result<Exchange, SendError> {
         let body = directive(namespace, name, endpoint, &self.token, payload);
         self.send_bytes(format!("{namespace}.{name}"), body.to_string().into_bytes()).await
     }

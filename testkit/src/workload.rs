@@ -222,7 +222,9 @@ impl PretendAlexa {
                 let Some(endpoint) = self.endpoint_with(namespace, Some(category(device))) else {
                     return Ok((Vec::new(), Some(false)));
                 };
-                let Some((name, payload)) = order(property, value, *relative) else { return Ok((Vec::new(), Some(false))) };
+                let Some((name, payload)) = order(property, value, *relative) else {
+                    return Ok((Vec::new(), Some(false)));
+                };
                 let (namespace, name, payload) = (namespace, name, payload);
                 let exchange = if property == "door_state" {
                     self.send_to_instance(namespace, name, "GarageDoor.Position", &endpoint, payload).await?
@@ -241,7 +243,9 @@ fn order(property: &str, value: &Value, relative: bool) -> Option<(&'static str,
     let degrees = |v: &Value| json!({"value": v, "scale": "CELSIUS"});
     Some(match (property, relative) {
         ("occupied_heating_setpoint", false) => ("SetTargetTemperature", json!({"targetSetpoint": degrees(value)})),
-        ("occupied_heating_setpoint", true) => ("AdjustTargetTemperature", json!({"targetSetpointDelta": degrees(value)})),
+        ("occupied_heating_setpoint", true) => {
+            ("AdjustTargetTemperature", json!({"targetSetpointDelta": degrees(value)}))
+        }
         ("system_mode", false) => {
             ("SetThermostatMode", json!({"thermostatMode": {"value": value.as_str()?.to_uppercase()}}))
         }

@@ -541,8 +541,16 @@ fn policy_show(show: &ShowArgs) -> Result<(), Failure> {
     if rows.is_empty() {
         return print("no links or no devices: nothing is shared\n");
     }
-    let columns =
-        ["link", "profile", "device", "property", "discovery", "directive_response", "partner_poll", "proactive_report"];
+    let columns = [
+        "link",
+        "profile",
+        "device",
+        "property",
+        "discovery",
+        "directive_response",
+        "partner_poll",
+        "proactive_report",
+    ];
     table(rows, &columns)
 }
 

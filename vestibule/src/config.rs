@@ -280,7 +280,10 @@ impl Config {
     ///
     /// # Errors
     /// All problems found, in the order of the file, then of the environment.
-    pub fn load(file: Option<&Path>, environment: impl Iterator<Item = (String, String)>) -> Result<Self, Vec<Problem>> {
+    pub fn load(
+        file: Option<&Path>,
+        environment: impl Iterator<Item = (String, String)>,
+    ) -> Result<Self, Vec<Problem>> {
         let mut draft = Draft { config: Config::default(), mqtt_url: None, mqtt_listen: None };
         let mut problems = Vec::new();
         if let Some(path) = file {
@@ -310,9 +313,8 @@ impl Config {
 
     /// A commented configuration with every setting; as it stands it is the default.
     pub fn example() -> String {
-        let mut out = String::from(
-            "# Vestibule's configuration. Each setting can also be given as VESTIBULE__SECTION__KEY.\n",
-        );
+        let mut out =
+            String::from("# Vestibule's configuration. Each setting can also be given as VESTIBULE__SECTION__KEY.\n");
         let mut section = "";
         for s in SETTINGS {
             if s.section != section {
@@ -439,8 +441,7 @@ mod tests {
         let text = "[home]\nname = \"\"\ntimezone = \"Mars/Olympus\"\ncolour = \"red\"\n\n[mqtt]\nlisten = \"nowhere\"\n\n\
                     [shop]\nx = 1\n[store]\nurl = \"postgres://db\"\n[ledger]\nretention_days = [1]\n";
         let problems = load(text, &[("VESTIBULE__CONSOLE__LISTEN", "x"), ("VESTIBULE__A__B", "c")]).unwrap_err();
-        let lines: Vec<String> =
-            problems.iter().map(|p| p.place.rsplit(':').next().unwrap().to_owned()).collect();
+        let lines: Vec<String> = problems.iter().map(|p| p.place.rsplit(':').next().unwrap().to_owned()).collect();
         assert_eq!(lines, ["2", "3", "4", "7", "9", "12", "14", "VESTIBULE__A__B", "VESTIBULE__CONSOLE__LISTEN"]);
         assert!(problems[5].text.contains("sqlite:PATH"), "{}", problems[5]);
     }

@@ -763,15 +763,10 @@ impl Core {
         let _one = self.changing.lock().await;
         // At once: the token is worth nothing from here on, whatever happens to the record.
         let link = self.state().links.remove(&id).ok_or_else(|| no_link(&id))?;
-        let remove: Vec<GrantId> =
-            lock(&self.grants).values().filter(|g| g.link == id).map(|g| g.id.clone()).collect();
+        let remove: Vec<GrantId> = lock(&self.grants).values().filter(|g| g.link == id).map(|g| g.id.clone()).collect();
         let now = self.now();
-        let leaf = ledger::Link {
-            partner: link.partner.clone(),
-            link: id.clone(),
-            event: LinkEvent::Revoked,
-            profile: None,
-        };
+        let leaf =
+            ledger::Link { partner: link.partner.clone(), link: id.clone(), event: LinkEvent::Revoked, profile: None };
         let leaf = Draft::link(now, leaf).map_err(|e| chain(&e))?;
         let change = format!("link ended, with {} grants", remove.len());
         let told = self.writer.reader().load_held().map_err(|e| chain(&e))?;
@@ -826,7 +821,12 @@ impl Core {
             link.profile.clone_from(&profile.slug);
             link.clone()
         };
-        let text = format!("profile {} applied: {} granted, {} taken back", profile.slug, change.add.len(), change.remove.len());
+        let text = format!(
+            "profile {} applied: {} granted, {} taken back",
+            profile.slug,
+            change.add.len(),
+            change.remove.len()
+        );
         let counts = (change.add.len(), change.remove.len());
         let held = vec![(format!("link/{id}"), Some(to_json(&link)?))];
         self.change_grants(&link, change.add, change.remove, text, Vec::new(), held).await?;
@@ -879,7 +879,10 @@ impl Core {
         let mut out = String::new();
         let mut one = |name: &str, kind: &str, help: &str, value: u64| {
             // Writing to a string can't fail.
-            let _ = write!(out, "# HELP vestibule_{name} {help}\n# TYPE vestibule_{name} {kind}\nvestibule_{name} {value}\n");
+            let _ = write!(
+                out,
+                "# HELP vestibule_{name} {help}\n# TYPE vestibule_{name} {kind}\nvestibule_{name} {value}\n"
+            );
         };
         one("asked_total", "counter", "Messages of linked partners.", counts.asked);
         one("answered_total", "counter", "Of them answered with something.", counts.answered);
@@ -893,7 +896,12 @@ impl Core {
         one("not_recorded_total", "counter", "Answers held back because they could not be recorded.", not_recorded);
         one("ledger_leaves", "gauge", "Leaves in the ledger.", stats.size);
         one("ledger_commits_total", "counter", "Transactions of the ledger.", stats.commits);
-        one("ledger_refused_full_total", "counter", "Requests refused because the ledger's queue was full.", stats.refused_full);
+        one(
+            "ledger_refused_full_total",
+            "counter",
+            "Requests refused because the ledger's queue was full.",
+            stats.refused_full,
+        );
         one("ledger_failed_total", "counter", "Requests that failed in the store.", stats.failed);
         one("ledger_lost_total", "counter", "Outcomes that were not recorded.", stats.lost);
         let readings: u64 = lock(&self.readings).values().flat_map(BTreeMap::values).sum();
@@ -941,7 +949,9 @@ fn to_json(value: &impl serde::Serialize) -> Result<String, String> {
 fn restore(gate: &mut GateState, grants: &mut BTreeMap<GrantId, Grant>, key: &str, value: &str) -> bool {
     match key.split_once('/') {
         Some(("link", _)) => serde_json::from_str::<Link>(value).map(|l| gate.links.insert(l)).is_ok(),
-        Some(("grant", _)) => serde_json::from_str::<Grant>(value).map(|g| drop(grants.insert(g.id.clone(), g))).is_ok(),
+        Some(("grant", _)) => {
+            serde_json::from_str::<Grant>(value).map(|g| drop(grants.insert(g.id.clone(), g))).is_ok()
+        }
         Some(("device", id)) => match (DeviceId::new(id), serde_json::from_str::<Registered>(value)) {
             (Ok(id), Ok(device)) => {
                 gate.registry.restore(id, device);

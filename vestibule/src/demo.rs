@@ -73,7 +73,11 @@ pub async fn run(args: DemoArgs) -> Result<(), Failure> {
     };
     let core = Core::open(&data, config, clock.clone()).await?;
     let up = hub::start(&core, clock.speed(), true).await?;
-    eprintln!("vestibule: data in {}{}", data.display(), if temporary.is_some() { " (removed at the end)" } else { "" });
+    eprintln!(
+        "vestibule: data in {}{}",
+        data.display(),
+        if temporary.is_some() { " (removed at the end)" } else { "" }
+    );
 
     let (stop, stopped) = watch::channel(false);
     let home = start_home(&args, &up, &core, clock.clone(), zone.clone(), stopped.clone())?;

@@ -120,13 +120,10 @@ async fn broker(core: &Core, config: &Config) -> Result<(Option<Broker>, String)
         MqttAt::External(url) => Ok((None, url.clone())),
         MqttAt::Embedded(listen) => {
             let users = core.device_users()?;
-            let broker = Broker::start(devices::broker::Config {
-                listen: *listen,
-                users,
-                data: core.data().join("mqtt"),
-            })
-            .await
-            .map_err(|e| chain(&e))?;
+            let broker =
+                Broker::start(devices::broker::Config { listen: *listen, users, data: core.data().join("mqtt") })
+                    .await
+                    .map_err(|e| chain(&e))?;
             let url = broker.hub_url();
             Ok((Some(broker), url))
         }

@@ -178,9 +178,10 @@ impl Page {
                     .iter()
                     .map(|link| {
                         let last = seen.told.get(&(link.clone(), device.clone(), property)).and_then(VecDeque::back);
-                        let json = last.map_or(Json::Null, |(_, v, tick)| {
-                            json!({"value": words(property, v), "time": tick.as_millis()})
-                        });
+                        let json = last.map_or(
+                            Json::Null,
+                            |(_, v, tick)| json!({"value": words(property, v), "time": tick.as_millis()}),
+                        );
                         (link.to_string(), json)
                     })
                     .collect();
@@ -262,7 +263,9 @@ impl Seen {
 
     fn demand(&self, demand: &Demand, link: &LinkId) -> (Json, u64) {
         let wanted = |p: Property| {
-            !p.is_metadata() && p != Property::Reachable && (demand.properties.is_empty() || demand.properties.contains(&p))
+            !p.is_metadata()
+                && p != Property::Reachable
+                && (demand.properties.is_empty() || demand.properties.contains(&p))
         };
         let mut given = Vec::new();
         let mut asked = 0;

@@ -293,11 +293,7 @@ pub trait Gate: Send {
     fn ask_all(&mut self, endpoint: &EndpointId, trigger: Trigger) -> Vec<Disclosed>;
 
     /// Gives a command; comes back when it is recorded and handed to the broker, not when the device has obeyed.
-    fn act(
-        &mut self,
-        endpoint: EndpointId,
-        command: Command,
-    ) -> impl Future<Output = Result<Acted, ActError>> + Send;
+    fn act(&mut self, endpoint: EndpointId, command: Command) -> impl Future<Output = Result<Acted, ActError>> + Send;
 
     /// The time at which this message is answered.
     fn now(&self) -> Timestamp;

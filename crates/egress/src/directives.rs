@@ -248,7 +248,8 @@ fn uuid_v4() -> String {
     let mut b = [0u8; 16];
     // Without randomness the id is constant, which tells nothing either.
     let _ = getrandom::fill(&mut b);
-    let n = u128::from_be_bytes(b) & 0xffff_ffff_ffff_0fff_3fff_ffff_ffff_ffff | 0x0000_0000_0000_4000_8000_0000_0000_0000;
+    let n =
+        u128::from_be_bytes(b) & 0xffff_ffff_ffff_0fff_3fff_ffff_ffff_ffff | 0x0000_0000_0000_4000_8000_0000_0000_0000;
     let hex = format!("{n:032x}");
     let part = |range: std::ops::Range<usize>| hex.get(range).unwrap_or_default();
     [part(0..8), part(8..12), part(12..16), part(16..20), part(20..32)].join("-")

@@ -3,9 +3,7 @@
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use disclosure::{
-    ActError, Acted, Answer, Capability, Command, Disclosed, EndpointView, Gate, Question, Refusal,
-};
+use disclosure::{ActError, Acted, Answer, Capability, Command, Disclosed, EndpointView, Gate, Question, Refusal};
 use home::{Desired, PlanError, Registered, Sample, plan};
 use links::Link;
 use model::{DeviceId, EndpointId, Kind, LinkId, PartnerId, Property, Rung, Timestamp, Trigger, Value};
@@ -262,7 +260,7 @@ impl<A: Actuator> Gate for Session<A> {
             Some(link) => link.devices().map(|(id, _)| id.clone()).collect(),
             None => Vec::new(),
         };
-        let mut views: Vec<EndpointView> = 
+        let mut views: Vec<EndpointView> =
             devices.iter().filter_map(|d| self.view(&mut state, d, Some(Trigger::Discovery))).collect();
         views.sort_by(|a, b| a.id.cmp(&b.id));
         views
@@ -332,7 +330,12 @@ impl<A: Actuator> Gate for Session<A> {
 impl<A: Actuator> Session<A> {
     /// Policy, then plan. `None` when the command can't be carried out and saying so would tell the home's state to a
     /// link that may not see it: it is answered like one that was handed over.
-    fn authorise(&mut self, state: &mut GateState, device: DeviceId, command: &Command) -> Result<Option<Order>, ActError> {
+    fn authorise(
+        &mut self,
+        state: &mut GateState,
+        device: DeviceId,
+        command: &Command,
+    ) -> Result<Option<Order>, ActError> {
         let table = Arc::clone(state.table());
         let property = commanded(state, &device, command);
         let known = state.registry.get(&device).cloned().ok_or(ActError::Refused(Refusal::NoSuchEndpoint))?;
@@ -346,9 +349,8 @@ impl<A: Actuator> Session<A> {
                 return Err(ActError::Refused(refusal));
             }
         };
-        let sees = |p: Property| {
-            table.decide(&self.link, &device, p, Trigger::DirectiveResponse).rung == Ok(Rung::Live)
-        };
+        let sees =
+            |p: Property| table.decide(&self.link, &device, p, Trigger::DirectiveResponse).rung == Ok(Rung::Live);
         let reported = |p: Property| state.home.reported(&device, p).map(|s| s.value.clone());
         if sees(Property::Reachable) && reported(Property::Reachable) == Some(Value::Bool(false)) {
             return Err(ActError::Unreachable);
@@ -377,7 +379,9 @@ impl<A: Actuator> Session<A> {
             Err(PlanError::UnsupportedMode) => Err(ActError::UnsupportedMode),
             Err(PlanError::DualSetpointsUnsupported) => Err(ActError::DualSetpointsUnsupported),
             Err(PlanError::TripleSetpointsUnsupported) => Err(ActError::TripleSetpointsUnsupported),
-            Err(PlanError::SetpointsTooClose { min_delta_milli }) => Err(ActError::SetpointsTooClose { min_delta_milli }),
+            Err(PlanError::SetpointsTooClose { min_delta_milli }) => {
+                Err(ActError::SetpointsTooClose { min_delta_milli })
+            }
             Err(PlanError::NotKnown) => Ok(None),
         }
     }

@@ -70,11 +70,7 @@ impl GateState {
         let links = self
             .links
             .iter()
-            .map(|l| LinkFact {
-                link: l.id.clone(),
-                partner: l.partner.clone(),
-                gatekeeper: is_gatekeeper(&l.partner),
-            })
+            .map(|l| LinkFact { link: l.id.clone(), partner: l.partner.clone(), gatekeeper: is_gatekeeper(&l.partner) })
             .collect();
         let devices = self
             .registry
@@ -142,7 +138,13 @@ impl GateState {
     }
 
     /// Notes that a link has set or was told a value: it replaces its held sample at once.
-    pub(crate) fn tell(&mut self, link: &LinkId, device: &DeviceId, property: Property, sample: Sample) -> Option<StateWrite> {
+    pub(crate) fn tell(
+        &mut self,
+        link: &LinkId,
+        device: &DeviceId,
+        property: Property,
+        sample: Sample,
+    ) -> Option<StateWrite> {
         let key = (link.clone(), device.clone(), property);
         let write = told_write(&key, &sample);
         self.told.insert(key, sample);
@@ -213,9 +215,10 @@ pub(crate) fn properties(registry: &Registry) -> impl Iterator<Item = (&DeviceId
 
 /// Every property of a device, in the order of the table.
 pub(crate) fn of_device(known: &Registered) -> impl Iterator<Item = Property> {
-    model::ALL_PROPERTIES.iter().copied().filter(|p| {
-        p.is_metadata() || *p == Property::Reachable || known.description.properties.contains_key(p)
-    })
+    model::ALL_PROPERTIES
+        .iter()
+        .copied()
+        .filter(|p| p.is_metadata() || *p == Property::Reachable || known.description.properties.contains_key(p))
 }
 
 fn told_write((link, device, property): &(LinkId, DeviceId, Property), sample: &Sample) -> Option<StateWrite> {

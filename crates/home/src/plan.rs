@@ -65,7 +65,12 @@ pub(crate) fn range(features: &Features) -> (i32, i32) {
 ///
 /// # Errors
 /// When the device can't do it; see [`PlanError`].
-pub fn plan(device: &DeviceId, known: &Registered, home: &HomeState, command: &Command) -> Result<Vec<Desired>, PlanError> {
+pub fn plan(
+    device: &DeviceId,
+    known: &Registered,
+    home: &HomeState,
+    command: &Command,
+) -> Result<Vec<Desired>, PlanError> {
     let takes = |p: Property| known.description.properties.get(&p).is_some_and(|d| d.command);
     let one = |property: Property, value: Value| {
         if takes(property) { Ok(vec![Desired { property, value }]) } else { Err(PlanError::NotSupported) }
@@ -181,12 +186,11 @@ fn setpoints(
                 desired.push(Desired { property, value: Value::Temperature(t.clamp(min, max)) });
             }
         } else {
-            desired.extend(in_force.into_iter().map(|property| Desired { property, value: Value::Temperature(target) }));
+            desired
+                .extend(in_force.into_iter().map(|property| Desired { property, value: Value::Temperature(target) }));
         }
     }
-    for (property, t) in
-        [(Property::OccupiedHeatingSetpoint, heating), (Property::OccupiedCoolingSetpoint, cooling)]
-    {
+    for (property, t) in [(Property::OccupiedHeatingSetpoint, heating), (Property::OccupiedCoolingSetpoint, cooling)] {
         if let Some(t) = t {
             if !takes(property) {
                 return Err(PlanError::NotSupported);
@@ -255,7 +259,11 @@ mod tests {
         let single = thermostat(false);
         let p = |c: Command| plan(&id, &single, &home, &c);
         assert!(matches!(p(target(90_000)), Err(PlanError::OutOfRange { min_milli: 7_000, max_milli: 35_000 })));
-        let two = |h, c| Command::SetSetpoint { target: None, heating: Some(Value::Temperature(h)), cooling: Some(Value::Temperature(c)) };
+        let two = |h, c| Command::SetSetpoint {
+            target: None,
+            heating: Some(Value::Temperature(h)),
+            cooling: Some(Value::Temperature(c)),
+        };
         assert_eq!(p(two(20_000, 24_000)), Err(PlanError::DualSetpointsUnsupported));
         assert_eq!(
             plan(&id, &thermostat(true), &home, &two(20_000, 21_000)),

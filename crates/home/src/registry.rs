@@ -106,8 +106,7 @@ impl Registry {
         match self.devices.get_mut(id) {
             None if count >= DEVICES_MAX => Err(RegistryError::TooManyDevices),
             None => {
-                self.devices
-                    .insert(id.clone(), Registered { description, household_name: None, present: true });
+                self.devices.insert(id.clone(), Registered { description, household_name: None, present: true });
                 Ok(true)
             }
             Some(known) => {

@@ -270,7 +270,9 @@ impl Kind {
             Property::BatteryPercent => Kind::Battery,
             Property::LocalTemperature | Property::OutdoorTemperature => Kind::Temperature,
             Property::RelativeHumidity | Property::Co2Concentration | Property::VocConcentration => Kind::Air,
-            Property::OccupiedHeatingSetpoint | Property::OccupiedCoolingSetpoint | Property::SystemMode => Kind::Comfort,
+            Property::OccupiedHeatingSetpoint | Property::OccupiedCoolingSetpoint | Property::SystemMode => {
+                Kind::Comfort
+            }
             Property::RunningState | Property::ActivePower | Property::CumulativeEnergy => Kind::Equipment,
             Property::OnOff | Property::CurrentLevel | Property::FanPercent => Kind::Appliance,
             Property::DoorState | Property::CoverPosition => match class {
@@ -318,7 +320,10 @@ mod tests {
         let none = Class::None;
         let of = |ps: &[Property]| DeviceType::of(ps.iter().map(|p| (*p, &none)));
         assert_eq!(of(&[Property::LocalTemperature, Property::SystemMode]), DeviceType::Thermostat);
-        assert_eq!(of(&[Property::BatteryPercent, Property::ContactOpen, Property::LocalTemperature]), DeviceType::ContactSensor);
+        assert_eq!(
+            of(&[Property::BatteryPercent, Property::ContactOpen, Property::LocalTemperature]),
+            DeviceType::ContactSensor
+        );
         assert_eq!(of(&[]), DeviceType::Unknown);
         assert_eq!(DeviceType::of([(Property::OnOff, &Class::Light)]), DeviceType::Light);
         assert_eq!(DeviceType::of([(Property::DoorState, &Class::Garage)]), DeviceType::GarageDoor);

@@ -68,8 +68,7 @@ impl Grant {
     pub fn policy_text(&self) -> String {
         let (action, condition) = match self.what {
             What::Disclose { trigger, rung } => {
-                let rungs: Vec<String> =
-                    rung.and_coarser().map(|r| format!("Vestibule::Rung::\"{r}\"")).collect();
+                let rungs: Vec<String> = rung.and_coarser().map(|r| format!("Vestibule::Rung::\"{r}\"")).collect();
                 (trigger.as_str(), format!("\nwhen {{ [{}].contains(context.rung) }}", rungs.join(", ")))
             }
             What::Control { open: true } => ("open", String::new()),

@@ -121,10 +121,8 @@ impl Profile {
             .map(|r| What::Disclose { trigger: r.trigger, rung: r.rung })
             .collect();
         // Which properties a device takes commands for is its own matter; a grant for one that takes none is idle.
-        let commandable = matches!(
-            kind,
-            Kind::Comfort | Kind::Appliance | Kind::Covering | Kind::Opening | Kind::Lock
-        ) && property != Property::ContactOpen;
+        let commandable = matches!(kind, Kind::Comfort | Kind::Appliance | Kind::Covering | Kind::Opening | Kind::Lock)
+            && property != Property::ContactOpen;
         if commandable && self.commands.control {
             what.push(What::Control { open: false });
         }
@@ -198,7 +196,9 @@ fn in_words(what: What) -> String {
     };
     match what {
         What::Disclose { trigger: Trigger::Discovery, .. } => "told at discovery".to_owned(),
-        What::Disclose { trigger: Trigger::DirectiveResponse, rung } => format!("told after its commands, {}", how(rung)),
+        What::Disclose { trigger: Trigger::DirectiveResponse, rung } => {
+            format!("told after its commands, {}", how(rung))
+        }
         What::Disclose { trigger: Trigger::PartnerPoll, rung } => format!("told when it asks, {}", how(rung)),
         What::Disclose { trigger: Trigger::ProactiveReport, rung } => format!("told unasked, {}", how(rung)),
         What::Control { open: false } => "may command it".to_owned(),

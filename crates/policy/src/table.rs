@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 
 use disclosure::Refusal;
-use model::{ALL_PROPERTIES, ALL_TRIGGERS, DeviceId, Kind, LinkId, PartnerId, Property, Reveals, Rung, Timestamp, Trigger};
+use model::{
+    ALL_PROPERTIES, ALL_TRIGGERS, DeviceId, Kind, LinkId, PartnerId, Property, Reveals, Rung, Timestamp, Trigger,
+};
 use serde::Serialize;
 
 /// What the policies say of one cell.

@@ -98,7 +98,13 @@ impl History {
     ///
     /// # Errors
     /// When the writer has ended.
-    pub async fn note(&self, device: DeviceId, property: Property, known: Known, changed: bool) -> Result<(), HistoryError> {
+    pub async fn note(
+        &self,
+        device: DeviceId,
+        property: Property,
+        known: Known,
+        changed: bool,
+    ) -> Result<(), HistoryError> {
         let message = Message::Note { device, property, known: Box::new(known), changed };
         self.sender.send(message).await.map_err(|_| HistoryError::Ended)
     }
@@ -123,7 +129,13 @@ impl History {
     ///
     /// # Errors
     /// When the file can't be read.
-    pub fn read(&self, device: &DeviceId, property: Property, from: Timestamp, to: Timestamp) -> Result<Vec<Sample>, HistoryError> {
+    pub fn read(
+        &self,
+        device: &DeviceId,
+        property: Property,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<Vec<Sample>, HistoryError> {
         let wrap = |source| HistoryError::Sqlite { path: self.path.clone(), source };
         let reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
         let mut statement = reader
@@ -164,7 +176,8 @@ fn connect(path: &Path) -> Result<Connection, rusqlite::Error> {
 
 fn load(connection: &Connection) -> Result<Vec<KnownRow>, rusqlite::Error> {
     let mut statement = connection.prepare("SELECT device, property, json FROM known")?;
-    let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?)))?;
+    let rows = statement
+        .query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?)))?;
     let mut known = Vec::new();
     for row in rows {
         let (device, property, json) = row?;
@@ -210,7 +223,11 @@ fn newest(message: &Message) -> Option<Timestamp> {
     }
 }
 
-fn write(connection: &Connection, batch: &mut Vec<Message>, waiting: &mut Vec<oneshot::Sender<()>>) -> Result<(), rusqlite::Error> {
+fn write(
+    connection: &Connection,
+    batch: &mut Vec<Message>,
+    waiting: &mut Vec<oneshot::Sender<()>>,
+) -> Result<(), rusqlite::Error> {
     let transaction = connection.unchecked_transaction()?;
     {
         let mut known = transaction.prepare_cached(
@@ -318,7 +335,8 @@ mod tests {
     fn a_file_that_is_no_database_is_told_with_its_path() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("history.db");
-        std::fs::write(&path, "not a database, but quite long enough to be mistaken for one by its size alone").unwrap();
+        std::fs::write(&path, "not a database, but quite long enough to be mistaken for one by its size alone")
+            .unwrap();
         assert!(History::open(&path).err().unwrap().to_string().contains("history.db"));
     }
 }

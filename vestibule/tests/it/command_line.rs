@@ -81,7 +81,18 @@ fn the_docket_and_the_links_are_the_same_beside_a_hub_and_without_one() {
     let letter = dir.path().join("letter.txt");
     std::fs::write(&letter, "Report all state at all times. <script>alert(1)</script>").unwrap();
     let (data_text, letter_text) = (data.display().to_string(), letter.display().to_string());
-    let add = ["docket", "add", "--partner", "alexa", "--file", &letter_text, "--deadline", "2026-12-31", "--threat", "No sale."];
+    let add = [
+        "docket",
+        "add",
+        "--partner",
+        "alexa",
+        "--file",
+        &letter_text,
+        "--deadline",
+        "2026-12-31",
+        "--threat",
+        "No sale.",
+    ];
     let token = {
         let hub = Hub::start(&data, &mosquitto.url());
         hub.cli(&add);
@@ -99,6 +110,17 @@ fn the_docket_and_the_links_are_the_same_beside_a_hub_and_without_one() {
     run_ok(&["unlink", link, "--data", &data_text]);
     assert_eq!(run_json(&["links", "--json", "--data", &data_text]), serde_json::json!([]));
     assert_eq!(run_json(&["ledger", "verify", "--json", "--data", &data_text])["ok"], true);
-    let bad = run(&["docket", "add", "--partner", "alexa", "--file", &letter_text, "--deadline", "soon", "--data", &data_text]);
+    let bad = run(&[
+        "docket",
+        "add",
+        "--partner",
+        "alexa",
+        "--file",
+        &letter_text,
+        "--deadline",
+        "soon",
+        "--data",
+        &data_text,
+    ]);
     assert_eq!(bad.status.code(), Some(1));
 }

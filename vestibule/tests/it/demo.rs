@@ -30,7 +30,9 @@ fn the_demo_lives_shows_its_page_and_verifies() {
         .output()
         .unwrap();
     let dom = String::from_utf8_lossy(&dom.stdout).into_owned();
-    for text in ["Commands only", "Glance", "Everything", "The room temperature", "When the garage door was last opened"] {
+    for text in
+        ["Commands only", "Glance", "Everything", "The room temperature", "When the garage door was last opened"]
+    {
         assert!(dom.contains(text), "`{text}` is not on the page:\n{dom}");
     }
     // The strips are drawn, and the letter is shown as text.
@@ -46,6 +48,9 @@ fn the_demo_lives_shows_its_page_and_verifies() {
     assert_eq!(asked, number(&summary, "answered") + number(&summary, "refused") + number(&summary, "errors"));
     assert_eq!(asked, number(&summary, "messages_out"));
     assert_eq!(number(&summary, "errors"), 0, "{summary}");
-    assert!(asked > 100 && number(&summary, "refused") > 10 && number(&summary, "properties_withheld") > 100, "{summary}");
+    assert!(
+        asked > 100 && number(&summary, "refused") > 10 && number(&summary, "properties_withheld") > 100,
+        "{summary}"
+    );
     assert!(number(&summary, "leaves") > asked);
 }

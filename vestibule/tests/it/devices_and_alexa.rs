@@ -44,7 +44,8 @@ fn announce(port: u16) {
 }
 
 fn trv(port: u16, temperature: f64, set_point: f64) {
-    let state = json!({"local_temperature": temperature, "occupied_heating_setpoint": set_point, "system_mode": "heat"});
+    let state =
+        json!({"local_temperature": temperature, "occupied_heating_setpoint": set_point, "system_mode": "heat"});
     publish(port, "z/trv", &state.to_string());
 }
 
@@ -124,7 +125,8 @@ fn commands_only_obeys_and_tells_nothing() {
         assert_eq!(unknown.json["event"]["payload"]["type"], "NO_SUCH_ENDPOINT");
         all.push(unknown);
         let delta = json!({"targetSetpointDelta": {"value": 1.0, "scale": "CELSIUS"}});
-        let adjust = alexa.send("Alexa.ThermostatController", "AdjustTargetTemperature", &thermostat, delta).await.unwrap();
+        let adjust =
+            alexa.send("Alexa.ThermostatController", "AdjustTargetTemperature", &thermostat, delta).await.unwrap();
         assert_eq!(adjust.event(), "Alexa.Response");
         assert_eq!(adjust.property("Alexa.ThermostatController", "targetSetpoint"), None);
         all.push(adjust);
@@ -209,7 +211,13 @@ fn everything_is_exact_and_its_flags_are_true() {
         let garage = alexa.endpoint_with("Alexa.ModeController", None).unwrap();
         let commands = Subscriber::start(story.mosquitto.port, "g/set");
         let opened = alexa
-            .send_to_instance("Alexa.ModeController", "SetMode", "GarageDoor.Position", &garage, json!({"mode": "Position.Up"}))
+            .send_to_instance(
+                "Alexa.ModeController",
+                "SetMode",
+                "GarageDoor.Position",
+                &garage,
+                json!({"mode": "Position.Up"}),
+            )
             .await
             .unwrap();
         assert_eq!(opened.event(), "Alexa.Response", "{}", opened.json);

@@ -223,7 +223,20 @@ impl Subscriber {
         let marker = format!("test/marker/{}", free_port());
         publish(port, &marker, "here");
         let mut child = Command::new(program)
-            .args(["-h", "127.0.0.1", "-p", &port.to_string(), "-q", "1", "-F", "%t %q %p", "-t", filter, "-t", &marker])
+            .args([
+                "-h",
+                "127.0.0.1",
+                "-p",
+                &port.to_string(),
+                "-q",
+                "1",
+                "-F",
+                "%t %q %p",
+                "-t",
+                filter,
+                "-t",
+                &marker,
+            ])
             .stdout(Stdio::piped())
             .spawn()
             .expect("mosquitto_sub runs");

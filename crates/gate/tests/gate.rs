@@ -1,0 +1,323 @@
+//! The gate as a partner meets it: held, coarse, never false, and deaf to what is withheld.
+
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use disclosure::{ActError, Acted, Command, Disclosed, Features, Gate, Refusal};
+use gate::{Actuator, ActuatorError, GateState, Order, Session};
+use home::{Description, PropertyDescription, Reading};
+use jiff::tz::TimeZone;
+use links::Link;
+use model::{
+    Class, DeviceId, EndpointId, GrantId, HouseholdId, LinkId, LockState, MemberId, PartnerId, Property, SystemMode,
+    Timestamp, Trigger, Value,
+};
+use proptest::prelude::*;
+
+const MINUTE: i64 = 60_000;
+/// A full hour: every short grid has a tick here.
+const START: i64 = 1_768_212_000_000;
+
+#[derive(Default)]
+struct Broker(Mutex<Vec<Order>>);
+
+impl Actuator for Broker {
+    async fn carry_out(&self, order: Order) -> Result<(), ActuatorError> {
+        self.0.lock().unwrap().push(order);
+        Ok(())
+    }
+}
+
+struct House {
+    state: Arc<Mutex<GateState>>,
+    broker: Arc<Broker>,
+    link: Link,
+    now: i64,
+}
+
+fn thermostat() -> DeviceId {
+    DeviceId::new("thermostat").unwrap()
+}
+
+fn household() -> HouseholdId {
+    HouseholdId::new("home").unwrap()
+}
+
+/// A home with a thermostat that has one property of every nature, and one link with a profile.
+fn house(profile: &str) -> House {
+    let empty = policy::compile(&policy::Facts::empty(household()), &[], None, Timestamp::default()).unwrap();
+    let mut state = GateState::new(TimeZone::UTC, Arc::new(empty));
+    let plain = |command| PropertyDescription { class: Class::None, command };
+    let properties = BTreeMap::from([
+        (Property::LocalTemperature, plain(false)),
+        (Property::OccupiedHeatingSetpoint, plain(true)),
+        (Property::SystemMode, plain(true)),
+        (Property::RelativeHumidity, plain(false)),
+        (Property::Motion, plain(false)),
+        (Property::LockState, plain(true)),
+    ]);
+    let features = Features {
+        modes: vec![SystemMode::Off, SystemMode::Heat],
+        single_setpoint: true,
+        min_setpoint_milli: Some(5_000),
+        max_setpoint_milli: Some(30_000),
+        ..Features::default()
+    };
+    let description = Description { name: "Alice".into(), properties, features, ..Description::default() };
+    state.describe(&thermostat(), description).unwrap();
+    let (mut link, _) = Link::new(
+        LinkId::new("l").unwrap(),
+        household(),
+        PartnerId::new("alexa").unwrap(),
+        profile.into(),
+        Timestamp::from_millis(START),
+        ([1; 32], [2; 32]),
+    );
+    link.enroll([(&thermostat(), model::DeviceType::Thermostat)]);
+    state.links.insert(link.clone());
+    let mut house = House { state: Arc::new(Mutex::new(state)), broker: Arc::default(), link, now: START };
+    house.grant(profile);
+    house
+}
+
+impl House {
+    fn grant(&mut self, profile: &str) {
+        let mut state = self.state.lock().unwrap();
+        let facts = state.facts(household(), |_| true);
+        let owner = MemberId::new("owner").unwrap();
+        let terms =
+            policy::Terms { now: Timestamp::from_millis(self.now), granted_by: owner.clone(), affects: vec![owner] };
+        let mut n = 0;
+        let ids = || {
+            n += 1;
+            GrantId::new(format!("g{n}")).ok()
+        };
+        let profile = policy::profile(profile).unwrap();
+        let change = policy::apply(profile, &facts, &self.link.id, &[], &terms, ids).unwrap();
+        let table = policy::compile(&facts, &change.add, None, terms.now).unwrap();
+        state.replace_table(Arc::new(table), terms.now);
+    }
+
+    fn report(&self, property: Property, value: Value) {
+        let time = Timestamp::from_millis(self.now);
+        self.state.lock().unwrap().report(Reading { device: thermostat(), property, value, time });
+    }
+
+    fn session(&self) -> Session<Broker> {
+        let now = Timestamp::from_millis(self.now);
+        let (state, broker) = (Arc::clone(&self.state), Arc::clone(&self.broker));
+        Session::new(state, broker, &self.link, now, "Test".into(), "id".into())
+    }
+
+    fn endpoint(&self) -> EndpointId {
+        self.link.endpoint(&thermostat())
+    }
+
+    fn poll(&self) -> Vec<Disclosed> {
+        self.session().ask_all(&self.endpoint(), Trigger::PartnerPoll)
+    }
+
+    fn polled(&self, property: Property) -> Option<(Value, i64)> {
+        let all = self.poll();
+        let found = all.iter().find(|d| d.property() == property)?;
+        Some((found.value().clone(), (found.time().as_millis() - START) / MINUTE))
+    }
+
+    fn act(&self, command: Command) -> Result<Acted, ActError> {
+        let mut session = self.session();
+        let endpoint = self.endpoint();
+        block_on(session.act(endpoint, command))
+    }
+}
+
+/// Runs a future that never waits for anything.
+fn block_on<F: Future>(future: F) -> F::Output {
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    let mut future = std::pin::pin!(future);
+    match future.as_mut().poll(&mut context) {
+        std::task::Poll::Ready(output) => output,
+        std::task::Poll::Pending => panic!("the future waits"),
+    }
+}
+
+fn set_point(milli: i32) -> Command {
+    Command::SetSetpoint { target: Some(Value::Temperature(milli)), heating: None, cooling: None }
+}
+
+#[test]
+fn glance_holds_and_rounds_and_a_grant_starts_with_what_is_true_then() {
+    let mut house = house("commands-only");
+    house.now = START + 5 * MINUTE;
+    house.report(Property::LocalTemperature, Value::Temperature(19_000));
+    house.now = START + 20 * MINUTE;
+    house.report(Property::LocalTemperature, Value::Temperature(22_600));
+    assert_eq!(house.poll(), []);
+    // Granted now: the first answer is what is true now, not what was at the tick.
+    house.grant("glance");
+    assert_eq!(house.polled(Property::LocalTemperature), Some((Value::Temperature(23_000), 20)));
+    house.now += 10 * MINUTE;
+    house.report(Property::LocalTemperature, Value::Temperature(18_000));
+    assert_eq!(house.polled(Property::LocalTemperature), Some((Value::Temperature(23_000), 20)), "held");
+    house.now = START + 61 * MINUTE;
+    assert_eq!(house.polled(Property::LocalTemperature), Some((Value::Temperature(18_000), 60)), "the next tick");
+    // A clock that steps back shows no older tick.
+    house.now = START + 10 * MINUTE;
+    assert_eq!(house.polled(Property::LocalTemperature), Some((Value::Temperature(18_000), 60)));
+}
+
+#[test]
+fn what_a_link_has_set_replaces_its_held_sample_at_once_and_asking_for_the_change_does_not_tell_it() {
+    let mut house = house("glance");
+    house.report(Property::OccupiedHeatingSetpoint, Value::Temperature(20_000));
+    house.now = START + 90 * MINUTE;
+    assert_eq!(house.polled(Property::OccupiedHeatingSetpoint), Some((Value::Temperature(20_000), 60)));
+    let acted = house.act(set_point(21_500)).unwrap();
+    assert_eq!(acted.echo[0].value(), &Value::Temperature(21_500));
+    assert_eq!(acted.context, []);
+    assert_eq!(house.polled(Property::OccupiedHeatingSetpoint), Some((Value::Temperature(21_500), 90)));
+    // A change is carried out from where the home really is, and not told before the next tick.
+    let acted = house.act(Command::AdjustSetpoint { delta_milli: 1_000 }).unwrap();
+    assert_eq!(acted, Acted::default());
+    let orders = house.broker.0.lock().unwrap();
+    assert_eq!(orders[1].desired[0].value, Value::Temperature(22_500));
+    drop(orders);
+    assert_eq!(house.polled(Property::OccupiedHeatingSetpoint), Some((Value::Temperature(21_500), 90)));
+}
+
+#[test]
+fn an_error_that_would_tell_the_mode_needs_the_grant_for_the_mode() {
+    for (profile, expected) in
+        [("everything", Err(ActError::ThermostatIsOff)), ("glance", Ok(1)), ("commands-only", Ok(1))]
+    {
+        let house = house(profile);
+        house.report(Property::SystemMode, Value::SystemMode(SystemMode::Off));
+        assert_eq!(house.act(set_point(21_000)).map(|a| a.echo.len()), expected, "{profile}");
+        let too_hot = house.act(set_point(40_000));
+        if profile != "everything" {
+            let (min, max) = (Value::Temperature(5_000), Value::Temperature(30_000));
+            assert_eq!(too_hot, Err(ActError::OutOfRange { min, max }), "the range is no state");
+        }
+    }
+}
+
+#[test]
+fn a_strange_endpoint_is_none_at_all_and_commands_need_their_grant() {
+    let mut house = house("everything");
+    let strange = EndpointId::new("0123456789abcdef0123456789abcdef").unwrap();
+    assert!(house.session().endpoint(&strange).is_none());
+    assert_eq!(house.session().ask_all(&strange, Trigger::PartnerPoll), []);
+    let refused = block_on(house.session().act(strange, Command::SetOnOff(true)));
+    assert_eq!(refused, Err(ActError::Refused(Refusal::NoSuchEndpoint)));
+    assert!(house.act(Command::SetLock(LockState::Unlocked)).is_ok());
+    // Without a grant the same endpoint commands nothing.
+    let empty =
+        policy::compile(&house.state.lock().unwrap().facts(household(), |_| true), &[], None, Timestamp::default());
+    house.now += MINUTE;
+    house.state.lock().unwrap().replace_table(Arc::new(empty.unwrap()), Timestamp::from_millis(house.now));
+    assert_eq!(house.act(Command::SetLock(LockState::Unlocked)), Err(ActError::Refused(Refusal::NoGrant)));
+    assert_eq!(house.session().endpoints(), []);
+    assert_eq!(house.broker.0.lock().unwrap().len(), 1);
+}
+
+/// What happens in a home in one minute.
+#[derive(Clone, Debug)]
+enum Event {
+    Temperature(i32),
+    Humidity(u16),
+    Motion(bool),
+    Lock(bool),
+    SetPoint(i32),
+}
+
+/// What a partner does.
+#[derive(Clone, Debug)]
+enum Move {
+    Poll,
+    Discover,
+    Set(i32),
+    Adjust(i32),
+    Nothing,
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        (15_000i32..28_000).prop_map(Event::Temperature),
+        (0u16..10_000).prop_map(Event::Humidity),
+        any::<bool>().prop_map(Event::Motion),
+        any::<bool>().prop_map(Event::Lock),
+        (15_000i32..28_000).prop_map(Event::SetPoint),
+    ]
+}
+
+fn partner_move() -> impl Strategy<Value = Move> {
+    prop_oneof![
+        4 => Just(Move::Poll),
+        1 => Just(Move::Discover),
+        1 => (15_000i32..28_000).prop_map(Move::Set),
+        1 => (-3_000i32..3_000).prop_map(Move::Adjust),
+        2 => Just(Move::Nothing),
+    ]
+}
+
+fn live(house: &mut House, minute: usize, events: &[Event], partner: &Move, trace: &mut Vec<String>) {
+    house.now = START + minute as i64 * MINUTE + 1;
+    for event in events {
+        match event {
+            Event::Temperature(t) => house.report(Property::LocalTemperature, Value::Temperature(*t)),
+            Event::Humidity(h) => house.report(Property::RelativeHumidity, Value::Percent(*h)),
+            Event::Motion(m) => house.report(Property::Motion, Value::Bool(*m)),
+            Event::Lock(l) => {
+                let lock = if *l { LockState::Locked } else { LockState::Unlocked };
+                house.report(Property::LockState, Value::LockState(lock));
+            }
+            Event::SetPoint(t) => house.report(Property::OccupiedHeatingSetpoint, Value::Temperature(*t)),
+        }
+    }
+    house.now += 1;
+    match partner {
+        Move::Poll => trace.push(format!("{:?}", house.poll())),
+        Move::Discover => trace.push(format!("{:?}", house.session().endpoints())),
+        Move::Set(t) => trace.push(format!("{:?}", house.act(set_point(*t)))),
+        Move::Adjust(d) => trace.push(format!("{:?}", house.act(Command::AdjustSetpoint { delta_milli: *d }))),
+        Move::Nothing => {}
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+
+    /// Two homes whose released views are equal (the same rounded temperature and set point at each full hour) and which
+    /// differ in everything else give a partner, whatever it does, the same trace to the byte.
+    #[test]
+    fn withheld_data_can_not_change_what_is_told(
+        profile in prop::sample::select(vec!["commands-only", "glance"]),
+        one in prop::collection::vec(prop::collection::vec(event(), 0..3), 180),
+        other in prop::collection::vec(prop::collection::vec(event(), 0..3), 180),
+        moves in prop::collection::vec(partner_move(), 180),
+        at_tick in prop::collection::vec((15i32..28, -400i32..400, -400i32..400, 15_000i32..28_000), 4),
+    ) {
+        let mut homes = [house(profile), house(profile)];
+        let mut traces = [Vec::new(), Vec::new()];
+        for minute in 0..180 {
+            for (n, home) in homes.iter_mut().enumerate() {
+                let mut events = if n == 0 { one[minute].clone() } else { other[minute].clone() };
+                // Just before each tick the permitted values fall into the same bucket; and at the beginning they are
+                // there before anybody asks.
+                if minute == 0 || minute % 60 == 59 {
+                    let (degrees, a, b, set) = at_tick[(minute + 1) / 60];
+                    events.push(Event::Temperature(degrees * 1000 + if n == 0 { a } else { b }));
+                    events.push(Event::SetPoint(set));
+                    if minute == 0 {
+                        events.drain(..events.len() - 2);
+                        // Other withheld things may be there or not.
+                        if n == 0 { events.push(Event::Motion(true)); }
+                    }
+                }
+                live(home, minute, &events, &moves[minute], &mut traces[n]);
+            }
+        }
+        prop_assert_eq!(&traces[0], &traces[1]);
+    }
+}
