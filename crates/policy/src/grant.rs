@@ -1,6 +1,5 @@
 //! A member's consent, and the policy that it generates.
 
-use cedar_policy::{Policy, PolicyId};
 use model::{DeviceId, GrantId, HouseholdId, LinkId, MemberId, Property, Rung, Timestamp, Trigger};
 use serde::{Deserialize, Serialize};
 
@@ -49,15 +48,6 @@ pub struct Grant {
     pub profile: Option<String>,
 }
 
-/// A grant that is no policy.
-#[derive(Debug, thiserror::Error)]
-#[error("the grant `{id}` does not make a policy")]
-pub struct GrantError {
-    id: GrantId,
-    #[source]
-    source: Box<cedar_policy::ParseErrors>,
-}
-
 impl Grant {
     /// Whether it still holds.
     pub fn holds_at(&self, now: Timestamp) -> bool {
@@ -81,11 +71,6 @@ impl Grant {
             self.link,
             resource(&self.device, self.property),
         )
-    }
-
-    pub(crate) fn policy(&self) -> Result<Policy, GrantError> {
-        Policy::parse(Some(PolicyId::new(self.id.as_str())), self.policy_text())
-            .map_err(|e| GrantError { id: self.id.clone(), source: Box::new(e) })
     }
 }
 

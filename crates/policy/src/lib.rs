@@ -12,6 +12,6 @@ mod schema;
 mod table;
 
 pub use compile::{CompileError, DeviceFact, Facts, LinkFact, compile};
-pub use grant::{Grant, GrantError, What};
+pub use grant::{Grant, What};
 pub use profile::{Change, Cost, Profile, Terms, apply, profile, profiles};
 pub use table::{Decision, MatrixRow, Table};

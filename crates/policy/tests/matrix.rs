@@ -1,7 +1,5 @@
 //! What each shipped profile grants, as a file that a reviewer reads: a change of policy is a diff.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
-
 use std::fmt::Write as _;
 use std::path::Path;
 
