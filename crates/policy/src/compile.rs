@@ -78,6 +78,9 @@ pub enum CompileError {
     /// Too many grants.
     #[error("there are more than {GRANTS_MAX} grants; end links that are not used")]
     TooManyGrants,
+    /// A new grant got no id.
+    #[error("there are not enough fresh ids for the new grants")]
+    NoId,
     /// The entities can't be made.
     #[error("the home can't be told to Cedar: {0}")]
     Entities(String),

@@ -111,8 +111,11 @@ pub fn profile(slug: &str) -> Option<&'static Profile> {
 }
 
 impl Profile {
-    /// What it grants of one property.
+    /// What it grants of one property. Of an unknown kind nothing: the ceiling would forbid it.
     pub fn grants(&self, property: Property, kind: Kind) -> Vec<What> {
+        if kind == Kind::Unknown {
+            return Vec::new();
+        }
         let mut what: Vec<What> = self
             .rule
             .iter()
@@ -126,15 +129,20 @@ impl Profile {
         if commandable && self.commands.control {
             what.push(What::Control { open: false });
         }
-        if commandable && self.commands.open && matches!(kind, Kind::Opening | Kind::Lock) {
+        // A blind that reports as a door takes the door's command, and its opening is asked for as `open`.
+        let opens = matches!(kind, Kind::Opening | Kind::Lock) || property == Property::DoorState;
+        if commandable && self.commands.open && opens {
             what.push(What::Control { open: true });
         }
         what
     }
 }
 
-/// What applying a profile to a link, for the devices known now, would change. `existing` are the link's grants;
-/// `ids` gives fresh ids.
+/// What applying a profile to a link, for the devices known now, would change: afterwards the link has what the profile
+/// grants, and nothing else. Of `existing` only the link's own grants count; `ids` gives fresh ids.
+///
+/// What describes a device (name, type, maker, whether it answers) is granted only along with something of it to be told
+/// or commanded.
 ///
 /// # Errors
 /// When `ids` runs out.
@@ -146,37 +154,46 @@ pub fn apply(
     terms: &Terms,
     mut ids: impl FnMut() -> Option<GrantId>,
 ) -> Result<Change, CompileError> {
-    let mut before: BTreeMap<(DeviceId, Property, What), &Grant> =
-        existing.iter().map(|g| ((g.device.clone(), g.property, g.what), g)).collect();
-    let expires = terms.now.plus_millis(GRANT_DAYS * DAY_MS);
     let mut change = Change::default();
+    let mut before: BTreeMap<(DeviceId, Property, What), &Grant> = BTreeMap::new();
+    for grant in existing.iter().filter(|g| g.link == *link) {
+        if let Some(doubled) = before.insert((grant.device.clone(), grant.property, grant.what), grant) {
+            change.remove.push(doubled.id.clone());
+        }
+    }
+    let expires = terms.now.plus_millis(GRANT_DAYS * DAY_MS);
     for device in &facts.devices {
-        for (property, kind) in &device.properties {
-            for what in profile.grants(*property, *kind) {
-                let old = before.remove(&(device.device.clone(), *property, what));
-                if let Some(old) = old {
-                    let renew = old.expires.is_some_and(|t| t < expires.plus_millis(-RENEW_FROM_MS));
-                    if !renew {
-                        continue;
-                    }
-                    change.remove.push(old.id.clone());
-                } else {
-                    change.rows.push(format!("+ {} {}: {}", device.device, property.label(), in_words(what)));
+        let of = |(property, kind): &(Property, Kind)| {
+            let property = *property;
+            profile.grants(property, *kind).into_iter().map(move |what| (property, what))
+        };
+        let wanted: Vec<(Property, What)> = device.properties.iter().flat_map(of).collect();
+        if wanted.iter().all(|(p, _)| p.is_metadata() || *p == Property::Reachable) {
+            continue;
+        }
+        for (property, what) in wanted {
+            if let Some(old) = before.remove(&(device.device.clone(), property, what)) {
+                let renew = old.expires.is_some_and(|t| t < expires.plus_millis(-RENEW_FROM_MS));
+                if !renew {
+                    continue;
                 }
-                change.add.push(Grant {
-                    id: ids().ok_or(CompileError::TooManyGrants)?,
-                    household: facts.household.clone(),
-                    link: link.clone(),
-                    device: device.device.clone(),
-                    property: *property,
-                    what,
-                    expires: Some(expires),
-                    granted_by: terms.granted_by.clone(),
-                    affects: terms.affects.clone(),
-                    created: terms.now,
-                    profile: Some(profile.slug.clone()),
-                });
+                change.remove.push(old.id.clone());
+            } else {
+                change.rows.push(format!("+ {} {}: {}", device.device, property.label(), in_words(what)));
             }
+            change.add.push(Grant {
+                id: ids().ok_or(CompileError::NoId)?,
+                household: facts.household.clone(),
+                link: link.clone(),
+                device: device.device.clone(),
+                property,
+                what,
+                expires: Some(expires),
+                granted_by: terms.granted_by.clone(),
+                affects: terms.affects.clone(),
+                created: terms.now,
+                profile: Some(profile.slug.clone()),
+            });
         }
     }
     for ((device, property, what), old) in before {
@@ -208,7 +225,63 @@ fn in_words(what: What) -> String {
 
 #[cfg(test)]
 mod tests {
+    use disclosure::{Command, Refusal};
+    use model::{Class, DeviceType, DoorState, HouseholdId, LockState, PartnerId, SystemMode, Value};
+
     use super::*;
+    use crate::{DeviceFact, LinkFact, Table, compile};
+
+    /// A thermostat, a lock, a light, a garage door, a blind that reports as a door, and a motion sensor.
+    fn home() -> Facts {
+        let devices = [
+            ("thermostat", DeviceType::Thermostat, Class::None, &[
+                Property::LocalTemperature,
+                Property::RelativeHumidity,
+                Property::OccupiedHeatingSetpoint,
+                Property::OccupiedCoolingSetpoint,
+                Property::SystemMode,
+            ][..]),
+            ("lock", DeviceType::DoorLock, Class::None, &[Property::LockState]),
+            ("light", DeviceType::Light, Class::Light, &[Property::OnOff, Property::CurrentLevel]),
+            ("garage", DeviceType::GarageDoor, Class::Garage, &[Property::DoorState]),
+            ("blind", DeviceType::WindowCovering, Class::Blind, &[Property::DoorState]),
+            ("motion", DeviceType::OccupancySensor, Class::None, &[Property::Motion]),
+        ];
+        let described = [Property::DeviceTypeName, Property::NodeLabel, Property::VendorName, Property::Reachable];
+        let device = |(id, device_type, class, properties): (&str, DeviceType, Class, &[Property])| DeviceFact {
+            device: DeviceId::new(id).unwrap(),
+            device_type,
+            properties: properties.iter().chain(&described).map(|p| (*p, Kind::of(*p, class))).collect(),
+        };
+        Facts {
+            household: HouseholdId::new("home").unwrap(),
+            links: vec![LinkFact { link: link(), partner: PartnerId::new("alexa").unwrap(), gatekeeper: true }],
+            devices: devices.map(device).into(),
+        }
+    }
+
+    fn link() -> LinkId {
+        LinkId::new("lnk").unwrap()
+    }
+
+    /// The grants after applying a profile at `day`.
+    fn applied(slug: &str, facts: &Facts, existing: &[Grant], day: i64) -> (Vec<Grant>, Change) {
+        let owner = MemberId::new("owner").unwrap();
+        let now = Timestamp::from_millis(day * DAY_MS);
+        let terms = Terms { now, granted_by: owner.clone(), affects: vec![owner] };
+        let mut n = 0;
+        let ids = || {
+            n += 1;
+            Some(GrantId::new(format!("{slug}-{day}-{n}")).unwrap())
+        };
+        let change = apply(profile(slug).unwrap(), facts, &link(), existing, &terms, ids).unwrap();
+        let kept = existing.iter().filter(|g| !change.remove.contains(&g.id)).cloned();
+        (kept.chain(change.add.clone()).collect(), change)
+    }
+
+    fn table(facts: &Facts, grants: &[Grant]) -> Table {
+        compile(facts, grants, None, Timestamp::default()).unwrap()
+    }
 
     #[test]
     fn every_shipped_profile_is_read_and_a_misspelt_one_is_not() {
@@ -217,5 +290,78 @@ mod tests {
         assert_eq!(slugs, ["commands-only", "glance", "everything"]);
         let misspelt = FILES[0].replace("summary", "summery");
         assert!(toml::from_str::<Profile>(&misspelt).is_err());
+    }
+
+    #[test]
+    fn every_command_works_under_every_profile() {
+        let temperature = || Some(Value::Temperature(21_000));
+        let commands = [
+            ("thermostat", Command::SetSetpoint { target: temperature(), heating: None, cooling: None }),
+            ("thermostat", Command::SetSetpoint { target: None, heating: None, cooling: temperature() }),
+            ("thermostat", Command::AdjustSetpoint { delta_milli: 1000 }),
+            ("thermostat", Command::SetSystemMode(SystemMode::Heat)),
+            ("light", Command::SetOnOff(true)),
+            ("light", Command::SetLevel(3000)),
+            ("light", Command::AdjustLevel(-1000)),
+            ("lock", Command::SetLock(LockState::Locked)),
+            ("lock", Command::SetLock(LockState::Unlocked)),
+            ("garage", Command::SetDoor(DoorState::Open)),
+            ("garage", Command::SetDoor(DoorState::Closed)),
+            ("blind", Command::SetDoor(DoorState::Open)),
+            ("blind", Command::SetDoor(DoorState::Closed)),
+        ];
+        let facts = home();
+        for profile in profiles() {
+            let table = table(&facts, &applied(&profile.slug, &facts, &[], 0).0);
+            for (device, command) in &commands {
+                let device = DeviceId::new(*device).unwrap();
+                let may = table.may(&link(), &device, command.property(), command.opens_the_home());
+                assert!(may.is_ok_and(|policies| policies.len() == 1), "{}: {device} {command:?}", profile.slug);
+            }
+        }
+    }
+
+    #[test]
+    fn applying_a_profile_leaves_what_it_grants_and_nothing_else() {
+        let facts = home();
+        let (everything, _) = applied("everything", &facts, &[], 0);
+        // Again: nothing to do. Later: renewed, and nothing to tell.
+        let (_, same) = applied("everything", &facts, &everything, 0);
+        assert!(same.add.is_empty() && same.remove.is_empty() && same.rows.is_empty());
+        let (renewed, later) = applied("everything", &facts, &everything, 90);
+        assert_eq!((later.add.len(), later.remove.len(), later.rows.len()), (everything.len(), everything.len(), 0));
+        assert!(renewed.iter().all(|g| g.expires == Some(Timestamp::from_millis((90 + GRANT_DAYS) * DAY_MS))));
+        // Narrower, over a grant that stands twice, one by hand, and one of another link.
+        let mut before = everything.clone();
+        before.push(Grant { id: GrantId::new("doubled").unwrap(), ..everything[0].clone() });
+        let by_hand = What::Disclose { trigger: Trigger::ProactiveReport, rung: Rung::Live };
+        before.push(Grant { id: GrantId::new("by-hand").unwrap(), what: by_hand, profile: None, ..everything[0].clone() });
+        let other = LinkId::new("other").unwrap();
+        before.push(Grant { id: GrantId::new("others").unwrap(), link: other.clone(), ..everything[0].clone() });
+        let (narrow, change) = applied("commands-only", &facts, &before, 0);
+        assert!(change.rows.iter().any(|r| r == "- motion motion: told when it asks, exact, at once"), "{:?}", change.rows);
+        let (others, narrow): (Vec<Grant>, Vec<Grant>) = narrow.into_iter().partition(|g| g.link == other);
+        assert_eq!(others.len(), 1);
+        let (fresh, _) = applied("commands-only", &facts, &[], 0);
+        assert_eq!(table(&facts, &narrow).table_hash(), table(&facts, &fresh).table_hash());
+    }
+
+    #[test]
+    fn a_device_with_nothing_to_tell_or_do_is_not_even_named_and_a_later_one_waits() {
+        let mut facts = home();
+        let (grants, _) = applied("commands-only", &facts, &[], 0);
+        let decide = |grants: &[Grant], facts: &Facts, device: &str| {
+            let device = DeviceId::new(device).unwrap();
+            table(facts, grants).decide(&link(), &device, Property::DeviceTypeName, Trigger::Discovery).rung
+        };
+        assert_eq!(decide(&grants, &facts, "lock"), Ok(Rung::Live));
+        assert_eq!(decide(&grants, &facts, "motion"), Err(Refusal::NoGrant));
+        let mut later = facts.devices[1].clone();
+        later.device = DeviceId::new("later").unwrap();
+        facts.devices.push(later);
+        assert_eq!(decide(&grants, &facts, "later"), Err(Refusal::NoGrant));
+        let (grants, change) = applied("commands-only", &facts, &grants, 1);
+        assert!(change.remove.is_empty() && change.add.iter().all(|g| g.device.as_str() == "later"));
+        assert_eq!(decide(&grants, &facts, "later"), Ok(Rung::Live));
     }
 }
