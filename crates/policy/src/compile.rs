@@ -468,7 +468,23 @@ mod tests {
         (prop::bool::weighted(0.9), 0usize..3, 0usize..3, 0usize..4, what, prop::option::of(0i64..20))
     }
 
-    /// Written from DESIGN's words alone: the finest rung of the grants that name this cell and still hold, only `live` for
+    fn in_force<'a>(
+        grants: &'a [Grant],
+        now: Timestamp,
+        link: &'a LinkId,
+        device: &'a DeviceId,
+        property: Property,
+    ) -> impl Iterator<Item = &'a Grant> {
+        grants.iter().filter(move |g| {
+            g.household == household()
+                && g.link == *link
+                && g.device == *device
+                && g.property == property
+                && g.expires.is_none_or(|t| t > now)
+        })
+    }
+
+    /// Written without Cedar: the finest rung of the grants that name this cell and still hold, only `live` for
     /// locks, doors and alarms, nothing for an unknown kind.
     fn reference(
         grants: &[Grant],
@@ -482,14 +498,7 @@ mod tests {
         if kind == Kind::Unknown {
             return None;
         }
-        let mine = grants.iter().filter(|g| {
-            g.household == household()
-                && &g.link == link
-                && &g.device == device
-                && g.property == property
-                && g.expires.is_none_or(|t| t > now)
-        });
-        let rungs = mine.filter_map(|g| match g.what {
+        let rungs = in_force(grants, now, link, device, property).filter_map(|g| match g.what {
             What::Disclose { trigger: t, rung } if t == trigger => Some(rung),
             _ => None,
         });
@@ -531,6 +540,14 @@ mod tests {
                                 .filter(|_| l != link(2) && d != device(2)));
                             let cedar = asker.finest(&whole, &l, trigger.as_str(), *property, &resource(&d, *property));
                             prop_assert_eq!(decided, cedar.rung.ok());
+                        }
+                        for (open, action) in [(false, "control"), (true, "open")] {
+                            let (l, d) = (link(l), device(d));
+                            let expected = l != link(2) && d != device(2) && *kind != Kind::Unknown
+                                && in_force(&grants, now, &l, &d, *property).any(|g| g.what == What::Control { open });
+                            prop_assert_eq!(table.may(&l, &d, *property, open).is_ok(), expected);
+                            let cedar = asker.ask(&whole, &l, action, &resource(&d, *property), None);
+                            prop_assert_eq!(cedar.rung.is_ok(), expected);
                         }
                     }
                 }
@@ -590,5 +607,93 @@ mod tests {
         );
         assert_ne!(table.policy_hash(), later.policy_hash());
         assert_ne!(table.table_hash(), later.table_hash());
+    }
+
+    /// Asks about the room temperature of device 0 on link 0, with everything granted, after `change` to the home.
+    fn ask_after(maker: Option<&str>, change: impl FnOnce(Entities, &Types) -> Entities) -> Cell {
+        let facts = facts();
+        let schema = schema::parse(&schema::text()).unwrap();
+        let types = Types::new().unwrap();
+        let entities = change(entities(&facts, &types, &schema).unwrap(), &types);
+        let asker = Asker { authorizer: Authorizer::new(), schema: &schema, types: &types, entities: &entities };
+        let mut set = ceiling(&schema, maker).unwrap();
+        for policy in policies("@id(\"all\") permit(principal, action, resource);").unwrap().into_values() {
+            set.add(policy).unwrap();
+        }
+        let id = resource(&device(0), Property::LocalTemperature);
+        let told = asker.finest(&set, &link(0), "partner_poll", Property::LocalTemperature, &id);
+        let commanded = asker.ask(&set, &link(0), "control", &id, None);
+        assert_eq!(told.policies, commanded.policies);
+        told
+    }
+
+    /// Puts another value in place of an attribute of an entity.
+    fn set(entities: Entities, id: &EntityUid, name: &str, value: RestrictedExpression) -> Entities {
+        let (id, attributes, parents) = entities.get(id).unwrap().clone().into_inner();
+        let mut attributes = attributes;
+        attributes.insert(name.to_owned(), value).unwrap();
+        entities.upsert_entities([Entity::new(id, attributes, parents).unwrap()], None).unwrap()
+    }
+
+    #[test]
+    fn what_everything_grants_stops_at_the_built_in_ceiling() {
+        let property = |t: &Types| uid(&t.property, &resource(&device(0), Property::LocalTemperature));
+        let the_link = |t: &Types| uid(&t.link, link(0).as_str());
+        assert_eq!(ask_after(None, |e, _| e).rung, Ok(Rung::Live));
+        let on_request = |e, t: &Types| set(e, &property(t), "provenance", refer(&t.provenance, "art4_request"));
+        let to_gatekeeper = ask_after(None, on_request);
+        assert_eq!((to_gatekeeper.rung, to_gatekeeper.policies), (Err(Refusal::Ceiling), vec!["vestibule-data-act-5-3".into()]));
+        let no_gatekeeper = |e, t: &Types| {
+            set(on_request(e, t), &the_link(t), "gatekeeper", RestrictedExpression::new_bool(false))
+        };
+        assert_eq!(ask_after(None, no_gatekeeper).rung, Ok(Rung::Live));
+        let elsewhere = ask_after(None, |e, t| set(e, &the_link(t), "household", refer(&t.household, "other")));
+        assert_eq!((elsewhere.rung, elsewhere.policies), (Err(Refusal::Ceiling), vec!["vestibule-one-household".into()]));
+        let unknown = ask_after(None, |e, t| set(e, &property(t), "kind", refer(&t.kind, "unknown")));
+        assert_eq!((unknown.rung, unknown.policies), (Err(Refusal::Ceiling), vec!["vestibule-unknown-kind".into()]));
+    }
+
+    #[test]
+    fn a_missing_entity_refuses() {
+        let without = |e: Entities, id: EntityUid| e.remove_entities([id]).unwrap();
+        let the_property = |t: &Types| uid(&t.property, &resource(&device(0), Property::LocalTemperature));
+        assert_eq!(ask_after(None, |e, t| without(e, the_property(t))).rung, Err(Refusal::PolicyError));
+        assert_eq!(ask_after(None, |e, t| without(e, uid(&t.link, "l0"))).rung, Err(Refusal::PolicyError));
+        // The forbid can't look at the device: Cedar would skip it and let the permit win.
+        let locks = "@id(\"x\") forbid(principal, action, resource)
+            when { resource.device.device_type == Vestibule::DeviceType::\"door_lock\" };";
+        assert_eq!(ask_after(Some(locks), |e, _| e).rung, Ok(Rung::Live));
+        assert_eq!(ask_after(Some(locks), |e, t| without(e, uid(&t.device, "d0"))).rung, Err(Refusal::PolicyError));
+    }
+
+    #[test]
+    fn every_shape_of_grant_is_strictly_valid_and_an_id_can_hold_no_policy() {
+        let disclose = ALL_TRIGGERS.into_iter().flat_map(|trigger| ALL_RUNGS.map(|rung| What::Disclose { trigger, rung }));
+        let shapes = disclose.chain([false, true].map(|open| What::Control { open }));
+        let text: String = shapes
+            .enumerate()
+            .map(|(n, what)| grant(n, "home", 0, 0, Property::LocalTemperature, what, None).policy_text())
+            .collect();
+        let set = PolicySet::from_policies(policies(&text).unwrap().into_values()).unwrap();
+        assert_eq!(set.policies().count(), ALL_TRIGGERS.len() * ALL_RUNGS.len() + 2);
+        let result = Validator::new(schema::parse(&schema::text()).unwrap()).validate(&set, ValidationMode::Strict);
+        assert!(result.validation_passed_without_warnings(), "{result}");
+
+        let stored = serde_json::to_string(&grant(0, "home", 0, 0, Property::OnOff, poll(Rung::Hour), Some(1))).unwrap();
+        assert!(serde_json::from_str::<Grant>(&stored).is_ok());
+        for field in ["\"g0\"", "\"l0\"", "\"d0\"", "\"home\""] {
+            let forged = stored.replace(field, r#""x\"); permit(principal, action, resource); //""#);
+            assert_ne!(forged, stored);
+            assert!(serde_json::from_str::<Grant>(&forged).is_err(), "{forged}");
+        }
+    }
+
+    #[test]
+    fn an_id_that_stands_twice_is_an_error() {
+        let doubled = |property| grant(0, "home", 0, 0, property, poll(Rung::Hour), None);
+        let grants = [doubled(Property::LocalTemperature), doubled(Property::OnOff)];
+        assert!(matches!(compile(&facts(), &grants, None, Timestamp::default()), Err(CompileError::Set(_))));
+        let maker = "@id(\"g0\") forbid(principal, action, resource) when { false };";
+        assert!(matches!(compile(&facts(), &grants[..1], Some(maker), Timestamp::default()), Err(CompileError::Set(_))));
     }
 }
