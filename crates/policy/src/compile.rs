@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use cedar_policy::{
-    Authorizer, Context, Decision as CedarDecision, Effect, Entities, Entity, EntityId, EntityTypeName, EntityUid, Policy,
+    AuthorizationError, Authorizer, Context, Decision as CedarDecision, Effect, Entities, Entity, EntityId, EntityTypeName, EntityUid, Policy,
     PolicyId, PolicySet, Request, RestrictedExpression, Schema, ValidationMode, Validator,
 };
 use disclosure::Refusal;
@@ -228,8 +228,10 @@ impl Asker<'_> {
         };
         let response = self.authorizer.is_authorized(&request, set, self.entities);
         // Cedar skips a policy that errors, also a forbid: here any error is a refusal.
-        if response.diagnostics().errors().next().is_some() {
-            return Cell::refused(Refusal::PolicyError);
+        let failed: BTreeSet<String> =
+            response.diagnostics().errors().map(|AuthorizationError::PolicyEvaluationError(e)| e.policy_id().to_string()).collect();
+        if !failed.is_empty() {
+            return Cell { rung: Err(Refusal::PolicyError), policies: failed.into_iter().collect() };
         }
         let mut policies: Vec<String> = response.diagnostics().reason().map(ToString::to_string).collect();
         policies.sort();
@@ -562,10 +564,10 @@ mod tests {
     #[test]
     fn a_forbid_that_errors_refuses_and_a_forbid_that_holds_is_the_ceiling() {
         let grants = [grant(0, "home", 0, 0, Property::LocalTemperature, poll(Rung::Live), None)];
-        let decide = |maker: Option<&str>| {
-            let table = compile(&facts(), &grants, maker, Timestamp::default()).unwrap();
-            table.decide(&link(0), &device(0), Property::LocalTemperature, Trigger::PartnerPoll).rung
-        };
+        let (property, trigger) = (Property::LocalTemperature, Trigger::PartnerPoll);
+        let table = |maker: Option<&str>| compile(&facts(), &grants, maker, Timestamp::default()).unwrap();
+        let decide = |maker: Option<&str>| table(maker).decide(&link(0), &device(0), property, trigger).rung;
+        let explain = |maker: Option<&str>| table(maker).explain(&link(0), &device(0), property, trigger);
         assert_eq!(decide(None), Ok(Rung::Live));
         // Cedar alone would skip this policy, and the permit would win.
         let errs = "@id(\"x\") forbid(principal, action, resource) when { 9223372036854775807 + 1 == 0 };";
@@ -575,6 +577,13 @@ mod tests {
         assert_eq!(decide(Some(coarser)), Ok(Rung::QuarterHour));
         let none = "@id(\"x\") forbid(principal, action, resource) when { principal.gatekeeper };";
         assert_eq!(decide(Some(none)), Err(Refusal::Ceiling));
+        // And each says why.
+        let what = "the room temperature of `d0` at partner_poll";
+        assert_eq!(explain(None), format!("alexa is told {what}, exact, at once, by g0."));
+        assert_eq!(explain(Some(none)), format!("alexa is not told {what}: x forbids it, whatever is granted."));
+        assert_eq!(explain(Some(errs)), format!("alexa is not told {what}: x failed, and an error is a refusal."));
+        let other = table(None).explain(&link(1), &device(0), property, trigger);
+        assert_eq!(other, format!("alexa is not told {what}: nobody has granted it."));
     }
 
     #[test]

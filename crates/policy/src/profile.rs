@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use crate::compile::{CompileError, Facts};
 use crate::grant::{Grant, What};
+use crate::table::rung_words;
 
 /// Grants of a profile last 180 days.
 const GRANT_DAYS: i64 = 180;
@@ -204,20 +205,13 @@ pub fn apply(
 }
 
 fn in_words(what: What) -> String {
-    let how = |rung: Rung| match rung {
-        Rung::Live => "exact, at once",
-        Rung::QuarterHour => "exact, held for 15 minutes",
-        Rung::Hour => "exact, held for an hour",
-        Rung::HourCoarse => "rounded, held for an hour",
-        Rung::DayCoarse => "rounded, held for a day",
-    };
     match what {
         What::Disclose { trigger: Trigger::Discovery, .. } => "told at discovery".to_owned(),
         What::Disclose { trigger: Trigger::DirectiveResponse, rung } => {
-            format!("told after its commands, {}", how(rung))
+            format!("told after its commands, {}", rung_words(rung))
         }
-        What::Disclose { trigger: Trigger::PartnerPoll, rung } => format!("told when it asks, {}", how(rung)),
-        What::Disclose { trigger: Trigger::ProactiveReport, rung } => format!("told unasked, {}", how(rung)),
+        What::Disclose { trigger: Trigger::PartnerPoll, rung } => format!("told when it asks, {}", rung_words(rung)),
+        What::Disclose { trigger: Trigger::ProactiveReport, rung } => format!("told unasked, {}", rung_words(rung)),
         What::Control { open: false } => "may command it".to_owned(),
         What::Control { open: true } => "may unlock or open it".to_owned(),
     }

@@ -76,7 +76,7 @@ pub struct MatrixRow {
     pub control: &'static str,
     /// `yes` or the refusal.
     pub open: &'static str,
-    /// The policies behind what is allowed.
+    /// The policies that decided any of these cells.
     pub policies: Vec<String>,
 }
 
@@ -103,6 +103,27 @@ impl Table {
         let index = ALL_TRIGGERS.len() + usize::from(open);
         let cell = self.cell(link, device, property, index).ok_or(Refusal::NoGrant)?;
         cell.rung.map(|_| cell.policies.as_slice())
+    }
+
+    /// Why a cell is as it is, in one sentence.
+    pub fn explain(&self, link: &LinkId, device: &DeviceId, property: Property, trigger: Trigger) -> String {
+        let Some(partner) = self.partners.get(link) else {
+            return format!("There is no link `{link}`: what is not known is refused.");
+        };
+        let Some(cell) = self.cell(link, device, property, trigger as usize) else {
+            return format!("`{device}` has no {} that policies know: what is not known is refused.", property.label());
+        };
+        let (label, by) = (property.label(), cell.policies.join(", "));
+        match cell.rung {
+            Ok(rung) => format!("{partner} is told the {label} of `{device}` at {trigger}, {}, by {by}.", rung_words(rung)),
+            Err(Refusal::Ceiling) => {
+                format!("{partner} is not told the {label} of `{device}` at {trigger}: {by} forbids it, whatever is granted.")
+            }
+            Err(Refusal::PolicyError) => {
+                format!("{partner} is not told the {label} of `{device}` at {trigger}: {by} failed, and an error is a refusal.")
+            }
+            Err(_) => format!("{partner} is not told the {label} of `{device}` at {trigger}: nobody has granted it."),
+        }
     }
 
     /// When the next grant expires: the table must be compiled anew then.
@@ -159,4 +180,15 @@ impl Table {
 
 fn said(cell: &Cell) -> &'static str {
     cell.rung.map_or_else(Refusal::as_str, Rung::as_str)
+}
+
+/// How fine and how fresh, in plain words.
+pub(crate) fn rung_words(rung: Rung) -> &'static str {
+    match rung {
+        Rung::Live => "exact, at once",
+        Rung::QuarterHour => "exact, held for 15 minutes",
+        Rung::Hour => "exact, held for an hour",
+        Rung::HourCoarse => "rounded, held for an hour",
+        Rung::DayCoarse => "rounded, held for a day",
+    }
 }
