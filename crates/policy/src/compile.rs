@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use cedar_policy::{
-    AuthorizationError, Authorizer, Context, Decision as CedarDecision, Effect, Entities, Entity, EntityId, EntityTypeName, EntityUid, Policy,
-    PolicyId, PolicySet, Request, RestrictedExpression, Schema, ValidationMode, Validator,
+    AuthorizationError, Authorizer, Context, Decision as CedarDecision, Effect, Entities, Entity, EntityId,
+    EntityTypeName, EntityUid, Policy, PolicyId, PolicySet, Request, RestrictedExpression, Schema, ValidationMode,
+    Validator,
 };
 use disclosure::Refusal;
 use model::{
@@ -228,8 +229,11 @@ impl Asker<'_> {
         };
         let response = self.authorizer.is_authorized(&request, set, self.entities);
         // Cedar skips a policy that errors, also a forbid: here any error is a refusal.
-        let failed: BTreeSet<String> =
-            response.diagnostics().errors().map(|AuthorizationError::PolicyEvaluationError(e)| e.policy_id().to_string()).collect();
+        let failed: BTreeSet<String> = response
+            .diagnostics()
+            .errors()
+            .map(|AuthorizationError::PolicyEvaluationError(e)| e.policy_id().to_string())
+            .collect();
         if !failed.is_empty() {
             return Cell { rung: Err(Refusal::PolicyError), policies: failed.into_iter().collect() };
         }
@@ -651,13 +655,18 @@ mod tests {
         assert_eq!(ask_after(None, |e, _| e).rung, Ok(Rung::Live));
         let on_request = |e, t: &Types| set(e, &property(t), "provenance", refer(&t.provenance, "art4_request"));
         let to_gatekeeper = ask_after(None, on_request);
-        assert_eq!((to_gatekeeper.rung, to_gatekeeper.policies), (Err(Refusal::Ceiling), vec!["vestibule-data-act-5-3".into()]));
-        let no_gatekeeper = |e, t: &Types| {
-            set(on_request(e, t), &the_link(t), "gatekeeper", RestrictedExpression::new_bool(false))
-        };
+        assert_eq!(
+            (to_gatekeeper.rung, to_gatekeeper.policies),
+            (Err(Refusal::Ceiling), vec!["vestibule-data-act-5-3".into()])
+        );
+        let no_gatekeeper =
+            |e, t: &Types| set(on_request(e, t), &the_link(t), "gatekeeper", RestrictedExpression::new_bool(false));
         assert_eq!(ask_after(None, no_gatekeeper).rung, Ok(Rung::Live));
         let elsewhere = ask_after(None, |e, t| set(e, &the_link(t), "household", refer(&t.household, "other")));
-        assert_eq!((elsewhere.rung, elsewhere.policies), (Err(Refusal::Ceiling), vec!["vestibule-one-household".into()]));
+        assert_eq!(
+            (elsewhere.rung, elsewhere.policies),
+            (Err(Refusal::Ceiling), vec!["vestibule-one-household".into()])
+        );
         let unknown = ask_after(None, |e, t| set(e, &property(t), "kind", refer(&t.kind, "unknown")));
         assert_eq!((unknown.rung, unknown.policies), (Err(Refusal::Ceiling), vec!["vestibule-unknown-kind".into()]));
     }
@@ -677,7 +686,8 @@ mod tests {
 
     #[test]
     fn every_shape_of_grant_is_strictly_valid_and_an_id_can_hold_no_policy() {
-        let disclose = ALL_TRIGGERS.into_iter().flat_map(|trigger| ALL_RUNGS.map(|rung| What::Disclose { trigger, rung }));
+        let disclose =
+            ALL_TRIGGERS.into_iter().flat_map(|trigger| ALL_RUNGS.map(|rung| What::Disclose { trigger, rung }));
         let shapes = disclose.chain([false, true].map(|open| What::Control { open }));
         let text: String = shapes
             .enumerate()
@@ -688,7 +698,8 @@ mod tests {
         let result = Validator::new(schema::parse(&schema::text()).unwrap()).validate(&set, ValidationMode::Strict);
         assert!(result.validation_passed_without_warnings(), "{result}");
 
-        let stored = serde_json::to_string(&grant(0, "home", 0, 0, Property::OnOff, poll(Rung::Hour), Some(1))).unwrap();
+        let stored =
+            serde_json::to_string(&grant(0, "home", 0, 0, Property::OnOff, poll(Rung::Hour), Some(1))).unwrap();
         assert!(serde_json::from_str::<Grant>(&stored).is_ok());
         for field in ["\"g0\"", "\"l0\"", "\"d0\"", "\"home\""] {
             let forged = stored.replace(field, r#""x\"); permit(principal, action, resource); //""#);
@@ -703,6 +714,9 @@ mod tests {
         let grants = [doubled(Property::LocalTemperature), doubled(Property::OnOff)];
         assert!(matches!(compile(&facts(), &grants, None, Timestamp::default()), Err(CompileError::Set(_))));
         let maker = "@id(\"g0\") forbid(principal, action, resource) when { false };";
-        assert!(matches!(compile(&facts(), &grants[..1], Some(maker), Timestamp::default()), Err(CompileError::Set(_))));
+        assert!(matches!(
+            compile(&facts(), &grants[..1], Some(maker), Timestamp::default()),
+            Err(CompileError::Set(_))
+        ));
     }
 }

@@ -228,13 +228,18 @@ mod tests {
     /// A thermostat, a lock, a light, a garage door, a blind that reports as a door, and a motion sensor.
     fn home() -> Facts {
         let devices = [
-            ("thermostat", DeviceType::Thermostat, Class::None, &[
-                Property::LocalTemperature,
-                Property::RelativeHumidity,
-                Property::OccupiedHeatingSetpoint,
-                Property::OccupiedCoolingSetpoint,
-                Property::SystemMode,
-            ][..]),
+            (
+                "thermostat",
+                DeviceType::Thermostat,
+                Class::None,
+                &[
+                    Property::LocalTemperature,
+                    Property::RelativeHumidity,
+                    Property::OccupiedHeatingSetpoint,
+                    Property::OccupiedCoolingSetpoint,
+                    Property::SystemMode,
+                ][..],
+            ),
             ("lock", DeviceType::DoorLock, Class::None, &[Property::LockState]),
             ("light", DeviceType::Light, Class::Light, &[Property::OnOff, Property::CurrentLevel]),
             ("garage", DeviceType::GarageDoor, Class::Garage, &[Property::DoorState]),
@@ -329,11 +334,20 @@ mod tests {
         let mut before = everything.clone();
         before.push(Grant { id: GrantId::new("doubled").unwrap(), ..everything[0].clone() });
         let by_hand = What::Disclose { trigger: Trigger::ProactiveReport, rung: Rung::Live };
-        before.push(Grant { id: GrantId::new("by-hand").unwrap(), what: by_hand, profile: None, ..everything[0].clone() });
+        before.push(Grant {
+            id: GrantId::new("by-hand").unwrap(),
+            what: by_hand,
+            profile: None,
+            ..everything[0].clone()
+        });
         let other = LinkId::new("other").unwrap();
         before.push(Grant { id: GrantId::new("others").unwrap(), link: other.clone(), ..everything[0].clone() });
         let (narrow, change) = applied("commands-only", &facts, &before, 0);
-        assert!(change.rows.iter().any(|r| r == "- motion motion: told when it asks, exact, at once"), "{:?}", change.rows);
+        assert!(
+            change.rows.iter().any(|r| r == "- motion motion: told when it asks, exact, at once"),
+            "{:?}",
+            change.rows
+        );
         let (others, narrow): (Vec<Grant>, Vec<Grant>) = narrow.into_iter().partition(|g| g.link == other);
         assert_eq!(others.len(), 1);
         let (fresh, _) = applied("commands-only", &facts, &[], 0);

@@ -115,12 +115,18 @@ impl Table {
         };
         let (label, by) = (property.label(), cell.policies.join(", "));
         match cell.rung {
-            Ok(rung) => format!("{partner} is told the {label} of `{device}` at {trigger}, {}, by {by}.", rung_words(rung)),
+            Ok(rung) => {
+                format!("{partner} is told the {label} of `{device}` at {trigger}, {}, by {by}.", rung_words(rung))
+            }
             Err(Refusal::Ceiling) => {
-                format!("{partner} is not told the {label} of `{device}` at {trigger}: {by} forbids it, whatever is granted.")
+                format!(
+                    "{partner} is not told the {label} of `{device}` at {trigger}: {by} forbids it, whatever is granted."
+                )
             }
             Err(Refusal::PolicyError) => {
-                format!("{partner} is not told the {label} of `{device}` at {trigger}: {by} failed, and an error is a refusal.")
+                format!(
+                    "{partner} is not told the {label} of `{device}` at {trigger}: {by} failed, and an error is a refusal."
+                )
             }
             Err(_) => format!("{partner} is not told the {label} of `{device}` at {trigger}: nobody has granted it."),
         }
