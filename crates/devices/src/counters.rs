@@ -98,7 +98,7 @@ impl Default for Counters {
 
 impl Counters {
     /// Counts a drop, for a device if it is known which.
-    pub fn drop(&self, reason: DropReason, device: Option<&DeviceId>) {
+    pub fn count(&self, reason: DropReason, device: Option<&DeviceId>) {
         if let Some(count) = self.dropped.get(reason as usize) {
             count.fetch_add(1, Ordering::Relaxed);
         }
@@ -152,7 +152,7 @@ mod tests {
         for (i, reason) in ALL_REASONS.iter().enumerate() {
             assert_eq!(*reason as usize, i);
             for _ in 0..=i {
-                counters.drop(*reason, Some(&device));
+                counters.count(*reason, Some(&device));
             }
         }
         let expected: BTreeMap<DropReason, u64> = ALL_REASONS.iter().copied().zip(1..).collect();

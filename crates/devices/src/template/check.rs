@@ -27,14 +27,36 @@ pub(super) struct Checked {
 }
 
 /// What an expression can give at most.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Shape {
     /// A number, a text, nothing.
     Scalar,
     /// A part of the payload.
     Json,
-    /// A list or map of the template's own.
+    /// A list or map of the template's own that holds scalars alone.
+    Flat,
+    /// Any other list or map of the template's own.
     List,
+}
+
+impl Shape {
+    /// What may be the one or the other.
+    fn or(self, other: Shape) -> Shape {
+        match (self, other) {
+            (one, other) if one == other => one,
+            (Shape::Scalar, one) | (one, Shape::Scalar) => one,
+            _ => Shape::List,
+        }
+    }
+
+    /// What it holds.
+    fn element(self) -> Shape {
+        if self == Shape::Flat { Shape::Scalar } else { self }
+    }
+
+    fn is_own_list(self) -> bool {
+        matches!(self, Shape::Flat | Shape::List)
+    }
 }
 
 /// Looks a template through.
@@ -82,7 +104,7 @@ impl<'a> Checker<'a> {
                 self.body(&cond.false_body)
             }
             Stmt::ForLoop(each) if !each.recursive => {
-                let shape = self.shape(&each.iter)?;
+                let shape = self.shape(&each.iter)?.element();
                 self.assign(&each.target, shape)?;
                 if let Some(filter) = &each.filter_expr {
                     self.shape(filter)?;
@@ -112,7 +134,7 @@ impl<'a> Checker<'a> {
             Expr::Var(name) => match self.variables.get(name.id) {
                 Some(Variable::Namespace) => Err(Refused),
                 Some(Variable::Holds(before)) => {
-                    let joined = shape.max(*before);
+                    let joined = shape.or(*before);
                     self.variables.insert(name.id, Variable::Holds(joined));
                     Ok(())
                 }
@@ -122,9 +144,9 @@ impl<'a> Checker<'a> {
                 }
             },
             // An element of a list of the template's own may be another one.
-            Expr::List(names) => names.items.iter().try_for_each(|n| self.assign(n, shape)),
-            Expr::Tuple(names) => names.items.iter().try_for_each(|n| self.assign(n, shape)),
-            Expr::GetAttr(attr) if shape <= Shape::Json => match &attr.expr {
+            Expr::List(names) => names.items.iter().try_for_each(|n| self.assign(n, shape.element())),
+            Expr::Tuple(names) => names.items.iter().try_for_each(|n| self.assign(n, shape.element())),
+            Expr::GetAttr(attr) if !shape.is_own_list() => match &attr.expr {
                 Expr::Var(name) if self.variables.get(name.id) == Some(&Variable::Namespace) => Ok(()),
                 _ => Err(Refused),
             },
@@ -143,11 +165,11 @@ impl<'a> Checker<'a> {
             },
             Expr::GetAttr(attr) => match &attr.expr {
                 Expr::Var(name) if self.variables.get(name.id) == Some(&Variable::Namespace) => Ok(Shape::Json),
-                inner => self.shape(inner),
+                inner => self.shape(inner).map(Shape::element),
             },
             Expr::GetItem(item) => {
                 self.shape(&item.subscript_expr)?;
-                self.shape(&item.expr)
+                self.shape(&item.expr).map(Shape::element)
             }
             Expr::Slice(slice) => {
                 for end in [&slice.start, &slice.stop, &slice.step].into_iter().flatten() {
@@ -159,14 +181,14 @@ impl<'a> Checker<'a> {
             Expr::BinOp(op) => {
                 let (left, right) = (self.shape(&op.left)?, self.shape(&op.right)?);
                 match op.op {
-                    BinOpKind::Add | BinOpKind::Mul => match left.max(right) {
-                        Shape::List => Err(Refused),
+                    BinOpKind::Add | BinOpKind::Mul => match left.or(right) {
+                        shape if shape.is_own_list() => Err(Refused),
                         shape => {
                             self.without_arrays |= shape == Shape::Json;
                             Ok(Shape::Scalar)
                         }
                     },
-                    BinOpKind::ScAnd | BinOpKind::ScOr => Ok(left.max(right)),
+                    BinOpKind::ScAnd | BinOpKind::ScOr => Ok(left.or(right)),
                     _ => Ok(Shape::Scalar),
                 }
             }
@@ -181,7 +203,7 @@ impl<'a> Checker<'a> {
                 self.shape(&cond.test_expr)?;
                 let yes = self.shape(&cond.true_expr)?;
                 let no = cond.false_expr.as_ref().map_or(Ok(Shape::Scalar), |e| self.shape(e))?;
-                Ok(yes.max(no))
+                Ok(yes.or(no))
             }
             Expr::Test(test) => {
                 self.shape(&test.expr)?;
@@ -195,14 +217,11 @@ impl<'a> Checker<'a> {
                     | "capitalize" | "replace" | "string" | "bool" | "is_number" | "multiply" | "add"
                     | "bitwise_and" | "bitwise_or" | "regex_match" | "regex_search" | "regex_replace"
                     | "regex_findall_index" | "tojson" | "to_json" | "format" | "join" | "as_timestamp"
-                    | "timestamp_utc" | "timestamp_local"
-                        if arguments == Shape::Scalar =>
-                    {
-                        Ok(Shape::Scalar)
-                    }
-                    "default" | "d" | "iif" | "is_defined" => Ok(input.max(arguments)),
-                    "first" | "last" | "min" | "max" | "attr" if arguments == Shape::Scalar => Ok(input),
-                    "from_json" => Ok(arguments.max(Shape::Json)),
+                    | "timestamp_utc" | "timestamp_local" => Ok(Shape::Scalar),
+                    "default" | "d" | "iif" | "is_defined" => Ok(input.or(arguments)),
+                    "first" | "last" | "min" | "max" | "attr" => Ok(input.element()),
+                    "split" | "regex_findall" => Ok(Shape::Flat),
+                    "from_json" => Ok(arguments.or(Shape::Json)),
                     // The others give lists. What goes in beside the input could be put in more than once.
                     _ if arguments == Shape::Scalar => Ok(Shape::List),
                     _ => Err(Refused),
@@ -212,20 +231,21 @@ impl<'a> Checker<'a> {
             Expr::List(list) => self.elements(&list.items),
             Expr::Tuple(tuple) => self.elements(&tuple.items),
             Expr::Map(map) => {
-                self.elements(&map.keys)?;
-                self.elements(&map.values)
+                let keys = self.elements(&map.keys)?;
+                Ok(keys.or(self.elements(&map.values)?))
             }
         }
     }
 
     /// The elements of a list that is written out: other such lists, but none by name.
     fn elements(&mut self, elements: &[Expr<'a>]) -> Result<Shape, Refused> {
+        let mut whole = Shape::Flat;
         for element in elements {
             let written_out = matches!(element, Expr::List(_) | Expr::Tuple(_) | Expr::Map(_));
             match self.shape(element)? {
-                Shape::Scalar => {}
-                Shape::List if written_out => {}
-                Shape::List => return Err(Refused),
+                Shape::Scalar => continue,
+                Shape::Flat | Shape::List if written_out => {}
+                Shape::Flat | Shape::List => return Err(Refused),
                 Shape::Json => {
                     self.json_elements += 1;
                     if self.json_elements > JSON_ELEMENTS_MAX {
@@ -233,14 +253,15 @@ impl<'a> Checker<'a> {
                     }
                 }
             }
+            whole = Shape::List;
         }
-        Ok(Shape::List)
+        Ok(whole)
     }
 
     fn call(&mut self, call: &Call<'a>) -> Result<Shape, Refused> {
         match &call.expr {
             Expr::Var(function) => match function.id {
-                "range" => self.arguments(&call.args).map(|_| Shape::List),
+                "range" => self.arguments(&call.args).map(|_| Shape::Flat),
                 "iif" => self.arguments(&call.args),
                 "float" | "int" | "is_number" | "now" | "utcnow" | "as_timestamp" | "states" | "state_attr"
                 | "is_state" => self.arguments(&call.args).map(|_| Shape::Scalar),
@@ -250,11 +271,12 @@ impl<'a> Checker<'a> {
                 let object = self.shape(&method.expr)?;
                 let arguments = self.arguments(&call.args)?;
                 match method.name {
-                    "get" => Ok(object.max(arguments)),
+                    "get" => Ok(object.element().or(arguments)),
                     "upper" | "lower" | "strip" | "lstrip" | "rstrip" | "replace" | "title" | "capitalize"
                     | "startswith" | "endswith" | "find" | "rfind" | "count" | "isdigit" | "isnumeric" | "isalpha"
                     | "isalnum" | "join" | "format" => Ok(Shape::Scalar),
-                    "split" | "splitlines" | "items" | "keys" | "values" => Ok(Shape::List),
+                    "split" | "splitlines" | "keys" => Ok(Shape::Flat),
+                    "items" | "values" => Ok(Shape::List),
                     _ => Err(Refused),
                 }
             }
@@ -265,7 +287,7 @@ impl<'a> Checker<'a> {
     fn arguments(&mut self, arguments: &[CallArg<'a>]) -> Result<Shape, Refused> {
         let mut most = Shape::Scalar;
         for argument in arguments {
-            most = most.max(match argument {
+            most = most.or(match argument {
                 CallArg::Pos(e) | CallArg::Kwarg(_, e) => self.shape(e)?,
                 CallArg::PosSplat(_) | CallArg::KwargSplat(_) => return Err(Refused),
             });
@@ -274,7 +296,7 @@ impl<'a> Checker<'a> {
     }
 
     fn at_most_json(&mut self, arguments: &[CallArg<'a>]) -> Result<(), Refused> {
-        if self.arguments(arguments)? <= Shape::Json { Ok(()) } else { Err(Refused) }
+        if self.arguments(arguments)?.is_own_list() { Err(Refused) } else { Ok(()) }
     }
 }
 
@@ -293,6 +315,8 @@ mod tests {
             "{{ ['off', 'low', value_json.x][value | int(0)] }}",
             "{{ (value_json.l | default([])) | join(',') }}",
             "{{ loop.index + 1 }}",
+            "{% set ns = namespace(n=0) %}{% for x in [1, 2] %}{% set ns.n = ns.n + x %}{% endfor %}{{ ns.n }}",
+            "{{ value.split(',')[0] + 'x' }}",
         ] {
             assert!(passes(good), "{good}");
         }
@@ -303,6 +327,9 @@ mod tests {
             "{% set l = [1] %}{{ l + l }}",
             "{% set l = [1] %}{% set l = [l, l] %}{{ l }}",
             "{% set l = [[1]] %}{% set m = l[0] %}{{ [m, m] }}",
+            "{% set l = [1] if value else value_json %}{{ l[0] * 9 }}",
+            "{% set l = {'a': [1]} %}{{ l.a + l.a }}",
+            "{% for x in [[1]] %}{{ x * 9 }}{% endfor %}",
             "{% for i in [1] %}{% set x = [y, y] %}{% set y = [1] %}{% endfor %}",
             "{% set x = value %}{% if x %}{% set x = [1] %}{% endif %}{{ [x, x] }}",
             "{% set l = [[1]] | list %}{% set l = {'a': l | first} %}",
