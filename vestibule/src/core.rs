@@ -221,6 +221,13 @@ impl Core {
         Arc::clone(&self.counters)
     }
 
+    /// Kinds of the properties that are known, so that a device can't change them while the hub is down.
+    pub fn pins(&self) -> BTreeMap<(DeviceId, model::Property), model::Kind> {
+        let gate = self.state();
+        let all = gate.registry.iter();
+        all.flat_map(|(id, d)| d.description.properties.keys().map(|p| ((id.clone(), *p), d.kind(*p)))).collect()
+    }
+
     /// The gate's state, for one look.
     pub fn state(&self) -> MutexGuard<'_, GateState> {
         lock(&self.gate)
@@ -517,7 +524,7 @@ impl Core {
         sums.into_iter()
             .filter(|(_, (count, _, _))| *count >= OBSERVED_FROM)
             .map(|((partner, property), (count, index, time))| {
-                let label = model::Property::parse(&property).map_or(property.as_str(), model::Property::label);
+                let label = model::Property::parse(&property).map_or("something unknown", model::Property::label);
                 let text = format!("asked for the {label} {count} times although it is refused");
                 json!({
                     "index": index, "time": time, "partner": partner, "text": text, "deadline": null,
@@ -619,7 +626,7 @@ impl Core {
         let id = DeviceId::new(name).map_err(|e| e.to_string())?;
         let bytes = random::<PASSWORD_BYTES>()?;
         let password = base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, bytes);
-        let hash = devices::broker::hash_password(&password, &random::<16>()?).map_err(|e| chain(&e))?;
+        let hash = devices::mqtt::broker::hash_password(&password, &random::<16>()?).map_err(|e| chain(&e))?;
         self.put(vec![(format!("mqttuser/{id}"), Some(to_json(&hash)?))]).await?;
         Ok(json!({"user": id, "password": password}))
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use devices::simulator::Simulation;
 use jiff::civil;
 use jiff::tz::TimeZone;
-use model::{Clock as _, DeviceId, LinkId, PartnerId, Timestamp};
+use model::{DeviceId, LinkId, PartnerId, Timestamp};
 use serde_json::{Value, json};
 use testkit::{PretendAlexa, ScaledClock, Workload};
 use tokio::sync::watch;

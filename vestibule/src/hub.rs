@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use devices::broker::Broker;
-use devices::hub::{Event, Mqtt, PublishError};
+use devices::mqtt::broker::{self, Broker};
+use devices::mqtt::house;
+use devices::mqtt::hub::{self, Event, Mqtt, PublishError};
 use gate::{Actuator, ActuatorError, Order};
 use model::Timestamp;
 use tokio::sync::{mpsc, watch};
@@ -81,17 +82,18 @@ pub async fn start(core: &Arc<Core>, speed: f64, demo: bool) -> Result<Up, Failu
     let (stop, stopped) = watch::channel(false);
     let listeners = Listeners::bind(config.console_listen, config.partners_listen).await?;
     let (console, partners) = listeners.addresses()?;
-    let (embedded, url) = broker(core, &config).await?;
-    let broker = embedded.as_ref().map(Broker::address);
+    let (embedded, url) = own_broker(core, &config).await?;
+    let own = embedded.as_ref().map(Broker::address);
 
     let (sender, receiver) = mpsc::channel(EVENTS_MAX);
     let mqtt = Mqtt::start(
-        devices::hub::Config {
+        hub::Config {
             url,
             client_id: "vestibule".into(),
             discovery_prefix: config.discovery_prefix.clone(),
             home_unit: config.units,
             clock: core.clock(),
+            pins: core.pins(),
             counters: core.counters(),
         },
         sender,
@@ -108,22 +110,21 @@ pub async fn start(core: &Arc<Core>, speed: f64, demo: bool) -> Result<Up, Failu
     core.set_running(|r| r.listeners = true);
     eprintln!("vestibule: console: http://{console}/");
     eprintln!("vestibule: partners: http://{partners}/");
-    if let Some(address) = broker {
+    if let Some(address) = own {
         eprintln!("vestibule: mqtt: mqtt://{address}");
     }
-    Ok(Up { console, partners, broker, core: Arc::clone(core), stop, listeners, tasks, embedded })
+    Ok(Up { console, partners, broker: own, core: Arc::clone(core), stop, listeners, tasks, embedded })
 }
 
 /// The hub's own broker if it is to have one, and the URL at which devices are heard.
-async fn broker(core: &Core, config: &Config) -> Result<(Option<Broker>, String), Failure> {
+async fn own_broker(core: &Core, config: &Config) -> Result<(Option<Broker>, String), Failure> {
     match &config.mqtt {
         MqttAt::External(url) => Ok((None, url.clone())),
         MqttAt::Embedded(listen) => {
             let users = core.device_users()?;
-            let broker =
-                Broker::start(devices::broker::Config { listen: *listen, users, data: core.data().join("mqtt") })
-                    .await
-                    .map_err(|e| chain(&e))?;
+            let broker = Broker::start(broker::Config { listen: *listen, users, data: core.data().join("mqtt") })
+                .await
+                .map_err(|e| chain(&e))?;
             let url = broker.hub_url();
             Ok((Some(broker), url))
         }
@@ -134,13 +135,15 @@ async fn broker(core: &Core, config: &Config) -> Result<(Option<Broker>, String)
 async fn take_in(core: Arc<Core>, mut events: mpsc::Receiver<Event>) {
     while let Some(event) = events.recv().await {
         match event {
-            Event::Described { device, description } => {
-                if let Err(error) = core.describe(&device, description).await {
-                    tracing::warn!(%device, %error, "a device was not taken in");
+            Event::Heard(heard) => match *heard {
+                house::Event::Described { device, description } => {
+                    if let Err(error) = core.describe(&device, description).await {
+                        tracing::warn!(%device, %error, "a device was not taken in");
+                    }
                 }
-            }
-            Event::Withdrawn { device } => core.withdraw(&device).await,
-            Event::Reading(reading) => core.report(reading).await,
+                house::Event::Withdrawn { device } => core.withdraw(&device).await,
+                house::Event::Reading(reading) => core.report(reading).await,
+            },
             Event::Connected => core.set_running(|r| r.devices = true),
             Event::Disconnected => core.set_running(|r| r.devices = false),
         }

@@ -1,6 +1,7 @@
 //! Home state and history, in a file and on a connection of their own: a busy sensor can't be heard in the latency of an
 //! answer. Written at most [`BEHIND_MS`] late, so a crash may lose that much of the history (never of the record).
 
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -47,6 +48,15 @@ pub enum HistoryError {
         #[source]
         source: rusqlite::Error,
     },
+    /// The file can't be made.
+    #[error("the history in `{path}` can't be made; check that the folder is writable")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// The writer has ended.
     #[error("the history's writer has ended")]
     Ended,
@@ -83,6 +93,9 @@ impl History {
     /// When the file can't be opened or is no such database.
     pub fn open(path: &Path) -> Result<(Self, Vec<KnownRow>), HistoryError> {
         let wrap = |source| HistoryError::Sqlite { path: path.to_owned(), source };
+        // Made before SQLite makes it, so that it and the files beside it are its owner's alone.
+        let made = std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path);
+        made.map_err(|source| HistoryError::File { path: path.to_owned(), source })?;
         let writer = connect(path).map_err(wrap)?;
         writer.execute_batch(SCHEMA).map_err(wrap)?;
         let known = load(&writer).map_err(wrap)?;

@@ -25,13 +25,7 @@ const MAKER: &str = "Simulated";
 pub(super) fn configs() -> Vec<Publication> {
     let mut all = single_component();
     all.extend(device_form());
-    all.into_iter()
-        .map(|(topic, config)| Publication {
-            topic,
-            payload: config.to_string(),
-            retain: true,
-        })
-        .collect()
+    all.into_iter().map(|(topic, config)| Publication { topic, payload: config.to_string(), retain: true }).collect()
 }
 
 /// The older form: one message for each component, tied together by the device's identifiers.

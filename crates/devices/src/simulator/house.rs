@@ -124,11 +124,7 @@ impl House {
         self.sensor_c += sensor_rate * dt;
 
         let hours = dt / 3600.0;
-        let changes = if input.windows_open {
-            AIR_CHANGES_OPEN
-        } else {
-            AIR_CHANGES_SHUT
-        };
+        let changes = if input.windows_open { AIR_CHANGES_OPEN } else { AIR_CHANGES_SHUT };
         let outdoor_vapour = saturation(input.outdoors.dew_point_c);
         let swap = (self.vapour - self.bedroom_vapour) * BEDROOM_EXCHANGE;
         let house_g = VAPOUR_BASE + input.steam_g_h + awake * VAPOUR_AWAKE
@@ -168,11 +164,7 @@ mod tests {
 
     fn empty(outdoor_c: f64, heating_w: f64) -> Inputs {
         Inputs {
-            outdoors: Outdoors {
-                temperature_c: outdoor_c,
-                dew_point_c: outdoor_c - 5.0,
-                irradiance: 0.0,
-            },
+            outdoors: Outdoors { temperature_c: outdoor_c, dew_point_c: outdoor_c - 5.0, irradiance: 0.0 },
             heating_w,
             appliances_w: 0.0,
             steam_g_h: 0.0,
@@ -227,24 +219,8 @@ mod tests {
         run(&mut house, 48, &empty(5.0, 2000.0));
         let (co2, humidity) = (house.co2_ppm, house.humidity());
         assert!((co2 - CO2_OUTDOORS).abs() < 20.0, "{co2} ppm in an empty house");
-        run(
-            &mut house,
-            6,
-            &Inputs {
-                awake: 2,
-                steam_g_h: 100.0,
-                ..empty(5.0, 2000.0)
-            },
-        );
-        assert!(
-            house.co2_ppm > co2 + 200.0 && house.co2_ppm < 1500.0,
-            "{} ppm",
-            house.co2_ppm
-        );
-        assert!(
-            house.humidity() > humidity + 3.0 && house.humidity() < 100.0,
-            "{} %",
-            house.humidity()
-        );
+        run(&mut house, 6, &Inputs { awake: 2, steam_g_h: 100.0, ..empty(5.0, 2000.0) });
+        assert!(house.co2_ppm > co2 + 200.0 && house.co2_ppm < 1500.0, "{} ppm", house.co2_ppm);
+        assert!(house.humidity() > humidity + 3.0 && house.humidity() < 100.0, "{} %", house.humidity());
     }
 }

@@ -168,14 +168,11 @@ impl Simulation {
     /// A home as it is at this time (ms since the epoch) in this time zone, after a day and more of normal life, so
     /// that temperatures and people are where they should be.
     pub fn new(seed: u64, start_ms: i64, timezone: TimeZone) -> Self {
-        let start_ms = start_ms.clamp(
-            jiff::Timestamp::MIN.as_millisecond() + 2 * DAY_MS,
-            jiff::Timestamp::MAX.as_millisecond(),
-        );
+        let start_ms =
+            start_ms.clamp(jiff::Timestamp::MIN.as_millisecond() + 2 * DAY_MS, jiff::Timestamp::MAX.as_millisecond());
         let yesterday = local(&timezone, start_ms - DAY_MS).date();
-        let midnight = timezone
-            .to_timestamp(yesterday.at(0, 0, 0, 0))
-            .map_or(start_ms - DAY_MS, jiff::Timestamp::as_millisecond);
+        let midnight =
+            timezone.to_timestamp(yesterday.at(0, 0, 0, 0)).map_or(start_ms - DAY_MS, jiff::Timestamp::as_millisecond);
         let weather = Weather::vendored();
         let civil = local(&timezone, midnight);
         let outdoors = weather.at(civil);
@@ -189,12 +186,7 @@ impl Simulation {
             weather,
             outdoors,
             reported: Reported {
-                climate: Climate {
-                    tenths: 0,
-                    set_point: 0,
-                    mode: Mode::Off,
-                    heating: false,
-                },
+                climate: Climate { tenths: 0, set_point: 0, mode: Mode::Off, heating: false },
                 air: (0, 0),
                 garage: "",
                 lock: "",
@@ -208,21 +200,12 @@ impl Simulation {
             thermostat,
             zone: timezone,
             acts: VecDeque::new(),
-            people: [Person {
-                home: true,
-                awake: false,
-            }; RESIDENTS],
+            people: [Person { home: true, awake: false }; RESIDENTS],
             windows_open: false,
             cooking: false,
             shower: false,
-            garage: Garage {
-                position_ms: 0,
-                motor: Motor::Still,
-            },
-            lock: Lock {
-                locked: true,
-                moving_until_ms: i64::MIN,
-            },
+            garage: Garage { position_ms: 0, motor: Motor::Still },
+            lock: Lock { locked: true, moving_until_ms: i64::MIN },
             front_door_open: false,
             motion_until_ms: i64::MIN,
             light_on: false,
@@ -347,11 +330,7 @@ impl Simulation {
         self.thermostat.control(self.now_ms, self.house.sensor_c);
         let up = self.people.iter().filter(|p| p.home && p.awake).count() as u8;
         let asleep = self.people.iter().filter(|p| p.home && !p.awake).count() as u8;
-        let light_w = if self.light_on {
-            LIGHT_W * f64::from(self.light_level) / f64::from(FULL)
-        } else {
-            0.0
-        };
+        let light_w = if self.light_on { LIGHT_W * f64::from(self.light_level) / f64::from(FULL) } else { 0.0 };
         let inputs = Inputs {
             outdoors: self.outdoors,
             heating_w: self.thermostat.output_w(self.now_ms),
@@ -388,11 +367,7 @@ impl Simulation {
             self.plug_tenth_watts = chance.around(980, 90);
         }
         if up > 0 {
-            let warm = if self.windows_open {
-                WINDOWS_SHUT_C
-            } else {
-                WINDOWS_OPEN_C
-            };
+            let warm = if self.windows_open { WINDOWS_SHUT_C } else { WINDOWS_OPEN_C };
             self.windows_open = self.house.air_c > warm && self.outdoors.temperature_c < self.house.air_c;
             if !self.dusk_seen && civil.hour() >= 15 && self.outdoors.irradiance < DUSK {
                 self.dusk_seen = true;
@@ -473,10 +448,7 @@ impl Simulation {
 
     fn turn_bolt(&mut self, locked: bool) {
         if self.lock.locked != locked {
-            self.lock = Lock {
-                locked,
-                moving_until_ms: self.now_ms + BOLT_TRAVEL_MS,
-            };
+            self.lock = Lock { locked, moving_until_ms: self.now_ms + BOLT_TRAVEL_MS };
         }
     }
 
@@ -490,10 +462,7 @@ impl Simulation {
                 mode: self.thermostat.mode,
                 heating: self.thermostat.heating,
             },
-            air: (
-                self.house.humidity().round() as i32,
-                (self.house.co2_ppm / 10.0).round() as i32 * 10,
-            ),
+            air: (self.house.humidity().round() as i32, (self.house.co2_ppm / 10.0).round() as i32 * 10),
             garage: self.garage.state(),
             lock: match (self.lock.locked, self.lock.moving_until_ms > self.now_ms) {
                 (true, false) => "LOCKED",
@@ -506,11 +475,7 @@ impl Simulation {
             light: (self.light_on, self.light_level),
             // Watt hours come from tenths of a watt times ms by 3.6e7.
             plug: (self.plug_on, self.plug_tenth_watts, self.plug_energy / 360_000_000),
-            bedroom: (
-                tenths(self.house.bedroom_c),
-                self.house.bedroom_humidity().round() as i32,
-                battery(day + 200),
-            ),
+            bedroom: (tenths(self.house.bedroom_c), self.house.bedroom_humidity().round() as i32, battery(day + 200)),
         }
     }
 }
@@ -636,66 +601,42 @@ fn publish_changes(old: Option<&Reported>, new: &Reported, out: &mut Vec<Publica
     };
     let differs = |same: fn(&Reported, &Reported) -> bool| old.is_none_or(|old| !same(old, new));
 
-    say(
-        &format!("{}/state", discovery::THERMOSTAT),
-        differs(|a, b| a.climate == b.climate),
-        &|| {
-            let climate = &new.climate;
-            let mode = if climate.mode == Mode::Heat { "heat" } else { "off" };
-            let running = match (climate.heating, climate.mode) {
-                (true, _) => "heat",
-                (false, Mode::Heat) => "idle",
-                (false, Mode::Off) => "off",
-            };
-            json!({
-                "local_temperature": f64::from(climate.tenths) / 10.0,
-                "set_point": f64::from(climate.set_point) / 10.0,
-                "mode": mode,
-                "running_state": running,
-            })
-            .to_string()
-        },
-    );
-    say(
-        &format!("{}/air", discovery::THERMOSTAT),
-        differs(|a, b| a.air == b.air),
-        &|| json!({"humidity": new.air.0, "co2": new.air.1}).to_string(),
-    );
-    say(
-        &format!("{}/state", discovery::GARAGE),
-        differs(|a, b| a.garage == b.garage),
-        &|| new.garage.to_owned(),
-    );
-    say(
-        &format!("{}/state", discovery::LOCK),
-        differs(|a, b| a.lock == b.lock),
-        &|| new.lock.to_owned(),
-    );
-    say(
-        discovery::CONTACT,
-        differs(|a, b| a.contact_open == b.contact_open),
-        &|| on_off(new.contact_open).to_owned(),
-    );
+    say(&format!("{}/state", discovery::THERMOSTAT), differs(|a, b| a.climate == b.climate), &|| {
+        let climate = &new.climate;
+        let mode = if climate.mode == Mode::Heat { "heat" } else { "off" };
+        let running = match (climate.heating, climate.mode) {
+            (true, _) => "heat",
+            (false, Mode::Heat) => "idle",
+            (false, Mode::Off) => "off",
+        };
+        json!({
+            "local_temperature": f64::from(climate.tenths) / 10.0,
+            "set_point": f64::from(climate.set_point) / 10.0,
+            "mode": mode,
+            "running_state": running,
+        })
+        .to_string()
+    });
+    say(&format!("{}/air", discovery::THERMOSTAT), differs(|a, b| a.air == b.air), &|| {
+        json!({"humidity": new.air.0, "co2": new.air.1}).to_string()
+    });
+    say(&format!("{}/state", discovery::GARAGE), differs(|a, b| a.garage == b.garage), &|| new.garage.to_owned());
+    say(&format!("{}/state", discovery::LOCK), differs(|a, b| a.lock == b.lock), &|| new.lock.to_owned());
+    say(discovery::CONTACT, differs(|a, b| a.contact_open == b.contact_open), &|| on_off(new.contact_open).to_owned());
     say(discovery::MOTION, differs(|a, b| a.motion == b.motion), &|| {
         json!({"motion": new.motion.0, "battery": new.motion.1}).to_string()
     });
-    say(
-        &format!("{}/state", discovery::LIGHT),
-        differs(|a, b| a.light == b.light),
-        &|| json!({"state": on_off(new.light.0), "brightness": new.light.1}).to_string(),
-    );
-    say(
-        &format!("{}/state", discovery::PLUG),
-        differs(|a, b| a.plug == b.plug),
-        &|| {
-            json!({
-                "state": on_off(new.plug.0),
-                "power": new.plug.1 as f64 / 10.0,
-                "energy": new.plug.2 as f64 / 100.0,
-            })
-            .to_string()
-        },
-    );
+    say(&format!("{}/state", discovery::LIGHT), differs(|a, b| a.light == b.light), &|| {
+        json!({"state": on_off(new.light.0), "brightness": new.light.1}).to_string()
+    });
+    say(&format!("{}/state", discovery::PLUG), differs(|a, b| a.plug == b.plug), &|| {
+        json!({
+            "state": on_off(new.plug.0),
+            "power": new.plug.1 as f64 / 10.0,
+            "energy": new.plug.2 as f64 / 100.0,
+        })
+        .to_string()
+    });
     say(discovery::BEDROOM, differs(|a, b| a.bedroom == b.bedroom), &|| {
         json!({
             "temperature": f64::from(new.bedroom.0) / 10.0,
@@ -707,11 +648,7 @@ fn publish_changes(old: Option<&Reported>, new: &Reported, out: &mut Vec<Publica
 }
 
 fn retained(topic: &str, payload: impl Into<String>) -> Publication {
-    Publication {
-        topic: topic.to_owned(),
-        payload: payload.into(),
-        retain: true,
-    }
+    Publication { topic: topic.to_owned(), payload: payload.into(), retain: true }
 }
 
 fn tenths(celsius: f64) -> i32 {
@@ -730,11 +667,7 @@ fn local(zone: &TimeZone, time_ms: i64) -> DateTime {
 /// Local time without summer time, by which the sun goes.
 fn standard(zone: &TimeZone, time_ms: i64) -> DateTime {
     let time = jiff::Timestamp::from_millisecond(time_ms).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-    let shift = if zone.to_offset_info(time).dst().is_dst() {
-        60 * MINUTE_MS
-    } else {
-        0
-    };
+    let shift = if zone.to_offset_info(time).dst().is_dst() { 60 * MINUTE_MS } else { 0 };
     local(zone, time_ms - shift)
 }
 

@@ -47,12 +47,7 @@ pub(super) fn plan(seed: u64, date: Date, zone: &TimeZone) -> Vec<Planned> {
         return Vec::new();
     };
     let day = midnight.as_millisecond().div_euclid(24 * 60 * MINUTE);
-    let mut diary = Diary {
-        rng: Rng::new(seed, 1, day),
-        date,
-        zone,
-        acts: Vec::new(),
-    };
+    let mut diary = Diary { rng: Rng::new(seed, 1, day), date, zone, acts: Vec::new() };
     match date.weekday() {
         Weekday::Saturday => diary.weekend(0.8, 0.5),
         Weekday::Sunday => diary.weekend(0.6, 0.7),
@@ -180,9 +175,7 @@ impl Diary<'_> {
     fn at(&mut self, minute: i64, spread: i64) -> i64 {
         let second = self.rng.around(minute, spread) * 60 + self.rng.around(30, 29);
         let second = second.clamp(0, 24 * 3600 - 1);
-        let civil = self
-            .date
-            .at((second / 3600) as i8, (second / 60 % 60) as i8, (second % 60) as i8, 0);
+        let civil = self.date.at((second / 3600) as i8, (second / 60 % 60) as i8, (second % 60) as i8, 0);
         self.zone.to_timestamp(civil).map_or(0, jiff::Timestamp::as_millisecond)
     }
 

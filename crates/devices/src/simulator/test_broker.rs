@@ -15,17 +15,9 @@ pub(crate) struct TestBroker {
 
 impl TestBroker {
     pub(crate) async fn start() -> Self {
-        let storage = StorageConfig {
-            backend: StorageBackendType::Memory,
-            ..StorageConfig::default()
-        };
-        let config = BrokerConfig {
-            storage_config: storage,
-            ..BrokerConfig::default()
-        };
-        let config = config
-            .with_bind_address(([127, 0, 0, 1], 0))
-            .with_max_packet_size(1 << 20);
+        let storage = StorageConfig { backend: StorageBackendType::Memory, ..StorageConfig::default() };
+        let config = BrokerConfig { storage_config: storage, ..BrokerConfig::default() };
+        let config = config.with_bind_address(([127, 0, 0, 1], 0)).with_max_packet_size(1 << 20);
         let mut broker = MqttBroker::with_config(config).await.unwrap();
         let port = broker.local_addr().unwrap().port();
         tokio::spawn(async move { broker.run().await });
@@ -60,16 +52,11 @@ impl TestBroker {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(60), wait)
-            .await
-            .expect("the ear heard less than it should");
+        tokio::time::timeout(Duration::from_secs(60), wait).await.expect("the ear heard less than it should");
         self.heard.lock().unwrap().clone()
     }
 
     pub(crate) async fn say(&self, topic: &str, payload: &str) {
-        self.client
-            .publish(topic, payload, PublishOptions::new(QoS::AtLeastOnce))
-            .await
-            .unwrap();
+        self.client.publish(topic, payload, PublishOptions::new(QoS::AtLeastOnce)).await.unwrap();
     }
 }

@@ -48,26 +48,10 @@ fn a_heated_house_stays_near_its_set_point_in_winter() {
         let _ = home.handle("house/thermostat/set/temperature", b"20", at(now));
         heated += i32::from(home.thermostat.heating);
         if minute > 24 * 60 {
-            assert!(
-                (home.house.air_c - 20.0).abs() < 2.0,
-                "{} °C after {minute} min",
-                home.house.air_c
-            );
-            assert!(
-                (10.0..=90.0).contains(&home.house.humidity()),
-                "{} %",
-                home.house.humidity()
-            );
-            assert!(
-                (400.0..=2500.0).contains(&home.house.co2_ppm),
-                "{} ppm",
-                home.house.co2_ppm
-            );
-            assert!(
-                home.house.bedroom_c > 14.0 && home.house.bedroom_c < 22.0,
-                "{}",
-                home.house.bedroom_c
-            );
+            assert!((home.house.air_c - 20.0).abs() < 2.0, "{} °C after {minute} min", home.house.air_c);
+            assert!((10.0..=90.0).contains(&home.house.humidity()), "{} %", home.house.humidity());
+            assert!((400.0..=2500.0).contains(&home.house.co2_ppm), "{} ppm", home.house.co2_ppm);
+            assert!(home.house.bedroom_c > 14.0 && home.house.bedroom_c < 22.0, "{}", home.house.bedroom_c);
         }
     }
     let duty = f64::from(heated) / (14.0 * 24.0 * 60.0);
@@ -107,11 +91,7 @@ fn minimum_run_and_off_times_hold_for_a_month_of_random_commands() {
             _ => ("house/thermostat/set/temperature", rng.around(19, 6).to_string()),
         };
         // Changes between two looks at the clock are told in order; each is at least one step apart.
-        for change in home
-            .handle(topic, payload.as_bytes(), at(now))
-            .iter()
-            .filter_map(climate)
-        {
+        for change in home.handle(topic, payload.as_bytes(), at(now)).iter().filter_map(climate) {
             let runs_now = change["running_state"] == "heat";
             if runs_now != heating {
                 heating = runs_now;
@@ -150,10 +130,7 @@ fn absence_shows_in_doors_and_silence() {
     }
     let states: Vec<&str> = garage.iter().map(|(_, state)| state.as_str()).collect();
     assert_eq!(states, ["opening", "open", "closing", "closed"].repeat(2));
-    assert!(
-        (7..=8).contains(&garage[0].0) && (17..=18).contains(&garage[7].0),
-        "{garage:?}"
-    );
+    assert!((7..=8).contains(&garage[0].0) && (17..=18).contains(&garage[7].0), "{garage:?}");
     assert_eq!(contacts, 2, "out in the morning, in again in the afternoon");
     let quiet: u32 = (9..16).filter_map(|hour| motion.get(&hour)).sum();
     let lively: u32 = (17..22).filter_map(|hour| motion.get(&hour)).sum();
@@ -179,25 +156,16 @@ fn commands_take_effect_and_are_reported() {
     let said = keep(home.handle("house/front_door/lock/set", b"UNLOCK", at(MONDAY)));
     assert_eq!(said, [say("house/front_door/lock/state", "UNLOCKING")]);
     let said = keep(home.step_to(at(MONDAY + 5_000)));
-    assert!(
-        said.contains(&say("house/front_door/lock/state", "UNLOCKED")),
-        "{said:?}"
-    );
+    assert!(said.contains(&say("house/front_door/lock/state", "UNLOCKED")), "{said:?}");
 
     let said = keep(home.handle("house/garage/door/set", b"OPEN", at(MONDAY + 5_000)));
     assert_eq!(said, [say("house/garage/door/state", "opening")]);
     let said = keep(home.step_to(at(MONDAY + 15_000)));
-    assert!(
-        !said.iter().any(|(topic, _)| topic.contains("garage")),
-        "ten seconds are not enough: {said:?}"
-    );
+    assert!(!said.iter().any(|(topic, _)| topic.contains("garage")), "ten seconds are not enough: {said:?}");
     let said = keep(home.step_to(at(MONDAY + 20_000)));
     assert!(said.contains(&say("house/garage/door/state", "open")), "{said:?}");
     // Told to open again, an open door doesn't move; shut again, it can be stopped half-way.
-    assert_eq!(
-        keep(home.handle("house/garage/door/set", b"OPEN", at(MONDAY + 20_000))),
-        []
-    );
+    assert_eq!(keep(home.handle("house/garage/door/set", b"OPEN", at(MONDAY + 20_000))), []);
     keep(home.handle("house/garage/door/set", b"CLOSE", at(MONDAY + 20_000)));
     keep(home.step_to(at(MONDAY + 25_000)));
     let said = keep(home.handle("house/garage/door/set", b"STOP", at(MONDAY + 25_000)));
@@ -215,11 +183,7 @@ fn commands_take_effect_and_are_reported() {
         ("house/nothing/set", "ON"),
         ("elsewhere", ""),
     ] {
-        assert_eq!(
-            keep(home.handle(topic, payload.as_bytes(), at(MONDAY + 30_000))),
-            [],
-            "{topic} {payload}"
-        );
+        assert_eq!(keep(home.handle(topic, payload.as_bytes(), at(MONDAY + 30_000))), [], "{topic} {payload}");
     }
     assert_eq!(home.handle("house/tv_plug/set", &[0xff, 0xfe], at(MONDAY + 30_000)), []);
     let json = |topic: &str| serde_json::from_str::<Value>(&states[topic]).unwrap();
@@ -240,11 +204,7 @@ fn discovery_names_only_topics_that_are_spoken_or_heard() {
         assert!(config.retain && config.topic.ends_with("/config"), "{}", config.topic);
         let value: Value = serde_json::from_str(&config.payload).unwrap();
         let base = value["~"].as_str().unwrap_or_default().to_owned();
-        let device = if value["dev"].is_null() {
-            &value["device"]
-        } else {
-            &value["dev"]
-        };
+        let device = if value["dev"].is_null() { &value["device"] } else { &value["dev"] };
         devices.insert(device["name"].as_str().unwrap().to_owned());
         let mut strings = Vec::new();
         collect(&value, "", &mut strings);
@@ -252,10 +212,7 @@ fn discovery_names_only_topics_that_are_spoken_or_heard() {
             let topic = text.replacen('~', &base, 1);
             if key.ends_with("cmd_t") || key.ends_with("command_topic") {
                 let filters = home.command_filters();
-                assert!(
-                    filters.iter().any(|filter| matches_filter(filter, &topic)),
-                    "{topic} is not heard"
-                );
+                assert!(filters.iter().any(|filter| matches_filter(filter, &topic)), "{topic} is not heard");
                 assert!(!spoken.contains(&topic.as_str()), "{topic} is both");
             } else if key.ends_with("_t") && key != "state_class" || key.ends_with("topic") || key == "t" {
                 assert!(spoken.contains(&topic.as_str()), "{topic} is never spoken");
@@ -314,10 +271,7 @@ async fn the_running_home_announces_itself_obeys_and_says_goodbye() {
     let noon = MONDAY + 12 * 60 * MINUTE_MS;
     let home = Simulation::new(5, noon, paris());
     let expected = home.announce();
-    let clock = Arc::new(Fast {
-        start_ms: noon,
-        since: tokio::time::Instant::now(),
-    });
+    let clock = Arc::new(Fast { start_ms: noon, since: tokio::time::Instant::now() });
     let (stop, shutdown) = watch::channel(false);
     let running = tokio::spawn(run(home, "127.0.0.1".to_owned(), broker.port, clock, shutdown));
 
@@ -328,18 +282,12 @@ async fn the_running_home_announces_itself_obeys_and_says_goodbye() {
     let said = |topic: &'static str, text: &'static str| {
         move |all: &[(String, String)]| all.iter().any(|(t, p)| t == topic && p.contains(text))
     };
-    broker
-        .heard_until(said("house/thermostat/state", "\"set_point\":22.5"))
-        .await;
+    broker.heard_until(said("house/thermostat/state", "\"set_point\":22.5")).await;
     broker.heard_until(said("house/garage/door/state", "opening")).await;
-    broker
-        .heard_until(|all| all.iter().any(|(t, p)| t == "house/garage/door/state" && p == "open"))
-        .await;
+    broker.heard_until(|all| all.iter().any(|(t, p)| t == "house/garage/door/state" && p == "open")).await;
 
     stop.send(true).unwrap();
     running.await.unwrap().unwrap();
-    let heard = broker
-        .heard_until(|all| all.last().is_some_and(|(_, payload)| payload == "offline"))
-        .await;
+    let heard = broker.heard_until(|all| all.last().is_some_and(|(_, payload)| payload == "offline")).await;
     assert!(heard.iter().all(|(topic, _)| topic != "homeassistant/status"));
 }

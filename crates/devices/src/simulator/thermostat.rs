@@ -44,13 +44,7 @@ impl Thermostat {
     /// In heat mode, following the program, with the heating long off.
     pub(super) fn new(local: DateTime) -> Self {
         let program = program(local);
-        Self {
-            mode: Mode::Heat,
-            set_point: program,
-            program,
-            heating: false,
-            switched_ms: i64::MIN / 2,
-        }
+        Self { mode: Mode::Heat, set_point: program, program, heating: false, switched_ms: i64::MIN / 2 }
     }
 
     /// Follows the program; call once a minute.
@@ -108,10 +102,7 @@ fn program(local: DateTime) -> i32 {
     };
     let minute = |hour: i8, minute: i8| i32::from(hour) * 60 + i32::from(minute);
     let now = minute(local.hour(), local.minute());
-    day.iter()
-        .rev()
-        .find(|(h, m, _)| minute(*h, *m) <= now)
-        .map_or(SLEEP, |(_, _, set_point)| *set_point)
+    day.iter().rev().find(|(h, m, _)| minute(*h, *m) <= now).map_or(SLEEP, |(_, _, set_point)| *set_point)
 }
 
 #[cfg(test)]

@@ -39,16 +39,10 @@ impl Weather {
             + f64::from(standard.hour())
             + f64::from(standard.minute()) / 60.0
             + f64::from(standard.second()) / 3600.0;
-        let (temperature_c, dew_point_c) = (
-            self.between(hour, |h| h.temperature_c),
-            self.between(hour, |h| h.dew_point_c),
-        );
+        let (temperature_c, dew_point_c) =
+            (self.between(hour, |h| h.temperature_c), self.between(hour, |h| h.dew_point_c));
         // Irradiance is the mean of the hour before its time stamp, so it holds half an hour earlier.
-        Outdoors {
-            temperature_c,
-            dew_point_c,
-            irradiance: self.between(hour + 0.5, |h| h.irradiance),
-        }
+        Outdoors { temperature_c, dew_point_c, irradiance: self.between(hour + 0.5, |h| h.irradiance) }
     }
 
     /// Linear between the two records around `hour`; record 0 is stamped hour 1.
@@ -66,11 +60,7 @@ impl Weather {
 fn hour(line: &str) -> Option<Outdoors> {
     let mut fields = line.split(',').map(str::parse::<f64>);
     let mut next = || fields.next()?.ok();
-    Some(Outdoors {
-        temperature_c: next()? / 10.0,
-        dew_point_c: next()? / 10.0,
-        irradiance: next()?,
-    })
+    Some(Outdoors { temperature_c: next()? / 10.0, dew_point_c: next()? / 10.0, irradiance: next()? })
 }
 
 #[cfg(test)]
@@ -85,19 +75,13 @@ mod tests {
         assert_eq!(weather.0.len(), HOURS);
         // The first record is 1 January 01:00; the last, 31 December 24:00, is also the midnight before it.
         let one = weather.at(date(2026, 1, 1).at(1, 0, 0, 0));
-        assert_eq!(
-            (one.temperature_c, one.dew_point_c),
-            (weather.0[0].temperature_c, weather.0[0].dew_point_c)
-        );
+        assert_eq!((one.temperature_c, one.dew_point_c), (weather.0[0].temperature_c, weather.0[0].dew_point_c));
         let midnight = weather.at(date(2026, 1, 1).at(0, 0, 0, 0));
         assert_eq!(midnight.temperature_c, weather.0[HOURS - 1].temperature_c);
         // Half past twelve stands in the middle of the hour that ends at one.
         let noon = weather.at(date(2026, 1, 1).at(12, 30, 0, 0));
         assert_eq!(noon.irradiance, weather.0[12].irradiance);
-        assert_eq!(
-            weather.at(date(2028, 2, 29).at(12, 0, 0, 0)),
-            weather.at(date(2028, 2, 28).at(12, 0, 0, 0))
-        );
+        assert_eq!(weather.at(date(2028, 2, 29).at(12, 0, 0, 0)), weather.at(date(2028, 2, 28).at(12, 0, 0, 0)));
         let mean = |month: i8| {
             let hours = (1..=28).flat_map(|d| (0..24).map(move |h| date(2026, month, d).at(h, 0, 0, 0)));
             hours.map(|t| weather.at(t).temperature_c).sum::<f64>() / (28.0 * 24.0)

@@ -29,11 +29,7 @@ const MAX_GOODBYE: Duration = Duration::from_secs(5);
 /// A client id of this process that no other connection of it has.
 pub(crate) fn client_id(purpose: &str) -> String {
     static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
-    format!(
-        "{purpose}-{}-{}",
-        std::process::id(),
-        CONNECTIONS.fetch_add(1, Ordering::Relaxed)
-    )
+    format!("{purpose}-{}-{}", std::process::id(), CONNECTIONS.fetch_add(1, Ordering::Relaxed))
 }
 
 /// How the connection stands.
@@ -60,19 +56,9 @@ impl Wire {
         options.set_max_packet_size(MAX_PACKET_BYTES, MAX_PACKET_BYTES);
         options.set_keep_alive(KEEP_ALIVE_S);
         options.set_inflight(MAX_IN_FLIGHT);
-        options.set_last_will(LastWill::new(
-            will.topic.clone(),
-            will.payload.clone(),
-            QoS::AtLeastOnce,
-            will.retain,
-        ));
-        let (client, mut events) = AsyncClient::builder(options)
-            .capacity(MAX_QUEUED_REQUESTS)
-            .try_build()?;
-        let (status_in, status) = watch::channel(Status::Down {
-            attempts: 0,
-            reason: String::new(),
-        });
+        options.set_last_will(LastWill::new(will.topic.clone(), will.payload.clone(), QoS::AtLeastOnce, will.retain));
+        let (client, mut events) = AsyncClient::builder(options).capacity(MAX_QUEUED_REQUESTS).try_build()?;
+        let (status_in, status) = watch::channel(Status::Down { attempts: 0, reason: String::new() });
         let (commands_in, commands) = mpsc::channel(MAX_QUEUED_COMMANDS);
         let pump = tokio::spawn(async move {
             let (mut connections, mut failures) = (0, 0_u32);
@@ -93,22 +79,14 @@ impl Wire {
                     Err(error) => {
                         failures = failures.saturating_add(1);
                         let reason = error.to_string();
-                        status_in.send_replace(Status::Down {
-                            attempts: failures,
-                            reason,
-                        });
+                        status_in.send_replace(Status::Down { attempts: failures, reason });
                         let backoff = MIN_BACKOFF.saturating_mul(1 << (failures - 1).min(10));
                         tokio::time::sleep(backoff.min(MAX_BACKOFF)).await;
                     }
                 }
             }
         });
-        Ok(Self {
-            client,
-            status,
-            commands,
-            pump,
-        })
+        Ok(Self { client, status, commands, pump })
     }
 
     /// Sends what is queued, disconnects and waits for it, not for ever.

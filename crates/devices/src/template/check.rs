@@ -213,11 +213,36 @@ impl<'a> Checker<'a> {
                 let input = filter.expr.as_ref().map_or(Ok(Shape::Scalar), |e| self.shape(e))?;
                 let arguments = self.arguments(&filter.args)?;
                 match filter.name {
-                    "int" | "float" | "round" | "abs" | "length" | "count" | "trim" | "lower" | "upper" | "title"
-                    | "capitalize" | "replace" | "string" | "bool" | "is_number" | "multiply" | "add"
-                    | "bitwise_and" | "bitwise_or" | "regex_match" | "regex_search" | "regex_replace"
-                    | "regex_findall_index" | "tojson" | "to_json" | "format" | "join" | "as_timestamp"
-                    | "timestamp_utc" | "timestamp_local" => Ok(Shape::Scalar),
+                    "int"
+                    | "float"
+                    | "round"
+                    | "abs"
+                    | "length"
+                    | "count"
+                    | "trim"
+                    | "lower"
+                    | "upper"
+                    | "title"
+                    | "capitalize"
+                    | "replace"
+                    | "string"
+                    | "bool"
+                    | "is_number"
+                    | "multiply"
+                    | "add"
+                    | "bitwise_and"
+                    | "bitwise_or"
+                    | "regex_match"
+                    | "regex_search"
+                    | "regex_replace"
+                    | "regex_findall_index"
+                    | "tojson"
+                    | "to_json"
+                    | "format"
+                    | "join"
+                    | "as_timestamp"
+                    | "timestamp_utc"
+                    | "timestamp_local" => Ok(Shape::Scalar),
                     "default" | "d" | "iif" | "is_defined" => Ok(input.or(arguments)),
                     "first" | "last" | "min" | "max" | "attr" => Ok(input.element()),
                     "split" | "regex_findall" => Ok(Shape::Flat),

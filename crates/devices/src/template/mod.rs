@@ -151,12 +151,17 @@ impl<'a> Payload<'a> {
 fn value_of(json: &serde_json::Value, without_arrays: bool) -> Value {
     use serde_json::Value as Json;
     match json {
-        Json::Array(items) if without_arrays => {
-            items.iter().enumerate().map(|(i, item)| (Value::from(i), value_of(item, true))).collect::<BTreeMap<_, _>>().into()
-        }
-        Json::Object(fields) if without_arrays => {
-            fields.iter().map(|(key, item)| (Value::from(key.as_str()), value_of(item, true))).collect::<BTreeMap<_, _>>().into()
-        }
+        Json::Array(items) if without_arrays => items
+            .iter()
+            .enumerate()
+            .map(|(i, item)| (Value::from(i), value_of(item, true)))
+            .collect::<BTreeMap<_, _>>()
+            .into(),
+        Json::Object(fields) if without_arrays => fields
+            .iter()
+            .map(|(key, item)| (Value::from(key.as_str()), value_of(item, true)))
+            .collect::<BTreeMap<_, _>>()
+            .into(),
         other => Value::from(Serde(other)),
     }
 }
@@ -419,7 +424,11 @@ mod tests {
             ("{{ value_json }}", "not json", ""),
             ("{{ 'ON' if value_json.contact == false else 'OFF' }}", r#"{"contact":false}"#, "ON"),
             ("{% if value_json.position > 0 %}open{% else %}closed{% endif %}", r#"{"position":3}"#, "open"),
-            ("{{ {None:None,'idle':'idle','heat':'heating'}[value_json.running_state] }}", r#"{"running_state":"heat"}"#, "heating"),
+            (
+                "{{ {None:None,'idle':'idle','heat':'heating'}[value_json.running_state] }}",
+                r#"{"running_state":"heat"}"#,
+                "heating",
+            ),
             ("{% set m = {'heat':'heating'} %}{{ m.get(value_json.s, 'idle') }}", r#"{"s":"x"}"#, "idle"),
             ("{{ iif(value_json.x, 'yes', 'no') }}{{ (1 > 2) | iif('a', 'b') }}", r#"{"x":true}"#, "yesb"),
             ("{{ value | regex_replace('^T=(\\\\d+)$', '\\\\1.0') }}", "T=21", "21.0"),
@@ -427,8 +436,16 @@ mod tests {
             ("{{ value is search('open') }}{{ value | regex_match('door') }}", "door open", "TrueTrue"),
             ("{{ (value | from_json).a | multiply(2) }}", r#"{"a":4}"#, "8.0"),
             ("{{ value.split('|')[1] | trim }}", "a| b |c", "b"),
-            ("{{ value_json.list | selectattr('on') | map(attribute='n') | join(',') }}", r#"{"list":[{"on":true,"n":1},{"on":false,"n":2}]}"#, "1"),
-            ("{% set ns = namespace(v=0) %}{% for x in [1,2,3] %}{% set ns.v = ns.v + x %}{% endfor %}{{ ns.v }}", "", "6"),
+            (
+                "{{ value_json.list | selectattr('on') | map(attribute='n') | join(',') }}",
+                r#"{"list":[{"on":true,"n":1},{"on":false,"n":2}]}"#,
+                "1",
+            ),
+            (
+                "{% set ns = namespace(v=0) %}{% for x in [1,2,3] %}{% set ns.v = ns.v + x %}{% endfor %}{{ ns.v }}",
+                "",
+                "6",
+            ),
             ("{{ now() }}", "", "2025-11-25T12:00:00.000Z"),
             ("{{ as_timestamp(now()) | int }}", "", "1764072000"),
             ("{{ states('sensor.other') }}", "", "unknown"),
@@ -451,14 +468,23 @@ mod tests {
     fn a_bomb_costs_bounded_work_and_has_a_name() {
         let fuel = Err(DropReason::TemplateFuel);
         for (source, expected) in [
-            ("{% for a in range(99999) %}{% for b in range(99999) %}{% for c in range(99999) %}x{% endfor %}{% endfor %}{% endfor %}", fuel.clone()),
+            (
+                "{% for a in range(99999) %}{% for b in range(99999) %}{% for c in range(99999) %}x{% endfor %}{% endfor %}{% endfor %}",
+                fuel.clone(),
+            ),
             ("{{ 'a' * 1000000000 }}", fuel.clone()),
             ("{{ 'a' * 99999999 }}", fuel.clone()),
             ("{{ range(1000000000) | list | length }}", Err(DropReason::TemplateError)),
             ("{{ [1] * 99999999 | list }}", Err(DropReason::TemplateError)),
             ("{% macro f(x) %}{{ f(x) }}{{ f(x) }}{% endmacro %}{{ f(1) }}", Err(DropReason::TemplateError)),
-            ("{% set ns = namespace(s='aaaaaaaa') %}{% for i in range(1000) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}{{ ns.s | length }}", fuel.clone()),
-            ("{% set ns = namespace(s=[1]) %}{% for i in range(1000) %}{% set ns.s = ns.s + ns.s %}{% endfor %}{{ ns.s | list | length }}", Err(DropReason::TemplateError)),
+            (
+                "{% set ns = namespace(s='aaaaaaaa') %}{% for i in range(1000) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}{{ ns.s | length }}",
+                fuel.clone(),
+            ),
+            (
+                "{% set ns = namespace(s=[1]) %}{% for i in range(1000) %}{% set ns.s = ns.s + ns.s %}{% endfor %}{{ ns.s | list | length }}",
+                Err(DropReason::TemplateError),
+            ),
             ("{{ '%1000000000d' | format(1) }}", fuel.clone()),
             ("{{ 'x'.rjust(1000000000) }}", Err(DropReason::TemplateError)),
             ("{{ ('a' * 1000) | regex_replace('', 'b' * 3000) | length }}", fuel.clone()),

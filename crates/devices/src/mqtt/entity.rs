@@ -1,0 +1,687 @@
+//! What a component of Home Assistant's discovery means: where its properties are read, how they are commanded.
+
+use disclosure::Features;
+use home::PropertyDescription;
+use model::{Class, DoorState, LockState, Property, RunningState, SystemMode, TemperatureScale, Value};
+use serde_json::{Map, Value as Json};
+
+use crate::counters::DropReason;
+use crate::mqtt::announce::{Component, TOPIC_MAX_BYTES};
+
+/// Longest name, maker, model and the like that is kept, in characters.
+pub const TEXT_MAX_CHARS: usize = 128;
+
+/// Where one property is read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Source {
+    /// Topic.
+    pub topic: String,
+    /// Template over the payload.
+    pub template: Option<String>,
+    /// What is read.
+    pub property: Property,
+    /// How the text is understood.
+    pub read: Read,
+}
+
+/// How a text becomes a value.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Read {
+    /// A temperature in a scale.
+    Temperature(TemperatureScale),
+    /// Percent.
+    Percent,
+    /// Parts per million, after multiplying.
+    Ppm(f64),
+    /// Watts, after multiplying.
+    Watts(f64),
+    /// Kilowatt-hours, after multiplying.
+    KilowattHours(f64),
+    /// A part of a range, as percent.
+    Range {
+        /// The number at 0 %.
+        from: f64,
+        /// The number at 100 %.
+        to: f64,
+    },
+    /// Closed at this number, open at any other.
+    ClosedAt(f64),
+    /// One of these words. `None` is a word that says nothing (a lock on its way).
+    Words(Vec<(String, Option<Value>)>),
+}
+
+/// How one property is commanded.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sink {
+    /// Topic.
+    pub topic: String,
+    /// Template over the value.
+    pub template: Option<String>,
+    /// What is commanded.
+    pub property: Property,
+    /// How the value becomes a text.
+    pub write: Write,
+    /// The message is retained.
+    pub retain: bool,
+}
+
+/// How a value becomes a text.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Write {
+    /// A temperature in a scale.
+    Temperature(TemperatureScale),
+    /// A part of a range.
+    Range {
+        /// The number at 0 %.
+        from: f64,
+        /// The number at 100 %.
+        to: f64,
+    },
+    /// One of these words.
+    Words(Vec<(Value, String)>),
+    /// A light that takes JSON: `{"state": ...}`, with the brightness of this scale.
+    LightJson {
+        /// The number at 100 %.
+        scale: f64,
+    },
+}
+
+/// One topic that tells whether the device answers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Availability {
+    /// Topic.
+    pub topic: String,
+    /// Template over the payload.
+    pub template: Option<String>,
+    /// Word for yes.
+    pub available: String,
+    /// Word for no.
+    pub unavailable: String,
+}
+
+/// How several availability topics count together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AvailabilityMode {
+    /// All must say yes.
+    All,
+    /// One is enough.
+    Any,
+    /// The last word counts.
+    Latest,
+}
+
+/// A component that the hub understands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entity {
+    /// Its name within the device.
+    pub object: String,
+    /// The device's own identifier: entities with the same one belong together.
+    pub identifier: String,
+    /// The device's name.
+    pub name: String,
+    /// Maker.
+    pub vendor: Option<String>,
+    /// Model.
+    pub product: Option<String>,
+    /// Serial number.
+    pub serial: Option<String>,
+    /// Firmware.
+    pub firmware: Option<String>,
+    /// Its properties.
+    pub properties: Vec<(Property, PropertyDescription)>,
+    /// Where they are read.
+    pub sources: Vec<Source>,
+    /// How they are commanded.
+    pub sinks: Vec<Sink>,
+    /// Where its availability is read.
+    pub availability: Vec<Availability>,
+    /// How these count together.
+    pub availability_mode: AvailabilityMode,
+    /// What it takes.
+    pub features: Features,
+}
+
+/// A text for people: bounded, without control characters.
+fn tidy(text: &str) -> Option<String> {
+    let text: String = text.chars().filter(|c| !c.is_control()).take(TEXT_MAX_CHARS).collect();
+    let text = text.trim().to_owned();
+    (!text.is_empty()).then_some(text)
+}
+
+fn text(map: &Map<String, Json>, key: &str) -> Option<String> {
+    match map.get(key)? {
+        Json::String(s) => tidy(s),
+        Json::Number(n) => Some(n.to_string()),
+        _ => None,
+    }
+}
+
+/// A payload word: a text, or what JSON would write.
+fn word(map: &Map<String, Json>, key: &str) -> Option<String> {
+    match map.get(key)? {
+        Json::String(s) => Some(s.clone()),
+        Json::Null | Json::Array(_) | Json::Object(_) => None,
+        other => Some(other.to_string()),
+    }
+}
+
+fn number(map: &Map<String, Json>, key: &str) -> Option<f64> {
+    match map.get(key)? {
+        Json::Number(n) => n.as_f64(),
+        Json::String(s) => s.trim().parse().ok(),
+        _ => None,
+    }
+    .filter(|n| n.is_finite())
+}
+
+/// Builds entities out of components.
+struct Builder<'a> {
+    config: &'a Map<String, Json>,
+    entity: Entity,
+}
+
+/// Understands a component.
+///
+/// # Errors
+/// When it is of no kind that the hub knows, or lacks what it needs.
+pub fn understand(component: &Component, home_unit: TemperatureScale) -> Result<Entity, DropReason> {
+    let config = &component.config;
+    let empty = Map::new();
+    let device = match config.get("device") {
+        Some(Json::Object(d)) => d,
+        _ => &empty,
+    };
+    let first = |v: &Json| match v {
+        Json::String(s) => Some(s.clone()),
+        Json::Array(list) => list.iter().find_map(|e| e.as_str().map(str::to_owned)),
+        _ => None,
+    };
+    let connection = || {
+        let list = device.get("connections")?.as_array()?;
+        list.iter().find_map(|pair| pair.get(1)?.as_str().map(str::to_owned))
+    };
+    let identifier = device
+        .get("identifiers")
+        .and_then(first)
+        .or_else(connection)
+        .or_else(|| word(config, "unique_id"))
+        .unwrap_or_else(|| format!("{}_{}", component.platform, component.object));
+    let name = text(device, "name").or_else(|| text(config, "name")).unwrap_or_else(|| component.object.clone());
+    let entity = Entity {
+        object: component.object.clone(),
+        identifier,
+        name: tidy(&name).unwrap_or_else(|| "device".into()),
+        vendor: text(device, "manufacturer"),
+        product: text(device, "model"),
+        serial: text(device, "serial_number"),
+        firmware: text(device, "sw_version"),
+        properties: Vec::new(),
+        sources: Vec::new(),
+        sinks: Vec::new(),
+        availability: Vec::new(),
+        availability_mode: match config.get("availability_mode").and_then(Json::as_str) {
+            Some("any") => AvailabilityMode::Any,
+            Some("latest") => AvailabilityMode::Latest,
+            _ => AvailabilityMode::All,
+        },
+        features: Features::default(),
+    };
+    let mut b = Builder { config, entity };
+    match component.platform.as_str() {
+        "climate" => b.climate(home_unit),
+        "sensor" => b.sensor(home_unit, &component.object)?,
+        "binary_sensor" => b.binary_sensor()?,
+        "cover" => b.cover(),
+        "lock" => b.lock(),
+        "switch" => b.switch(Class::Switch),
+        "light" => b.light(),
+        "fan" => b.fan(),
+        _ => return Err(DropReason::ConfigUnsupported),
+    }
+    b.availability();
+    let entity = b.entity;
+    if entity.properties.is_empty() {
+        return Err(DropReason::ConfigInvalid);
+    }
+    let topics = entity
+        .sources
+        .iter()
+        .map(|s| &s.topic)
+        .chain(entity.sinks.iter().map(|s| &s.topic))
+        .chain(entity.availability.iter().map(|a| &a.topic));
+    for topic in topics {
+        // Wildcards would hear other devices; the birth topic is Home Assistant's own.
+        let fits = !topic.is_empty()
+            && topic.len() <= TOPIC_MAX_BYTES
+            && !topic.contains(['+', '#', '\0'])
+            && !topic.starts_with('$')
+            && !topic.ends_with("/status/config");
+        if !fits || topic == "homeassistant/status" {
+            return Err(DropReason::ConfigTopic);
+        }
+    }
+    Ok(entity)
+}
+
+impl Builder<'_> {
+    fn topic(&self, key: &str) -> Option<String> {
+        self.config.get(key).and_then(Json::as_str).map(str::to_owned)
+    }
+
+    fn template(&self, keys: &[&str]) -> Option<String> {
+        keys.iter().find_map(|k| self.config.get(*k).and_then(Json::as_str).map(str::to_owned))
+    }
+
+    fn word(&self, key: &str, default: &str) -> String {
+        word(self.config, key).unwrap_or_else(|| default.to_owned())
+    }
+
+    /// Adds a property, with a source if it has a state topic and a sink if it has a command topic.
+    fn add(&mut self, property: Property, class: Class, source: Option<Source>, sink: Option<Sink>) {
+        if source.is_none() && sink.is_none() {
+            return;
+        }
+        let command = sink.is_some();
+        match self.entity.properties.iter_mut().find(|(p, _)| *p == property) {
+            Some((_, d)) => d.command |= command,
+            None => self.entity.properties.push((property, PropertyDescription { class, command })),
+        }
+        self.entity.sources.extend(source);
+        self.entity.sinks.extend(sink);
+    }
+
+    fn source(&self, topic: &str, templates: &[&str], property: Property, read: Read) -> Option<Source> {
+        Some(Source { topic: self.topic(topic)?, template: self.template(templates), property, read })
+    }
+
+    fn sink(&self, topic: &str, templates: &[&str], property: Property, write: Write) -> Option<Sink> {
+        let retain = self.config.get("retain").and_then(Json::as_bool).unwrap_or(false);
+        Some(Sink { topic: self.topic(topic)?, template: self.template(templates), property, write, retain })
+    }
+
+    fn availability(&mut self) {
+        let mut all = Vec::new();
+        if let Some(topic) = self.topic("availability_topic") {
+            all.push(Availability {
+                topic,
+                template: self.template(&["availability_template"]),
+                available: self.word("payload_available", "online"),
+                unavailable: self.word("payload_not_available", "offline"),
+            });
+        }
+        for entry in self.config.get("availability").and_then(Json::as_array).into_iter().flatten() {
+            let Json::Object(entry) = entry else { continue };
+            let Some(topic) = entry.get("topic").and_then(Json::as_str) else { continue };
+            all.push(Availability {
+                topic: topic.to_owned(),
+                template: entry.get("value_template").and_then(Json::as_str).map(str::to_owned),
+                available: word(entry, "payload_available").unwrap_or_else(|| "online".into()),
+                unavailable: word(entry, "payload_not_available").unwrap_or_else(|| "offline".into()),
+            });
+        }
+        self.entity.availability = all;
+    }
+
+    /// One set point serves whatever mode is in force: it is the heating one if the device heats, else the cooling one.
+    /// Two set points are heating and cooling.
+    fn climate(&mut self, home_unit: TemperatureScale) {
+        let unit = match self.config.get("temperature_unit").and_then(Json::as_str) {
+            Some("F") => TemperatureScale::Fahrenheit,
+            Some("C") => TemperatureScale::Celsius,
+            _ => home_unit,
+        };
+        let listed: Vec<String> = match self.config.get("modes") {
+            Some(Json::Array(list)) => list.iter().filter_map(|m| m.as_str().map(str::to_owned)).collect(),
+            // Home Assistant's default list.
+            _ => ["auto", "off", "cool", "heat", "dry", "fan_only"].map(str::to_owned).to_vec(),
+        };
+        let words = modes(&listed);
+        let mut known: Vec<SystemMode> = words.iter().map(|(_, m)| *m).collect();
+        known.sort_unstable();
+        known.dedup();
+        let heats = known.contains(&SystemMode::Heat) || !known.contains(&SystemMode::Cool);
+        let temperature = || Read::Temperature(unit);
+        let source = self.source(
+            "current_temperature_topic",
+            &["current_temperature_template"],
+            Property::LocalTemperature,
+            temperature(),
+        );
+        self.add(Property::LocalTemperature, Class::None, source, None);
+        let source = self.source(
+            "current_humidity_topic",
+            &["current_humidity_template"],
+            Property::RelativeHumidity,
+            Read::Percent,
+        );
+        self.add(Property::RelativeHumidity, Class::None, source, None);
+
+        let dual = self.topic("temperature_low_state_topic").is_some()
+            || self.topic("temperature_low_command_topic").is_some();
+        let single =
+            self.topic("temperature_state_topic").is_some() || self.topic("temperature_command_topic").is_some();
+        let set_point = |b: &mut Self, name: &str, property: Property| {
+            let (state, command) = (format!("{name}_state_topic"), format!("{name}_command_topic"));
+            let (read, write) = (format!("{name}_state_template"), format!("{name}_command_template"));
+            let source = b.source(&state, &[&read], property, Read::Temperature(unit));
+            let sink = b.sink(&command, &[&write], property, Write::Temperature(unit));
+            b.add(property, Class::None, source, sink);
+        };
+        if dual {
+            set_point(self, "temperature_low", Property::OccupiedHeatingSetpoint);
+            set_point(self, "temperature_high", Property::OccupiedCoolingSetpoint);
+        } else if single {
+            let property = if heats { Property::OccupiedHeatingSetpoint } else { Property::OccupiedCoolingSetpoint };
+            set_point(self, "temperature", property);
+        }
+
+        let to_words: Vec<(Value, String)> = known
+            .iter()
+            .filter_map(|m| words.iter().find(|(_, w)| w == m).map(|(t, m)| (Value::SystemMode(*m), t.clone())))
+            .collect();
+        let from_words = words.iter().map(|(t, m)| (t.clone(), Some(Value::SystemMode(*m)))).collect();
+        let source =
+            self.source("mode_state_topic", &["mode_state_template"], Property::SystemMode, Read::Words(from_words));
+        let sink =
+            self.sink("mode_command_topic", &["mode_command_template"], Property::SystemMode, Write::Words(to_words));
+        self.add(Property::SystemMode, Class::None, source, sink);
+
+        let actions = [
+            ("off", RunningState::Off),
+            ("heating", RunningState::Heating),
+            ("preheating", RunningState::Heating),
+            ("cooling", RunningState::Cooling),
+            ("drying", RunningState::Drying),
+            ("idle", RunningState::Idle),
+            ("fan", RunningState::Fan),
+        ];
+        let read = Read::Words(actions.iter().map(|(t, s)| ((*t).to_owned(), Some(Value::RunningState(*s)))).collect());
+        let source = self.source("action_topic", &["action_template"], Property::RunningState, read);
+        self.add(Property::RunningState, Class::None, source, None);
+
+        let milli = |key: &str| match Value::temperature(number(self.config, key)?, unit) {
+            Ok(Value::Temperature(milli)) => Some(milli),
+            _ => None,
+        };
+        let (min, max) = (milli("min_temp"), milli("max_temp"));
+        let features = &mut self.entity.features;
+        features.modes = known;
+        features.min_setpoint_milli = min;
+        features.max_setpoint_milli = max;
+        features.dual_setpoints = dual;
+        features.single_setpoint = single || !dual;
+    }
+
+    fn sensor(&mut self, home_unit: TemperatureScale, object: &str) -> Result<(), DropReason> {
+        let class = self.config.get("device_class").and_then(Json::as_str).unwrap_or_default();
+        let unit = self.config.get("unit_of_measurement").and_then(Json::as_str).unwrap_or_default();
+        let outdoors = |text: &str| text.to_lowercase().contains("outdoor") || text.to_lowercase().contains("outside");
+        let (property, read) = match class {
+            "temperature" => {
+                let scale = match unit {
+                    "°F" | "F" => TemperatureScale::Fahrenheit,
+                    "K" => TemperatureScale::Kelvin,
+                    "°C" | "C" => TemperatureScale::Celsius,
+                    _ => home_unit,
+                };
+                let outdoor = outdoors(object) || text(self.config, "name").is_some_and(|n| outdoors(&n));
+                let property = if outdoor { Property::OutdoorTemperature } else { Property::LocalTemperature };
+                (property, Read::Temperature(scale))
+            }
+            "humidity" => (Property::RelativeHumidity, Read::Percent),
+            "carbon_dioxide" => (Property::Co2Concentration, Read::Ppm(1.0)),
+            "volatile_organic_compounds_parts" => {
+                (Property::VocConcentration, Read::Ppm(if unit == "ppb" { 0.001 } else { 1.0 }))
+            }
+            "battery" => (Property::BatteryPercent, Read::Percent),
+            "power" => (Property::ActivePower, Read::Watts(if unit == "kW" { 1000.0 } else { 1.0 })),
+            "energy" => {
+                let factor = match unit {
+                    "Wh" => 0.001,
+                    "MWh" => 1000.0,
+                    _ => 1.0,
+                };
+                (Property::CumulativeEnergy, Read::KilowattHours(factor))
+            }
+            _ => return Err(DropReason::ConfigUnsupported),
+        };
+        let source = self.source("state_topic", &["value_template"], property, read);
+        self.add(property, Class::None, source, None);
+        Ok(())
+    }
+
+    fn binary_sensor(&mut self) -> Result<(), DropReason> {
+        let class = self.config.get("device_class").and_then(Json::as_str).unwrap_or_default();
+        let (property, class) = match class {
+            "door" => (Property::ContactOpen, Class::Door),
+            "garage_door" => (Property::ContactOpen, Class::Garage),
+            "window" => (Property::ContactOpen, Class::Window),
+            "opening" => (Property::ContactOpen, Class::Opening),
+            "motion" | "moving" => (Property::Motion, Class::None),
+            "occupancy" | "presence" => (Property::Occupancy, Class::None),
+            "smoke" => (Property::SmokeState, Class::None),
+            "carbon_monoxide" => (Property::CoState, Class::None),
+            "moisture" => (Property::LeakState, Class::None),
+            _ => return Err(DropReason::ConfigUnsupported),
+        };
+        let read = self.on_off("payload_on", "payload_off");
+        let source = self.source("state_topic", &["value_template"], property, read);
+        self.add(property, class, source, None);
+        Ok(())
+    }
+
+    fn on_off(&self, on: &str, off: &str) -> Read {
+        Read::Words(vec![
+            (self.word(on, "ON"), Some(Value::Bool(true))),
+            (self.word(off, "OFF"), Some(Value::Bool(false))),
+        ])
+    }
+
+    fn cover(&mut self) {
+        let class = match self.config.get("device_class").and_then(Json::as_str) {
+            Some("garage") => Class::Garage,
+            Some("gate") => Class::Gate,
+            Some("door") => Class::Door,
+            Some("window") => Class::Window,
+            _ => Class::Blind,
+        };
+        let door = |s: DoorState| Some(Value::DoorState(s));
+        let words = vec![
+            (self.word("state_open", "open"), door(DoorState::Open)),
+            (self.word("state_closed", "closed"), door(DoorState::Closed)),
+            (self.word("state_opening", "opening"), door(DoorState::Opening)),
+            (self.word("state_closing", "closing"), door(DoorState::Closing)),
+            ("stopped".to_owned(), None),
+        ];
+        let closed_at = number(self.config, "position_closed").unwrap_or(0.0);
+        let open_at = number(self.config, "position_open").unwrap_or(100.0);
+        let source =
+            self.source("state_topic", &["value_template"], Property::DoorState, Read::Words(words)).or_else(|| {
+                let templates = ["position_template"];
+                self.source("position_topic", &templates, Property::DoorState, Read::ClosedAt(closed_at))
+            });
+        let write = Write::Words(vec![
+            (Value::DoorState(DoorState::Open), self.word("payload_open", "OPEN")),
+            (Value::DoorState(DoorState::Closed), self.word("payload_close", "CLOSE")),
+        ]);
+        let sink = self.sink("command_topic", &[], Property::DoorState, write);
+        self.add(Property::DoorState, class, source, sink);
+        let (from, to) = (closed_at, open_at);
+        let source =
+            self.source("position_topic", &["position_template"], Property::CoverPosition, Read::Range { from, to });
+        let sink = self.sink(
+            "set_position_topic",
+            &["set_position_template"],
+            Property::CoverPosition,
+            Write::Range { from, to },
+        );
+        self.add(Property::CoverPosition, class, source, sink);
+    }
+
+    fn lock(&mut self) {
+        let lock = |s: LockState| Some(Value::LockState(s));
+        let words = vec![
+            (self.word("state_locked", "LOCKED"), lock(LockState::Locked)),
+            (self.word("state_unlocked", "UNLOCKED"), lock(LockState::Unlocked)),
+            (self.word("state_jammed", "JAMMED"), lock(LockState::Jammed)),
+            (self.word("state_locking", "LOCKING"), None),
+            (self.word("state_unlocking", "UNLOCKING"), None),
+        ];
+        let source = self.source("state_topic", &["value_template"], Property::LockState, Read::Words(words));
+        let write = Write::Words(vec![
+            (Value::LockState(LockState::Locked), self.word("payload_lock", "LOCK")),
+            (Value::LockState(LockState::Unlocked), self.word("payload_unlock", "UNLOCK")),
+        ]);
+        let sink = self.sink("command_topic", &["command_template"], Property::LockState, write);
+        self.add(Property::LockState, Class::Door, source, sink);
+    }
+
+    fn switch(&mut self, class: Class) {
+        let (on, off) = (self.word("payload_on", "ON"), self.word("payload_off", "OFF"));
+        let read = Read::Words(vec![
+            (self.word("state_on", &on), Some(Value::Bool(true))),
+            (self.word("state_off", &off), Some(Value::Bool(false))),
+        ]);
+        let templates = ["state_value_template", "value_template"];
+        let source = self.source("state_topic", &templates, Property::OnOff, read);
+        let write = Write::Words(vec![(Value::Bool(true), on), (Value::Bool(false), off)]);
+        let sink = self.sink("command_topic", &["command_template"], Property::OnOff, write);
+        self.add(Property::OnOff, class, source, sink);
+    }
+
+    fn light(&mut self) {
+        let scale = number(self.config, "brightness_scale").filter(|s| *s > 0.0).unwrap_or(255.0);
+        let range = || Read::Range { from: 0.0, to: scale };
+        if self.config.get("schema").and_then(Json::as_str) != Some("json") {
+            self.switch(Class::Light);
+            let templates = ["brightness_value_template"];
+            let source = self.source("brightness_state_topic", &templates, Property::CurrentLevel, range());
+            let sink = self.sink(
+                "brightness_command_topic",
+                &["brightness_command_template"],
+                Property::CurrentLevel,
+                Write::Range { from: 0.0, to: scale },
+            );
+            self.add(Property::CurrentLevel, Class::Light, source, sink);
+            return;
+        }
+        let at = |s: Option<Source>, template: &str| s.map(|s| Source { template: Some(template.to_owned()), ..s });
+        let read = Read::Words(vec![("ON".into(), Some(Value::Bool(true))), ("OFF".into(), Some(Value::Bool(false)))]);
+        let source = at(self.source("state_topic", &[], Property::OnOff, read), "{{ value_json.state }}");
+        let sink = self.sink("command_topic", &[], Property::OnOff, Write::LightJson { scale });
+        self.add(Property::OnOff, Class::Light, source, sink);
+        let modes = self.config.get("supported_color_modes").and_then(Json::as_array);
+        let dims = self.config.get("brightness").and_then(Json::as_bool).unwrap_or(false)
+            || modes.is_some_and(|m| m.iter().any(|m| m != "onoff"));
+        if dims {
+            let source =
+                at(self.source("state_topic", &[], Property::CurrentLevel, range()), "{{ value_json.brightness }}");
+            let sink = self.sink("command_topic", &[], Property::CurrentLevel, Write::LightJson { scale });
+            self.add(Property::CurrentLevel, Class::Light, source, sink);
+        }
+    }
+
+    fn fan(&mut self) {
+        self.switch(Class::Fan);
+        let min = number(self.config, "speed_range_min").unwrap_or(1.0);
+        let max = number(self.config, "speed_range_max").filter(|m| *m >= min).unwrap_or(100.0);
+        // Home Assistant's range leaves 0 for off.
+        let (from, to) = (min - 1.0, max);
+        let templates = ["percentage_value_template"];
+        let source = self.source("percentage_state_topic", &templates, Property::FanPercent, Read::Range { from, to });
+        let sink = self.sink(
+            "percentage_command_topic",
+            &["percentage_command_template"],
+            Property::FanPercent,
+            Write::Range { from, to },
+        );
+        self.add(Property::FanPercent, Class::Fan, source, sink);
+    }
+}
+
+/// The modes that a device lists, in the hub's words. Without automatic change-over, `auto` stands for it.
+fn modes(listed: &[String]) -> Vec<(String, SystemMode)> {
+    let changes_over = listed.iter().any(|m| m == "heat_cool");
+    let mode = |text: &str| match text {
+        "off" => Some(SystemMode::Off),
+        "heat" => Some(SystemMode::Heat),
+        "cool" => Some(SystemMode::Cool),
+        "heat_cool" => Some(SystemMode::Auto),
+        "auto" if !changes_over => Some(SystemMode::Auto),
+        "dry" => Some(SystemMode::Dry),
+        "fan_only" => Some(SystemMode::FanOnly),
+        _ => None,
+    };
+    listed.iter().filter_map(|t| mode(t).map(|m| (t.clone(), m))).collect()
+}
+
+/// Understands a text that was read.
+///
+/// # Errors
+/// Why it is dropped.
+pub fn read(how: &Read, text: &str) -> Result<Option<Value>, DropReason> {
+    let number = || -> Result<f64, DropReason> {
+        text.trim().parse::<f64>().ok().filter(|n| n.is_finite()).ok_or(DropReason::NotANumber)
+    };
+    let value = match how {
+        Read::Temperature(scale) => Value::temperature(number()?, *scale),
+        Read::Percent => Value::percent(number()?),
+        Read::Ppm(factor) => Value::ppm(number()? * factor),
+        Read::Watts(factor) => Value::power_watts(number()? * factor),
+        Read::KilowattHours(factor) => Value::energy_kwh(number()? * factor),
+        Read::Range { from, to } => {
+            let span = to - from;
+            if span == 0.0 {
+                return Err(DropReason::OutOfRange);
+            }
+            Value::percent(((number()? - from) / span * 10_000.0).round() / 100.0)
+        }
+        Read::ClosedAt(closed) => {
+            let state = if number()? == *closed { DoorState::Closed } else { DoorState::Open };
+            Ok(Value::DoorState(state))
+        }
+        Read::Words(words) => {
+            let found = words.iter().find(|(w, _)| w == text);
+            let found = found.or_else(|| words.iter().find(|(w, _)| w.eq_ignore_ascii_case(text)));
+            return found.map(|(_, v)| v.clone()).ok_or(DropReason::UnknownState);
+        }
+    };
+    value.map(Some).map_err(|_| DropReason::OutOfRange)
+}
+
+/// The value to put into a command, as a number or a word; none when the device has no word for it.
+pub fn write(how: &Write, property: Property, value: &Value) -> Option<Json> {
+    let number = |n: f64| {
+        let n = (n * 10.0).round() / 10.0;
+        // Whole numbers without a fraction: "21", as people and devices write it.
+        if n.fract() == 0.0 && n.abs() < 1e15 { Json::from(n as i64) } else { Json::from(n) }
+    };
+    let percent = |v: &Value| match v {
+        Value::Percent(hundredths) => Some(f64::from(*hundredths) / 10_000.0),
+        _ => None,
+    };
+    match how {
+        Write::Temperature(scale) => value.as_temperature(*scale).map(number),
+        Write::Range { from, to } => {
+            percent(value).map(|share| Json::from((from + share * (to - from)).round() as i64))
+        }
+        Write::Words(words) => words.iter().find(|(v, _)| v == value).map(|(_, w)| Json::from(w.clone())),
+        Write::LightJson { scale } => {
+            let mut map = Map::new();
+            match (property, value) {
+                (Property::OnOff, Value::Bool(on)) => {
+                    map.insert("state".into(), if *on { "ON" } else { "OFF" }.into());
+                }
+                (Property::CurrentLevel, v) => {
+                    let level = (percent(v)? * scale).round() as i64;
+                    map.insert("state".into(), if level > 0 { "ON" } else { "OFF" }.into());
+                    if level > 0 {
+                        map.insert("brightness".into(), level.into());
+                    }
+                }
+                _ => return None,
+            }
+            Some(Json::Object(map))
+        }
+    }
+}

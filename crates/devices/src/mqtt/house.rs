@@ -1,0 +1,659 @@
+//! All devices of one broker: what they announced, which topics to hear, what a message means. Pure: bytes and a time go
+//! in, events come out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use home::{Description, Desired, Reading};
+use model::{DeviceId, Kind, Property, TemperatureScale, Timestamp, Value};
+
+use crate::counters::{Counters, DropReason};
+use crate::mqtt::announce::{self, Topic};
+use crate::mqtt::entity::{self, AvailabilityMode, Entity, Write};
+use crate::template::{Engine, Payload, Rendered};
+
+/// Most components that are kept.
+pub const ENTITIES_MAX: usize = 5000;
+
+/// Most topics that are heard.
+pub const TOPICS_MAX: usize = 10_000;
+
+/// How often a device may change its kind, each time as a new device; then it is dropped.
+const KIND_CHANGES_MAX: u32 = 8;
+
+/// Longest payload that is read, bytes.
+pub const PAYLOAD_MAX_BYTES: usize = 1 << 20;
+
+/// Words with which devices say that they have nothing to say.
+const NOTHING: [&str; 5] = ["", "None", "null", "unknown", "unavailable"];
+
+/// What came of a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A device describes itself, for the first time or anew.
+    Described {
+        /// The device.
+        device: DeviceId,
+        /// What it says.
+        description: Description,
+    },
+    /// A device has withdrawn itself.
+    Withdrawn {
+        /// The device.
+        device: DeviceId,
+    },
+    /// A value.
+    Reading(Reading),
+}
+
+/// A message to publish.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Publication {
+    /// Topic.
+    pub topic: String,
+    /// Payload.
+    pub payload: String,
+    /// Retained.
+    pub retain: bool,
+}
+
+struct Kept {
+    entity: Entity,
+    device: DeviceId,
+    /// The last word of each availability topic, in their order; and of the latest one that spoke.
+    available: Vec<Option<bool>>,
+    latest: Option<bool>,
+}
+
+/// Key of a component: its discovery topic, and its name within a device's description.
+type Key = (String, String);
+
+/// Everything that was announced.
+pub struct House {
+    prefix: String,
+    unit: TemperatureScale,
+    engine: Engine,
+    entities: BTreeMap<Key, Kept>,
+    /// Topics and the components that hear them.
+    topics: BTreeMap<String, BTreeSet<Key>>,
+    /// Kinds that were pinned when a property was first seen.
+    pins: BTreeMap<(DeviceId, Property), Kind>,
+    described: BTreeMap<DeviceId, Description>,
+    reachable: BTreeMap<DeviceId, bool>,
+    counters: Arc<Counters>,
+    wanted: Vec<String>,
+}
+
+impl House {
+    /// Nothing announced yet. `pins` are the kinds of the properties that the home knows already.
+    pub fn new(
+        prefix: &str,
+        unit: TemperatureScale,
+        pins: BTreeMap<(DeviceId, Property), Kind>,
+        counters: Arc<Counters>,
+    ) -> Self {
+        Self {
+            prefix: prefix.trim_end_matches('/').to_owned(),
+            unit,
+            engine: Engine::default(),
+            entities: BTreeMap::new(),
+            topics: BTreeMap::new(),
+            pins,
+            described: BTreeMap::new(),
+            reachable: BTreeMap::new(),
+            counters,
+            wanted: Vec::new(),
+        }
+    }
+
+    /// What announces devices: the filters to subscribe to first.
+    pub fn discovery_filters(&self) -> Vec<String> {
+        vec![format!("{}/+/+/config", self.prefix), format!("{}/+/+/+/config", self.prefix)]
+    }
+
+    /// Every topic that is heard now.
+    pub fn topics(&self) -> Vec<String> {
+        self.topics.keys().cloned().collect()
+    }
+
+    /// Topics that are new since this was called last.
+    pub fn take_new_topics(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.wanted)
+    }
+
+    /// Takes a message in.
+    pub fn hear(&mut self, topic: &str, payload: &[u8], now: Timestamp) -> Vec<Event> {
+        self.counters.message();
+        if payload.len() > PAYLOAD_MAX_BYTES {
+            self.counters.count(DropReason::TooLarge, None);
+            return Vec::new();
+        }
+        let Ok(text) = std::str::from_utf8(payload) else {
+            self.counters.count(DropReason::NotUtf8, None);
+            return Vec::new();
+        };
+        if let Some(announced) = announce::topic(&self.prefix, topic) {
+            return self.announced(topic, &announced, text);
+        }
+        let Some(keys) = self.topics.get(topic).cloned() else {
+            self.counters.count(DropReason::NoSuchTopic, None);
+            return Vec::new();
+        };
+        let payload = Payload::new(text);
+        let mut events = Vec::new();
+        for key in keys {
+            self.read(&key, topic, &payload, now, &mut events);
+        }
+        events
+    }
+
+    fn announced(&mut self, topic: &str, announced: &Topic, payload: &str) -> Vec<Event> {
+        let old: Vec<Key> = self
+            .entities
+            .range((topic.to_owned(), String::new())..)
+            .map(|(k, _)| k.clone())
+            .take_while(|k| k.0 == topic)
+            .collect();
+        let mut touched: BTreeSet<DeviceId> =
+            old.iter().filter_map(|k| self.entities.get(k)).map(|k| k.device.clone()).collect();
+        let components = if payload.trim().is_empty() {
+            Vec::new()
+        } else {
+            match announce::components(announced, payload) {
+                Ok(components) => components,
+                Err(reason) => {
+                    // What was understood before stays: a broken message removes nothing.
+                    self.counters.count(reason, None);
+                    return Vec::new();
+                }
+            }
+        };
+        let mut kept_words: BTreeMap<String, (Vec<Option<bool>>, Option<bool>)> = BTreeMap::new();
+        for key in &old {
+            if let Some(kept) = self.entities.remove(key) {
+                self.unhear(key);
+                kept_words.insert(key.1.clone(), (kept.available, kept.latest));
+            }
+        }
+        for component in components {
+            if self.entities.len() >= ENTITIES_MAX {
+                self.counters.count(DropReason::TooManyEntities, None);
+                continue;
+            }
+            let understood = entity::understand(&component, self.unit).and_then(|e| self.check_templates(e));
+            match understood {
+                Ok(entity) => {
+                    let words = kept_words.remove(&entity.object);
+                    touched.extend(self.keep((topic.to_owned(), component.object.clone()), entity, words));
+                }
+                // A component without a platform takes itself out of its device.
+                Err(_) if component.platform.is_empty() || component.config.len() <= 1 => {}
+                Err(reason) => self.counters.count(reason, None),
+            }
+        }
+        touched.into_iter().filter_map(|device| self.describe(device)).collect()
+    }
+
+    fn check_templates(&mut self, entity: Entity) -> Result<Entity, DropReason> {
+        let sources = entity.sources.iter().filter_map(|s| s.template.as_ref());
+        let sinks = entity.sinks.iter().filter_map(|s| s.template.as_ref());
+        for template in sources.chain(sinks).chain(entity.availability.iter().filter_map(|a| a.template.as_ref())) {
+            self.engine.check(template)?;
+        }
+        Ok(entity)
+    }
+
+    /// Keeps a component; gives the device that it belongs to.
+    fn keep(&mut self, key: Key, entity: Entity, words: Option<(Vec<Option<bool>>, Option<bool>)>) -> Option<DeviceId> {
+        let Some(device) = self.device_of(&entity) else {
+            self.counters.count(DropReason::TooManyDevices, None);
+            return None;
+        };
+        let heard = entity.sources.iter().map(|s| &s.topic).chain(entity.availability.iter().map(|a| &a.topic));
+        let new: BTreeSet<String> = heard.filter(|t| !self.topics.contains_key(*t)).cloned().collect();
+        if self.topics.len() + new.len() > TOPICS_MAX {
+            self.counters.count(DropReason::TooManyTopics, Some(&device));
+            return None;
+        }
+        self.wanted.extend(new);
+        for topic in entity.sources.iter().map(|s| &s.topic).chain(entity.availability.iter().map(|a| &a.topic)) {
+            self.topics.entry(topic.clone()).or_default().insert(key.clone());
+        }
+        for (property, d) in &entity.properties {
+            self.pins.entry((device.clone(), *property)).or_insert_with(|| Kind::of(*property, d.class));
+        }
+        let (available, latest) = words.unwrap_or_default();
+        let available = if available.len() == entity.availability.len() {
+            available
+        } else {
+            vec![None; entity.availability.len()]
+        };
+        self.entities.insert(key, Kept { entity, device: device.clone(), available, latest });
+        Some(device)
+    }
+
+    fn unhear(&mut self, key: &Key) {
+        self.topics.retain(|_, keys| {
+            keys.remove(key);
+            !keys.is_empty()
+        });
+    }
+
+    /// The id of the device that a component belongs to. A component that claims a property which another component of the
+    /// device has is a device of its own; and so is one whose property has changed its kind since it was first seen.
+    fn device_of(&self, entity: &Entity) -> Option<DeviceId> {
+        let base = slug(&entity.identifier);
+        let own = format!("{base}.{}", slug(&entity.object));
+        let fits_pins = |id: &DeviceId| {
+            entity
+                .properties
+                .iter()
+                .all(|(p, d)| self.pins.get(&(id.clone(), *p)).is_none_or(|pinned| *pinned == Kind::of(*p, d.class)))
+        };
+        let is_free = |id: &DeviceId| {
+            let others = self.entities.values().filter(|k| k.device == *id);
+            !others.flat_map(|k| &k.entity.properties).any(|(p, _)| entity.properties.iter().any(|(q, _)| p == q))
+        };
+        for name in [base, own] {
+            for change in 0..KIND_CHANGES_MAX {
+                let id = if change == 0 { name.clone() } else { format!("{name}.k{}", change + 1) };
+                let Ok(id) = DeviceId::new(id) else { continue };
+                if !fits_pins(&id) {
+                    continue;
+                }
+                if is_free(&id) {
+                    return Some(id);
+                }
+                break;
+            }
+        }
+        None
+    }
+
+    fn describe(&mut self, device: DeviceId) -> Option<Event> {
+        let mut description: Option<Description> = None;
+        for kept in self.entities.values().filter(|k| k.device == device) {
+            let e = &kept.entity;
+            let d = description.get_or_insert_with(Description::default);
+            if d.name.is_empty() {
+                d.name.clone_from(&e.name);
+            }
+            for (mine, theirs) in [
+                (&mut d.vendor, &e.vendor),
+                (&mut d.product, &e.product),
+                (&mut d.serial, &e.serial),
+                (&mut d.firmware, &e.firmware),
+            ] {
+                if mine.is_none() {
+                    mine.clone_from(theirs);
+                }
+            }
+            d.properties.extend(e.properties.iter().copied());
+            if e.features != disclosure::Features::default() {
+                d.features = e.features.clone();
+            }
+        }
+        let Some(description) = description else {
+            self.reachable.remove(&device);
+            return self.described.remove(&device).map(|_| Event::Withdrawn { device });
+        };
+        if self.described.get(&device) == Some(&description) {
+            return None;
+        }
+        self.described.insert(device.clone(), description.clone());
+        Some(Event::Described { device, description })
+    }
+
+    fn read(&mut self, key: &Key, topic: &str, payload: &Payload<'_>, now: Timestamp, events: &mut Vec<Event>) {
+        let Some(kept) = self.entities.get(key) else { return };
+        let device = kept.device.clone();
+        let mut words = Vec::new();
+        for (i, a) in kept.entity.availability.iter().enumerate().filter(|(_, a)| a.topic == topic) {
+            match render(&mut self.engine, a.template.as_deref(), payload, now) {
+                Ok(Some(text)) if text == a.available => words.push((i, true)),
+                Ok(Some(text)) if text == a.unavailable => words.push((i, false)),
+                Ok(Some(_)) => self.counters.count(DropReason::UnknownState, Some(&device)),
+                Ok(None) => {}
+                Err(reason) => self.counters.count(reason, Some(&device)),
+            }
+        }
+        for source in kept.entity.sources.iter().filter(|s| s.topic == topic) {
+            let text = match render(&mut self.engine, source.template.as_deref(), payload, now) {
+                Ok(Some(text)) => text,
+                Ok(None) => continue,
+                Err(reason) => {
+                    self.counters.count(reason, Some(&device));
+                    continue;
+                }
+            };
+            match entity::read(&source.read, &text) {
+                Ok(Some(value)) => {
+                    self.counters.reading();
+                    events.push(Event::Reading(Reading {
+                        device: device.clone(),
+                        property: source.property,
+                        value,
+                        time: now,
+                    }));
+                }
+                Ok(None) => {}
+                Err(reason) => self.counters.count(reason, Some(&device)),
+            }
+        }
+        if words.is_empty() {
+            return;
+        }
+        if let Some(kept) = self.entities.get_mut(key) {
+            for (i, word) in words {
+                kept.latest = Some(word);
+                if let Some(place) = kept.available.get_mut(i) {
+                    *place = Some(word);
+                }
+            }
+        }
+        events.extend(self.reachability(&device, now));
+    }
+
+    /// A reading of the device's reachability, if it changed: all its components must be available.
+    fn reachability(&mut self, device: &DeviceId, now: Timestamp) -> Option<Event> {
+        let mut all = true;
+        for kept in self.entities.values().filter(|k| k.device == *device && !k.entity.availability.is_empty()) {
+            all &= match kept.entity.availability_mode {
+                AvailabilityMode::All => kept.available.iter().all(|a| *a == Some(true)),
+                AvailabilityMode::Any => kept.available.contains(&Some(true)),
+                AvailabilityMode::Latest => kept.latest == Some(true),
+            };
+        }
+        if self.reachable.insert(device.clone(), all) == Some(all) {
+            return None;
+        }
+        let (device, property, value) = (device.clone(), Property::Reachable, Value::Bool(all));
+        Some(Event::Reading(Reading { device, property, value, time: now }))
+    }
+
+    /// What to publish so that a device becomes what is desired, and what to take as reported where the device never
+    /// reports (it has no state topic).
+    ///
+    /// # Errors
+    /// When the device takes no such command.
+    pub fn command(
+        &mut self,
+        device: &DeviceId,
+        desired: &[Desired],
+        now: Timestamp,
+    ) -> Result<(Vec<Publication>, Vec<Reading>), DropReason> {
+        let mut publications = Vec::new();
+        let mut readings = Vec::new();
+        for d in desired {
+            let mine = self.entities.values().filter(|k| k.device == *device);
+            let found = mine.clone().find_map(|k| k.entity.sinks.iter().find(|s| s.property == d.property));
+            let Some(sink) = found.cloned() else { return Err(DropReason::ConfigUnsupported) };
+            let Some(json) = entity::write(&sink.write, d.property, &d.value) else {
+                return Err(DropReason::UnknownState);
+            };
+            let is_read = mine.flat_map(|k| &k.entity.sources).any(|s| s.property == d.property);
+            let payload = match (&sink.template, &sink.write) {
+                (Some(template), w) if !matches!(w, Write::LightJson { .. }) => {
+                    self.engine.write(template, minijinja_value(&json), now)?
+                }
+                _ => match json {
+                    serde_json::Value::String(s) => s,
+                    other => other.to_string(),
+                },
+            };
+            publications.push(Publication { topic: sink.topic, payload, retain: sink.retain });
+            if !is_read {
+                let (device, value) = (device.clone(), d.value.clone());
+                readings.push(Reading { device, property: d.property, value, time: now });
+            }
+        }
+        Ok((publications, readings))
+    }
+}
+
+/// A number or word as templates take it.
+fn minijinja_value(json: &serde_json::Value) -> minijinja::Value {
+    match json {
+        serde_json::Value::String(s) => minijinja::Value::from(s.as_str()),
+        serde_json::Value::Number(n) => match n.as_i64() {
+            Some(i) => minijinja::Value::from(i),
+            None => minijinja::Value::from(n.as_f64().unwrap_or_default()),
+        },
+        other => minijinja::Value::from(other.to_string()),
+    }
+}
+
+/// The text that a template (or the payload itself) gives; none when the device says nothing.
+fn render(
+    engine: &mut Engine,
+    template: Option<&str>,
+    payload: &Payload<'_>,
+    now: Timestamp,
+) -> Result<Option<String>, DropReason> {
+    let text = match template {
+        None => payload.text.trim().to_owned(),
+        Some(template) => match engine.read(template, payload, now)? {
+            Rendered::Text(text) => text,
+            Rendered::Absent => return Ok(None),
+        },
+    };
+    Ok(Some(text).filter(|t| !NOTHING.contains(&t.as_str())))
+}
+
+/// Longest part of a device's identifier that is kept as it is, bytes.
+const SLUG_MAX_BYTES: usize = 48;
+
+/// An identifier in the characters of a [`DeviceId`]. What was changed or cut gets a hash behind it, so that two different
+/// identifiers stay different.
+fn slug(text: &str) -> String {
+    let plain: String = text
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || c == '-' || c == '_' { c.to_ascii_lowercase() } else { '-' })
+        .take(SLUG_MAX_BYTES)
+        .collect();
+    if plain == text {
+        return plain;
+    }
+    use sha2::Digest as _;
+    let hash = sha2::Sha256::digest(text.as_bytes());
+    let tail: String = hash.iter().take(4).map(|b| format!("{b:02x}")).collect();
+    format!("{plain}-{tail}")
+}
+
+#[cfg(test)]
+mod tests {
+    use model::{Class, DeviceType, DoorState};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn house() -> House {
+        House::new("homeassistant", TemperatureScale::Celsius, BTreeMap::new(), Arc::default())
+    }
+
+    fn hear(house: &mut House, topic: &str, payload: &str) -> Vec<Event> {
+        house.hear(topic, payload.as_bytes(), Timestamp::from_millis(1))
+    }
+
+    fn readings(events: &[Event]) -> Vec<(String, Value)> {
+        let reading = |e: &Event| match e {
+            Event::Reading(r) => Some((r.property.to_string(), r.value.clone())),
+            _ => None,
+        };
+        events.iter().filter_map(reading).collect()
+    }
+
+    const TRV: &str = r#"{"name":null,"uniq_id":"0x01_climate","dev":{"ids":["0x01"],"name":"TRV"},"temp_unit":"C",
+        "modes":["off","heat","auto"],"mode_stat_t":"z/t","mode_stat_tpl":"{% set v = {'off':'off','heat':'heat',None:'None'} %}{{ v[value_json.system_mode] if value_json.system_mode in v else 'auto' }}",
+        "mode_cmd_t":"z/t/set/system_mode","temp_stat_t":"z/t","temp_stat_tpl":"{{ value_json['occupied_heating_setpoint'] }}",
+        "temp_cmd_t":"z/t/set/occupied_heating_setpoint","curr_temp_t":"z/t","curr_temp_tpl":"{{ value_json['local_temperature'] }}",
+        "act_t":"z/t","act_tpl":"{% set values = {None:None,'idle':'idle','heat':'heating'} %}{{ values[value_json.running_state] }}",
+        "min_temp":"5","max_temp":"30"}"#;
+
+    #[test]
+    fn a_thermostat_is_read_and_commanded() {
+        let mut house = house();
+        let events = hear(&mut house, "homeassistant/climate/0x01/climate/config", TRV);
+        let [Event::Described { device, description }] = events.as_slice() else { panic!("{events:?}") };
+        assert_eq!(device.as_str(), "0x01");
+        let types = DeviceType::of(description.properties.iter().map(|(p, d)| (*p, &d.class)));
+        assert_eq!(types, DeviceType::Thermostat);
+        assert_eq!(
+            (description.features.min_setpoint_milli, description.features.max_setpoint_milli),
+            (Some(5_000), Some(30_000))
+        );
+        let events = hear(
+            &mut house,
+            "z/t",
+            r#"{"local_temperature":20.55,"occupied_heating_setpoint":21,"system_mode":"heat","running_state":"heat"}"#,
+        );
+        let mut got = readings(&events);
+        got.sort();
+        let expected = [
+            ("local_temperature", Value::Temperature(20_550)),
+            ("occupied_heating_setpoint", Value::Temperature(21_000)),
+            ("running_state", Value::RunningState(model::RunningState::Heating)),
+            ("system_mode", Value::SystemMode(model::SystemMode::Heat)),
+        ];
+        assert_eq!(got, expected.map(|(p, v)| (p.to_owned(), v)));
+        let desired = [
+            Desired { property: Property::OccupiedHeatingSetpoint, value: Value::Temperature(22_500) },
+            Desired { property: Property::SystemMode, value: Value::SystemMode(model::SystemMode::Auto) },
+        ];
+        let (publications, optimistic) = house.command(device, &desired, Timestamp::from_millis(2)).unwrap();
+        let sent: Vec<_> = publications.iter().map(|p| (p.topic.as_str(), p.payload.as_str())).collect();
+        assert_eq!(sent, [("z/t/set/occupied_heating_setpoint", "22.5"), ("z/t/set/system_mode", "auto")]);
+        assert_eq!(optimistic, []);
+    }
+
+    #[test]
+    fn a_device_that_changes_its_kind_is_another_device_and_a_second_claim_too() {
+        let mut house = house();
+        let cover = |class: &str| {
+            format!(r#"{{"uniq_id":"c","dev":{{"ids":["c"]}},"dev_cla":"{class}","stat_t":"c/s","cmd_t":"c/c"}}"#)
+        };
+        let described = |events: Vec<Event>| {
+            let name = |e: &Event| match e {
+                Event::Described { device, .. } => Some(device.to_string()),
+                _ => None,
+            };
+            events.iter().filter_map(name).collect::<Vec<_>>()
+        };
+        assert_eq!(described(hear(&mut house, "homeassistant/cover/c/config", &cover("blind"))), ["c"]);
+        assert_eq!(described(hear(&mut house, "homeassistant/cover/c/config", &cover("garage"))), ["c.k2"]);
+        // And back: it is the first one again, as it was pinned.
+        assert_eq!(described(hear(&mut house, "homeassistant/cover/c/config", &cover("shade"))), ["c"]);
+        let relay =
+            |n: u8| format!(r#"{{"uniq_id":"r{n}","dev":{{"ids":["r"]}},"stat_t":"r/{n}","cmd_t":"r/{n}/set"}}"#);
+        assert_eq!(described(hear(&mut house, "homeassistant/switch/r/one/config", &relay(1))), ["r"]);
+        assert_eq!(described(hear(&mut house, "homeassistant/switch/r/two/config", &relay(2))), ["r.r_two"]);
+        assert_eq!(
+            hear(&mut house, "homeassistant/switch/r/two/config", ""),
+            [Event::Withdrawn { device: DeviceId::new("r.r_two").unwrap() }]
+        );
+        assert!(readings(&hear(&mut house, "r/2", "ON")).is_empty());
+        assert_eq!(readings(&hear(&mut house, "r/1", "ON")), [("on_off".to_owned(), Value::Bool(true))]);
+    }
+
+    #[test]
+    fn what_can_not_be_is_dropped_counted_and_hurts_nothing_else() {
+        let mut house = house();
+        let counters = Arc::clone(&house.counters);
+        let sensor = r#"{"uniq_id":"s","dev":{"ids":["s"]},"dev_cla":"temperature","unit_of_meas":"°F","stat_t":"s/t","val_tpl":"{{ value_json.t }}"}"#;
+        hear(&mut house, "homeassistant/sensor/s/config", sensor);
+        let cases: [(&str, &[u8], DropReason); 9] = [
+            ("s/t", br#"{"t":"NaN"}"#, DropReason::NotANumber),
+            ("s/t", br#"{"t":9000}"#, DropReason::OutOfRange),
+            ("s/t", br#"{"t":"warm"}"#, DropReason::NotANumber),
+            ("s/t", &[0xff, 0xfe], DropReason::NotUtf8),
+            ("s/other", b"1", DropReason::NoSuchTopic),
+            ("homeassistant/sensor/x/config", b"{", DropReason::ConfigNotJson),
+            ("homeassistant/vacuum/x/config", b"{\"a\":1,\"b\":2}", DropReason::ConfigUnsupported),
+            ("homeassistant/switch/x/config", br##"{"uniq_id":"x","stat_t":"#"}"##, DropReason::ConfigTopic),
+            (
+                "homeassistant/switch/x/config",
+                br#"{"uniq_id":"x","stat_t":"a","val_tpl":"{% for"}"#,
+                DropReason::ConfigTemplate,
+            ),
+        ];
+        for (topic, payload, reason) in cases {
+            let before = counters.dropped().get(&reason).copied().unwrap_or(0);
+            assert_eq!(house.hear(topic, payload, Timestamp::from_millis(1)), [], "{topic}");
+            assert_eq!(counters.dropped().get(&reason).copied().unwrap_or(0), before + 1, "{reason}");
+        }
+        // Nothing said is no fault.
+        assert_eq!(hear(&mut house, "s/t", r#"{"other":1}"#), []);
+        assert_eq!(
+            readings(&hear(&mut house, "s/t", r#"{"t":70.7}"#)),
+            [("local_temperature".to_owned(), Value::Temperature(21_500))]
+        );
+    }
+
+    #[test]
+    fn availability_counts_all_any_or_the_latest() {
+        for (mode, words, reachable) in [
+            ("all", ["online", "offline"], false),
+            ("any", ["online", "offline"], true),
+            ("latest", ["offline", "online"], true),
+        ] {
+            let mut house = house();
+            let config = format!(
+                r#"{{"uniq_id":"a","dev":{{"ids":["a"]}},"dev_cla":"garage","stat_t":"a/s","cmd_t":"a/c","avty_mode":"{mode}",
+                "avty":[{{"t":"a/1"}},{{"t":"a/2","val_tpl":"{{{{ value_json.state }}}}"}}]}}"#
+            );
+            hear(&mut house, "homeassistant/cover/a/config", &config);
+            hear(&mut house, "a/1", words[0]);
+            hear(&mut house, "a/2", &format!(r#"{{"state":"{}"}}"#, words[1]));
+            assert_eq!(house.reachable.get(&DeviceId::new("a").unwrap()), Some(&reachable), "{mode}");
+            assert_eq!(
+                readings(&hear(&mut house, "a/s", "opening")),
+                [("door_state".to_owned(), Value::DoorState(DoorState::Opening))]
+            );
+        }
+    }
+
+    #[test]
+    fn a_json_light_and_a_dimmer_take_the_same_orders() {
+        let mut house = house();
+        let json = r#"{"schema":"json","uniq_id":"j","dev":{"ids":["j"]},"stat_t":"j","cmd_t":"j/set","brightness":true,"brightness_scale":254}"#;
+        hear(&mut house, "homeassistant/light/j/config", json);
+        let id = DeviceId::new("j").unwrap();
+        let desired = [Desired { property: Property::CurrentLevel, value: Value::Percent(5_000) }];
+        let (sent, _) = house.command(&id, &desired, Timestamp::default()).unwrap();
+        assert_eq!(sent[0].payload, r#"{"state":"ON","brightness":127}"#);
+        let events = hear(&mut house, "j", r#"{"state":"ON","brightness":254}"#);
+        assert_eq!(
+            readings(&events),
+            [("on_off".to_owned(), Value::Bool(true)), ("current_level".to_owned(), Value::Percent(10_000))]
+        );
+        let kind = house.described.get(&id).unwrap().properties.get(&Property::OnOff).unwrap().class;
+        assert_eq!(kind, Class::Light);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+        /// No bytes, on no topic, make the hub fall over.
+        #[test]
+        fn nothing_panics(payload in prop::collection::vec(any::<u8>(), 0..300), which in 0usize..5) {
+            let mut house = house();
+            hear(&mut house, "homeassistant/climate/0x01/climate/config", TRV);
+            let topics = ["homeassistant/climate/0x01/climate/config", "homeassistant/device/d/config", "z/t", "homeassistant/sensor/s/config", ""];
+            house.hear(topics[which], &payload, Timestamp::from_millis(1));
+        }
+
+        /// Nor any JSON in the place of a configuration.
+        #[test]
+        fn no_configuration_panics(
+            keys in prop::collection::vec(prop::sample::select(vec!["stat_t", "cmd_t", "val_tpl", "dev_cla", "dev", "avty", "~", "cmps", "modes", "brightness_scale", "pos_open", "schema", "uniq_id", "min_temp", "spd_rng_max"]), 0..8),
+            values in prop::collection::vec(prop::sample::select(vec!["null", "1", "-1e308", "\"x\"", "\"~/s\"", "[]", "[1]", "{}", "{\"ids\":[]}", "[{\"t\":\"~\"}]", "{\"a\":{\"p\":\"light\"}}", "true", "\"garage\"", "\"json\""]), 8),
+            platform in prop::sample::select(vec!["climate", "sensor", "binary_sensor", "cover", "lock", "switch", "light", "fan", "device"]),
+        ) {
+            let body: Vec<String> = keys.iter().zip(&values).map(|(k, v)| format!("\"{k}\":{v}")).collect();
+            let mut house = house();
+            hear(&mut house, &format!("homeassistant/{platform}/x/config"), &format!("{{{}}}", body.join(",")));
+            hear(&mut house, "~/s", "ON");
+            hear(&mut house, "x", "12");
+        }
+    }
+}
