@@ -46,32 +46,16 @@ const PURE: &[&str] = &["model", "disclosure", "home", "policy", "ledger"];
 /// Libraries that open a door, the rooms that may use each of them directly, and why. What is not
 /// named here may be used by any room; what stands outside the house may use anything.
 const DOORS: &[(&str, &[&str], &str)] = &[
-    (
-        "axum",
-        &["console", "egress", "vestibule"],
-        "the two listeners, and the binary that starts them",
-    ),
+    ("axum", &["console", "egress", "vestibule"], "the two listeners, and the binary that starts them"),
     ("hyper", &["egress"], "HTTP towards partners"),
     ("hyper-util", &["egress"], "as hyper"),
     ("reqwest", &[], "egress speaks hyper: one HTTP client is enough"),
     ("ureq", &[], "as reqwest"),
-    (
-        "rumqttc-v4-next",
-        &["devices", "vestibule"],
-        "the MQTT client, and `vestibule replay`",
-    ),
+    ("rumqttc-v4-next", &["devices", "vestibule"], "the MQTT client, and `vestibule replay`"),
     ("mqtt5", &["devices"], "the embedded broker"),
     ("rusqlite", &["store"], "one room has SQL"),
-    (
-        "tokio",
-        &["console", "egress", "devices", "store", "vestibule"],
-        "rooms with sockets or threads",
-    ),
-    (
-        "getrandom",
-        &["store", "egress", "devices", "vestibule"],
-        "randomness enters at the edges, as an argument",
-    ),
+    ("tokio", &["console", "egress", "devices", "store", "vestibule"], "rooms with sockets or threads"),
+    ("getrandom", &["store", "egress", "devices", "vestibule"], "randomness enters at the edges, as an argument"),
     ("rand", &[], "as getrandom"),
     ("tempfile", &["vestibule"], "the demo's data directory"),
 ];
@@ -100,9 +84,7 @@ impl Package {
     /// What it needs outside its tests: normal and build dependencies, optional ones included.
     fn uses(&self) -> impl Iterator<Item = &str> {
         let dependencies = self.dependencies.iter();
-        dependencies
-            .filter(|dependency| dependency.kind.as_deref() != Some("dev"))
-            .map(|it| it.name.as_str())
+        dependencies.filter(|dependency| dependency.kind.as_deref() != Some("dev")).map(|it| it.name.as_str())
     }
 
     fn is_partner(&self) -> bool {
@@ -113,25 +95,15 @@ impl Package {
 fn metadata(arguments: &[&str]) -> Metadata {
     let mut command = shell::cargo(&["metadata", "--format-version", "1", "--locked"]);
     let output = command.args(arguments).output().unwrap();
-    assert!(
-        output.status.success(),
-        "cargo metadata: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
 /// Every fault in the arrows, in words.
 fn faults(packages: &[Package]) -> Vec<String> {
-    let floors: BTreeMap<&str, usize> = FLOORS
-        .iter()
-        .enumerate()
-        .flat_map(|(floor, rooms)| rooms.iter().map(move |room| (*room, floor)))
-        .collect();
-    let by_name: BTreeMap<&str, &Package> = packages
-        .iter()
-        .map(|package| (package.name.as_str(), package))
-        .collect();
+    let floors: BTreeMap<&str, usize> =
+        FLOORS.iter().enumerate().flat_map(|(floor, rooms)| rooms.iter().map(move |room| (*room, floor))).collect();
+    let by_name: BTreeMap<&str, &Package> = packages.iter().map(|package| (package.name.as_str(), package)).collect();
     let mut faults = Vec::new();
     for package in packages {
         let name = package.name.as_str();
@@ -182,10 +154,8 @@ fn reach<'a>(name: &str, by_name: &BTreeMap<&'a str, &'a Package>) -> BTreeSet<&
 }
 
 fn package(name: &str, folder: &str, uses: &[(&str, Option<&str>)]) -> Package {
-    let dependency = |(name, kind): &(&str, Option<&str>)| Dependency {
-        name: (*name).to_owned(),
-        kind: kind.map(str::to_owned),
-    };
+    let dependency =
+        |(name, kind): &(&str, Option<&str>)| Dependency { name: (*name).to_owned(), kind: kind.map(str::to_owned) };
     Package {
         name: name.to_owned(),
         manifest_path: format!("/clone{folder}{name}/Cargo.toml"),
@@ -202,22 +172,9 @@ fn arrows_point_only_downwards() {
 
 #[test]
 fn the_tables_name_only_rooms_that_exist() {
-    let rooms: BTreeSet<String> = metadata(&["--no-deps"])
-        .packages
-        .into_iter()
-        .map(|package| package.name)
-        .collect();
-    let named = FLOORS
-        .iter()
-        .copied()
-        .flatten()
-        .chain(OUTSIDE)
-        .chain(MAY_USE_TESTKIT)
-        .chain(PURE);
-    for name in named
-        .chain(PARTNERS_MAY_REACH)
-        .chain(DOORS.iter().flat_map(|(_, rooms, _)| *rooms))
-    {
+    let rooms: BTreeSet<String> = metadata(&["--no-deps"]).packages.into_iter().map(|package| package.name).collect();
+    let named = FLOORS.iter().copied().flatten().chain(OUTSIDE).chain(MAY_USE_TESTKIT).chain(PURE);
+    for name in named.chain(PARTNERS_MAY_REACH).chain(DOORS.iter().flat_map(|(_, rooms, _)| *rooms)) {
         assert!(rooms.contains(*name), "no crate is called `{name}`");
     }
     for (library, rooms, _) in DOORS {
@@ -234,30 +191,15 @@ fn each_wrong_arrow_is_found() {
         let found = faults(&[home, gate, package]);
         assert_eq!(found, expected);
     };
-    check(
-        package("policy", "/crates/", &[("gate", None)]),
-        &["`policy` uses `gate`, which is not below it"],
-    );
-    check(
-        package("policy", "/crates/", &[("gate", Some("dev")), ("testkit", Some("dev"))]),
-        &[],
-    );
-    check(
-        package("policy", "/crates/", &[("testkit", Some("build"))]),
-        &["`policy` uses `testkit` outside its tests"],
-    );
-    check(
-        package("attic", "/crates/", &[]),
-        &["`attic` has no place among the floors"],
-    );
+    check(package("policy", "/crates/", &[("gate", None)]), &["`policy` uses `gate`, which is not below it"]);
+    check(package("policy", "/crates/", &[("gate", Some("dev")), ("testkit", Some("dev"))]), &[]);
+    check(package("policy", "/crates/", &[("testkit", Some("build"))]), &["`policy` uses `testkit` outside its tests"]);
+    check(package("attic", "/crates/", &[]), &["`attic` has no place among the floors"]);
     check(
         package("alexa", "/crates/partners/", &[("gate", None), ("disclosure", None)]),
         &["partner `alexa` can reach `gate`", "partner `alexa` can reach `home`"],
     );
-    check(
-        package("model", "/crates/", &[("rand", None)]),
-        &["`model` uses `rand`, kept to []: as getrandom"],
-    );
+    check(package("model", "/crates/", &[("rand", None)]), &["`model` uses `rand`, kept to []: as getrandom"]);
     check(package("vestibule", "/", &[("testkit", None), ("axum", None)]), &[]);
 }
 
@@ -269,26 +211,13 @@ fn the_stated_rust_is_new_enough_for_every_dependency() {
     let packages = metadata(&["--filter-platform", host]).packages;
     let version = |package: &Package| -> Option<Vec<u32>> {
         let text = package.rust_version.as_deref()?;
-        Some(
-            text.split('.')
-                .map(|part| part.parse().unwrap())
-                .chain([0, 0])
-                .take(3)
-                .collect(),
-        )
+        Some(text.split('.').map(|part| part.parse().unwrap()).chain([0, 0]).take(3).collect())
     };
-    let stated = packages
-        .iter()
-        .find(|package| package.name == "xtask")
-        .and_then(version)
-        .unwrap();
+    let stated = packages.iter().find(|package| package.name == "xtask").and_then(version).unwrap();
     let newer: Vec<&str> = packages
         .iter()
         .filter(|package| version(package).is_some_and(|needed| needed > stated))
         .map(|package| package.name.as_str())
         .collect();
-    assert!(
-        newer.is_empty(),
-        "these need a newer Rust than {stated:?}: raise `rust-version`: {newer:?}"
-    );
+    assert!(newer.is_empty(), "these need a newer Rust than {stated:?}: raise `rust-version`: {newer:?}");
 }

@@ -14,45 +14,24 @@ pub fn run() -> Result<(), TaskError> {
     docs.env("RUSTDOCFLAGS", "-D warnings");
     let mut lints = vec![
         shell::cargo(&["fmt", "--all", "--check"]),
-        shell::cargo(&[
-            "clippy",
-            "--workspace",
-            "--all-targets",
-            "--locked",
-            "--",
-            "-D",
-            "warnings",
-        ]),
+        shell::cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]),
         docs,
     ];
     if has_deny() {
         // Advisories need a database from GitHub: a person runs them before a release.
-        lints.push(shell::cargo(&[
-            "deny", "--locked", "check", "licenses", "bans", "sources",
-        ]));
+        lints.push(shell::cargo(&["deny", "--locked", "check", "licenses", "bans", "sources"]));
     } else {
         eprintln!(
             "xtask: cargo-deny is not installed: licences, bans and sources are NOT checked \
              (cargo install cargo-deny --locked)"
         );
     }
-    let failed: Vec<String> = lints
-        .into_iter()
-        .filter_map(|lint| shell::run(lint).err())
-        .map(|error| error.to_string())
-        .collect();
-    if failed.is_empty() {
-        Ok(())
-    } else {
-        Err(TaskError::Lints(failed.join("; ")))
-    }
+    let failed: Vec<String> =
+        lints.into_iter().filter_map(|lint| shell::run(lint).err()).map(|error| error.to_string()).collect();
+    if failed.is_empty() { Ok(()) } else { Err(TaskError::Lints(failed.join("; "))) }
 }
 
 fn has_deny() -> bool {
     let mut command = shell::cargo(&["deny", "--version"]);
-    command
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success())
+    command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
 }

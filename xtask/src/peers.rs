@@ -63,27 +63,18 @@ pub fn provide() -> Result<Vec<(&'static str, PathBuf)>, TaskError> {
         install(&missing)?;
         let still = self::missing(&folders)?;
         if !still.is_empty() {
-            return Err(TaskError::Missing {
-                why: "apt-get ran, and still they are not found",
-                list: list(&still),
-            });
+            return Err(TaskError::Missing { why: "apt-get ran, and still they are not found", list: list(&still) });
         }
     }
     PEERS
         .iter()
-        .filter_map(|peer| {
-            find(peer, &folders)
-                .map(|found| found.map(|path| (peer.variable, path)))
-                .transpose()
-        })
+        .filter_map(|peer| find(peer, &folders).map(|found| found.map(|path| (peer.variable, path))).transpose())
         .collect()
 }
 
 fn folders() -> Vec<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path)
-        .chain(MORE_FOLDERS.iter().map(PathBuf::from))
-        .collect()
+    env::split_paths(&path).chain(MORE_FOLDERS.iter().map(PathBuf::from)).collect()
 }
 
 fn missing(folders: &[PathBuf]) -> Result<Vec<&'static Peer>, TaskError> {
@@ -97,17 +88,11 @@ fn missing(folders: &[PathBuf]) -> Result<Vec<&'static Peer>, TaskError> {
 }
 
 fn find(peer: &Peer, folders: &[PathBuf]) -> Result<Option<PathBuf>, TaskError> {
-    if let Some(path) = env::var_os(peer.variable)
-        .filter(|value| !value.is_empty())
-        .map(PathBuf::from)
-    {
+    if let Some(path) = env::var_os(peer.variable).filter(|value| !value.is_empty()).map(PathBuf::from) {
         return if path.is_file() {
             Ok(Some(path))
         } else {
-            Err(TaskError::Environment {
-                name: peer.variable,
-                value: path.display().to_string(),
-            })
+            Err(TaskError::Environment { name: peer.variable, value: path.display().to_string() })
         };
     }
     Ok(peer.programs.iter().find_map(|program| search(program, folders)))
@@ -115,39 +100,22 @@ fn find(peer: &Peer, folders: &[PathBuf]) -> Result<Option<PathBuf>, TaskError> 
 
 /// The first folder's file of that name.
 fn search(program: &str, folders: &[PathBuf]) -> Option<PathBuf> {
-    folders
-        .iter()
-        .map(|folder| folder.join(program))
-        .find(|path| path.is_file())
+    folders.iter().map(|folder| folder.join(program)).find(|path| path.is_file())
 }
 
 fn install(missing: &[&Peer]) -> Result<(), TaskError> {
     let folders = folders();
     let Some(apt_get) = search("apt-get", &folders).filter(|_| Path::new("/etc/debian_version").exists()) else {
-        return Err(TaskError::Missing {
-            why: "this is not Debian",
-            list: list(missing),
-        });
+        return Err(TaskError::Missing { why: "this is not Debian", list: list(missing) });
     };
     if !is_root()? {
-        return Err(TaskError::Missing {
-            why: "this is not root",
-            list: list(missing),
-        });
+        return Err(TaskError::Missing { why: "this is not root", list: list(missing) });
     }
     let apt_get = apt_get.to_string_lossy();
     let mut packages: Vec<&str> = missing.iter().map(|peer| peer.package).collect();
     packages.dedup();
-    let mut arguments = vec![
-        "install",
-        "-y",
-        "-qq",
-        "--no-install-recommends",
-        "-o",
-        APT_LOCK_SECONDS,
-        "-o",
-        APT_RETRIES,
-    ];
+    let mut arguments =
+        vec!["install", "-y", "-qq", "--no-install-recommends", "-o", APT_LOCK_SECONDS, "-o", APT_RETRIES];
     arguments.extend(packages);
     for arguments in [&["update", "-qq", "-o", APT_RETRIES][..], &arguments] {
         let mut command = shell::command(&apt_get, arguments);
@@ -161,27 +129,17 @@ fn install(missing: &[&Peer]) -> Result<(), TaskError> {
 
 fn is_root() -> Result<bool, TaskError> {
     let mut command = shell::command("id", &["-u"]);
-    let output = command
-        .output()
-        .map_err(|source| shell::start_error(&command, source))?;
+    let output = command.output().map_err(|source| shell::start_error(&command, source))?;
     Ok(output.stdout.trim_ascii() == b"0")
 }
 
 fn list(missing: &[&Peer]) -> String {
     let lines = missing.iter().map(|peer| {
-        let Peer {
-            variable,
-            package,
-            purpose,
-            ..
-        } = peer;
+        let Peer { variable, package, purpose, .. } = peer;
         format!("  {package:18} {purpose}; or name the program by {variable}")
     });
     let packages: Vec<&str> = missing.iter().map(|peer| peer.package).collect();
-    let debian = format!(
-        "on Debian: apt-get install --no-install-recommends {}",
-        packages.join(" ")
-    );
+    let debian = format!("on Debian: apt-get install --no-install-recommends {}", packages.join(" "));
     lines.chain([debian]).collect::<Vec<_>>().join("\n")
 }
 

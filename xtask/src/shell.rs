@@ -88,35 +88,20 @@ pub fn run(mut command: Command) -> Result<(), TaskError> {
     let line = line_of(&command);
     eprintln!("xtask: {line}");
     let status = command.status().map_err(|source| start_error(&command, source))?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err(TaskError::Failed { line })
-    }
+    if status.success() { Ok(()) } else { Err(TaskError::Failed { line }) }
 }
 
 /// The error for a program that did not start.
 pub fn start_error(command: &Command, source: std::io::Error) -> TaskError {
-    TaskError::Start {
-        program: command.get_program().to_string_lossy().into_owned(),
-        source,
-    }
+    TaskError::Start { program: command.get_program().to_string_lossy().into_owned(), source }
 }
 
 /// The command as one would type it; a program's folder is left out.
 pub fn line_of(command: &Command) -> String {
     let program = Path::new(command.get_program());
-    let name = program
-        .file_name()
-        .unwrap_or(command.get_program())
-        .to_string_lossy()
-        .into_owned();
+    let name = program.file_name().unwrap_or(command.get_program()).to_string_lossy().into_owned();
     std::iter::once(name)
-        .chain(
-            command
-                .get_args()
-                .map(|argument| argument.to_string_lossy().into_owned()),
-        )
+        .chain(command.get_args().map(|argument| argument.to_string_lossy().into_owned()))
         .collect::<Vec<_>>()
         .join(" ")
 }

@@ -32,11 +32,7 @@ pub struct Count {
 
 impl fmt::Display for Count {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} passed, {} failed, {} skipped",
-            self.passed, self.failed, self.skipped
-        )
+        write!(f, "{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped)
     }
 }
 
@@ -46,9 +42,7 @@ impl Count {
         if self.failed > 0 {
             Err(TaskError::Tests("tests failed: cargo names them above"))
         } else if !self.clean {
-            Err(TaskError::Tests(
-                "cargo test failed outside a test (a crash, or docs that don't build): see above",
-            ))
+            Err(TaskError::Tests("cargo test failed outside a test (a crash, or docs that don't build): see above"))
         } else if self.passed == 0 {
             Err(TaskError::Tests("no test passed: the test run is broken"))
         } else {
@@ -98,10 +92,7 @@ pub fn run() -> Result<Count, TaskError> {
         None => eprintln!("xtask: no recordings of real homes: tests on them will be skipped (set {RECORDINGS})"),
     }
     let skips = env::temp_dir().join(format!("vestibule-skips-{}", std::process::id()));
-    fs::write(&skips, "").map_err(|source| TaskError::File {
-        path: skips.clone(),
-        source,
-    })?;
+    fs::write(&skips, "").map_err(|source| TaskError::File { path: skips.clone(), source })?;
     variables.push((SKIPS, skips.clone()));
 
     shell::run(shell::cargo(&["test", "--workspace", "--locked", "--no-run"]))?;
@@ -109,10 +100,7 @@ pub fn run() -> Result<Count, TaskError> {
     tests.envs(variables);
     let (mut count, took) = run_and_count(tests)?;
 
-    let said = fs::read(&skips).map_err(|source| TaskError::File {
-        path: skips.clone(),
-        source,
-    })?;
+    let said = fs::read(&skips).map_err(|source| TaskError::File { path: skips.clone(), source })?;
     let said = String::from_utf8_lossy(&said).into_owned();
     let skipped: BTreeSet<&str> = said.lines().filter(|line| !line.trim().is_empty()).collect();
     for line in &skipped {
@@ -121,25 +109,15 @@ pub fn run() -> Result<Count, TaskError> {
     count.skip(skipped.len() as u64);
     // It held only what is printed above.
     let _ = fs::remove_file(&skips);
-    println!(
-        "tests took {} minutes {} seconds",
-        took.as_secs() / 60,
-        took.as_secs() % 60
-    );
+    println!("tests took {} minutes {} seconds", took.as_secs() / 60, took.as_secs() % 60);
     Ok(count)
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "tells the developer how long the tests took; nothing depends on it"
-)]
+#[expect(clippy::disallowed_methods, reason = "tells the developer how long the tests took; nothing depends on it")]
 fn run_and_count(mut tests: Command) -> Result<(Count, Duration), TaskError> {
     eprintln!("xtask: {}", shell::line_of(&tests));
     let start = Instant::now();
-    let mut child = tests
-        .stdout(Stdio::piped())
-        .spawn()
-        .map_err(|source| shell::start_error(&tests, source))?;
+    let mut child = tests.stdout(Stdio::piped()).spawn().map_err(|source| shell::start_error(&tests, source))?;
     let mut count = Count::default();
     if let Some(output) = child.stdout.take() {
         // A console that is gone must not stop the tests: what matters is the count.
@@ -148,10 +126,7 @@ fn run_and_count(mut tests: Command) -> Result<(Count, Duration), TaskError> {
         })
         .map_err(|source| shell::start_error(&tests, source))?;
     }
-    count.clean = child
-        .wait()
-        .map_err(|source| shell::start_error(&tests, source))?
-        .success();
+    count.clean = child.wait().map_err(|source| shell::start_error(&tests, source))?.success();
     Ok((count, start.elapsed()))
 }
 
@@ -171,10 +146,7 @@ fn recordings() -> Result<Option<PathBuf>, TaskError> {
         let named = PathBuf::from(env::var_os(RECORDINGS).unwrap_or_default());
         return match fs::canonicalize(&named) {
             Ok(folder) if folder.is_dir() => Ok(Some(folder)),
-            _ => Err(TaskError::Environment {
-                name: RECORDINGS,
-                value: named.display().to_string(),
-            }),
+            _ => Err(TaskError::Environment { name: RECORDINGS, value: named.display().to_string() }),
         };
     }
     let beside = shell::root().join("..").join("shared").join("data");
@@ -186,10 +158,7 @@ mod tests {
     use super::*;
 
     fn counted(output: &str, clean: bool) -> Count {
-        let mut count = Count {
-            clean,
-            ..Count::default()
-        };
+        let mut count = Count { clean, ..Count::default() };
         count_lines(output.as_bytes(), &mut count, |_| {}).unwrap();
         count
     }
@@ -212,10 +181,7 @@ mod tests {
     fn only_a_run_that_passed_something_and_ended_well_is_a_pass() {
         let line = "test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.0s\n";
         assert!(counted(line, true).verdict().is_ok());
-        assert!(
-            counted(line, false).verdict().is_err(),
-            "a crash fails no test, but is no pass"
-        );
+        assert!(counted(line, false).verdict().is_err(), "a crash fails no test, but is no pass");
         assert!(counted("", true).verdict().is_err(), "no test at all");
         assert!(counted(&line.replace("0 failed", "1 failed"), true).verdict().is_err());
         let mut all_skipped = counted(line, true);

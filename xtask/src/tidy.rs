@@ -8,22 +8,8 @@ use std::path::{Path, PathBuf};
 use crate::shell::root;
 
 /// Files read as text, by the end of their name; the files in `.ci` are read too.
-const TEXT: &[&str] = &[
-    "rs",
-    "toml",
-    "md",
-    "html",
-    "css",
-    "js",
-    "json",
-    "cedar",
-    "cedarschema",
-    "sql",
-    "sh",
-    "jinja",
-    "txt",
-    "svg",
-];
+const TEXT: &[&str] =
+    &["rs", "toml", "md", "html", "css", "js", "json", "cedar", "cedarschema", "sql", "sh", "jinja", "txt", "svg"];
 /// Folders that are not the project's own text.
 const PASSED_BY: &[&str] = &["target", ".git", "node_modules"];
 /// Files larger than this are data, and not read.
@@ -46,14 +32,8 @@ const BANNED: &[(&str, &str)] = &[
 const BANNED_IN_DOCUMENTS: &[(&str, &str)] = &[(concat!("/t", "mp/"), "a path of one machine")];
 
 /// What a pure room's own code (its tests left out) may not name.
-const PURE_ROOMS: &[&str] = &[
-    "crates/model",
-    "crates/disclosure",
-    "crates/home",
-    "crates/policy",
-    "crates/ledger",
-    "crates/partners",
-];
+const PURE_ROOMS: &[&str] =
+    &["crates/model", "crates/disclosure", "crates/home", "crates/policy", "crates/ledger", "crates/partners"];
 const BANNED_IN_PURE_ROOMS: &[&str] = &["net", "fs", "env", "process", "thread", "io"];
 
 struct File {
@@ -77,10 +57,7 @@ fn files() -> Vec<File> {
             } else if kind.is_file() && is_text(&path) && entry.metadata().unwrap().len() <= TEXT_BYTES_MAX {
                 // A file may go away while others edit the tree; one that is not UTF-8 is data.
                 if let Ok(text) = fs::read_to_string(&path) {
-                    files.push(File {
-                        path: relative(&path),
-                        text,
-                    });
+                    files.push(File { path: relative(&path), text });
                 }
             }
         }
@@ -134,10 +111,7 @@ fn names_std(line: &str, module: &str) -> bool {
     let mut uses = line.split("std::").skip(1);
     uses.any(|rest| match rest.strip_prefix('{') {
         Some(group) => group.split(|c: char| !c.is_alphanumeric() && c != '_').any(is_word),
-        None => rest
-            .split(|c: char| !c.is_alphanumeric() && c != '_')
-            .next()
-            .is_some_and(is_word),
+        None => rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().is_some_and(is_word),
     })
 }
 
@@ -148,10 +122,7 @@ fn tests(text: &str) -> BTreeSet<&str> {
     for line in text.lines().map(str::trim_start) {
         let attribute = line.starts_with("#[");
         marked |= attribute && line.contains("test");
-        let function = line
-            .split_once("fn ")
-            .and_then(|(_, rest)| rest.split_once('('))
-            .map(|(name, _)| name);
+        let function = line.split_once("fn ").and_then(|(_, rest)| rest.split_once('(')).map(|(name, _)| name);
         if let Some(name) = function.filter(|_| marked) {
             names.insert(name);
         }
@@ -161,29 +132,20 @@ fn tests(text: &str) -> BTreeSet<&str> {
 }
 
 fn all_tests(files: &[File]) -> BTreeSet<&str> {
-    files
-        .iter()
-        .filter(|file| file.path.ends_with(".rs"))
-        .flat_map(|file| tests(&file.text))
-        .collect()
+    files.iter().filter(|file| file.path.ends_with(".rs")).flat_map(|file| tests(&file.text)).collect()
 }
 
 /// Every fault in the table of a specification: its statements are numbered `**[L1]**`, and each
 /// has a row `| L1 | `name of its test` |`.
 fn specification_faults(text: &str, tests: &BTreeSet<&str>) -> Vec<String> {
-    let statements: BTreeSet<&str> = text
-        .split("**[")
-        .skip(1)
-        .filter_map(|rest| Some(rest.split_once("]**")?.0))
-        .collect();
+    let statements: BTreeSet<&str> =
+        text.split("**[").skip(1).filter_map(|rest| Some(rest.split_once("]**")?.0)).collect();
     let row = |line| -> Option<(&str, &str)> {
         let (number, test) = str::strip_prefix(line, "| ")?.strip_suffix("` |")?.split_once(" | `")?;
         statements.contains(number).then_some((number, test))
     };
     let rows: Vec<(&str, &str)> = text.lines().filter_map(row).collect();
-    let bare = statements
-        .iter()
-        .filter(|number| !rows.iter().any(|(row, _)| row == *number));
+    let bare = statements.iter().filter(|number| !rows.iter().any(|(row, _)| row == *number));
     let unheld = rows.iter().filter(|(_, test)| !tests.contains(test));
     bare.map(|number| format!("{number} names no test"))
         .chain(unheld.map(|(number, test)| format!("{number}: there is no test `{test}`")))
@@ -191,10 +153,7 @@ fn specification_faults(text: &str, tests: &BTreeSet<&str>) -> Vec<String> {
 }
 
 fn file(path: &str, text: &str) -> File {
-    File {
-        path: path.to_owned(),
-        text: text.to_owned(),
-    }
+    File { path: path.to_owned(), text: text.to_owned() }
 }
 
 #[test]
@@ -214,21 +173,9 @@ fn each_untidiness_is_found() {
     check("a.rs", BANNED_IN_DOCUMENTS[0].0, 0);
     check("a.rs", &"é".repeat(RUST_COLUMNS_MAX), 0);
     check("a.rs", &"é".repeat(RUST_COLUMNS_MAX + 1), 1);
-    check(
-        "crates/home/src/lib.rs",
-        "use std::net::TcpStream;\n#[cfg(test)]\nmod tests { use std::fs; }",
-        1,
-    );
-    check(
-        "crates/partners/alexa/src/lib.rs",
-        "use std::{collections::BTreeMap, fs};",
-        1,
-    );
-    check(
-        "crates/partners/alexa/src/lib.rs",
-        "use std::{collections::BTreeMap, fmt}; use std::netto;",
-        0,
-    );
+    check("crates/home/src/lib.rs", "use std::net::TcpStream;\n#[cfg(test)]\nmod tests { use std::fs; }", 1);
+    check("crates/partners/alexa/src/lib.rs", "use std::{collections::BTreeMap, fs};", 1);
+    check("crates/partners/alexa/src/lib.rs", "use std::{collections::BTreeMap, fmt}; use std::netto;", 0);
     check("crates/store/src/lib.rs", "use std::fs;", 0);
 }
 
@@ -238,11 +185,7 @@ fn every_statement_of_a_specification_is_held_by_a_test() {
     let tests = all_tests(&files);
     let specifications = files.iter().filter(|file| file.path.starts_with("docs/specs/"));
     let found: Vec<String> = specifications
-        .flat_map(|file| {
-            specification_faults(&file.text, &tests)
-                .into_iter()
-                .map(|it| format!("{}: {it}", file.path))
-        })
+        .flat_map(|file| specification_faults(&file.text, &tests).into_iter().map(|it| format!("{}: {it}", file.path)))
         .collect();
     assert!(found.is_empty(), "\n{}\n", found.join("\n"));
 }
@@ -253,28 +196,19 @@ fn statements_without_a_test_are_found() {
     assert_eq!(tests, BTreeSet::from(["one", "three"]));
     let statements = "- **[S1]** MUST\n- **[S2]** MUST\n**[S3]** MUST, as S1";
     let text = format!("{statements}\n\n| MUST | test |\n|---|---|\n| S1 | `one` |\n| S3 | `two` |\n| a key | `x` |");
-    assert_eq!(
-        specification_faults(&text, &tests),
-        ["S2 names no test", "S3: there is no test `two`"]
-    );
+    assert_eq!(specification_faults(&text, &tests), ["S2 names no test", "S3: there is no test `two`"]);
 }
 
 /// Links of a document into the repository: their targets, without the part after `#`.
 fn links(text: &str) -> impl Iterator<Item = &str> {
-    let targets = text
-        .split("](")
-        .skip(1)
-        .filter_map(|rest| Some(rest.split_once(')')?.0));
+    let targets = text.split("](").skip(1).filter_map(|rest| Some(rest.split_once(')')?.0));
     let targets = targets.map(|target| target.split_once('#').map_or(target, |(path, _)| path));
     targets.filter(|target| !target.is_empty() && !target.contains("://"))
 }
 
 #[test]
 fn links_in_documents_lead_somewhere() {
-    assert_eq!(
-        links("[a](b.md#c) ![d](e.png) [f](https://g/h) [i](#j)").collect::<Vec<_>>(),
-        ["b.md", "e.png"]
-    );
+    assert_eq!(links("[a](b.md#c) ![d](e.png) [f](https://g/h) [i](#j)").collect::<Vec<_>>(), ["b.md", "e.png"]);
     let mut broken = Vec::new();
     for document in files().iter().filter(|file| file.path.ends_with(".md")) {
         let path = root().join(&document.path);
@@ -291,19 +225,11 @@ fn the_tests_that_the_map_names_exist() {
     let files = files();
     let tests = all_tests(&files);
     let map = files.iter().find(|file| file.path == "ARCHITECTURE.md").unwrap();
-    let named: Vec<&str> = map
-        .text
-        .split('`')
-        .skip(1)
-        .step_by(2)
-        .filter(|name| name.matches('_').count() >= 3)
-        .collect();
+    let named: Vec<&str> =
+        map.text.split('`').skip(1).step_by(2).filter(|name| name.matches('_').count() >= 3).collect();
     assert!(named.len() >= 3, "the map names its tests in back-ticks: {named:?}");
     let missing: Vec<&&str> = named.iter().filter(|name| !tests.contains(**name)).collect();
-    assert!(
-        missing.is_empty(),
-        "ARCHITECTURE.md names tests that do not exist: {missing:?}"
-    );
+    assert!(missing.is_empty(), "ARCHITECTURE.md names tests that do not exist: {missing:?}");
 }
 
 /// Files that others wrote (browser scripts, fonts, data) stand in a folder named `vendor` or
@@ -314,20 +240,12 @@ fn foreign_files_stand_beside_their_licence() {
     let mut bare = Vec::new();
     while let Some(folder) = folders.pop() {
         let entries: Vec<_> = fs::read_dir(&folder).unwrap().map(Result::unwrap).collect();
-        let names: Vec<String> = entries
-            .iter()
-            .map(|it| it.file_name().to_string_lossy().into_owned())
-            .collect();
-        let foreign = names
-            .iter()
-            .any(|name| name.ends_with(".min.js") || name.ends_with(".woff2"))
+        let names: Vec<String> = entries.iter().map(|it| it.file_name().to_string_lossy().into_owned()).collect();
+        let foreign = names.iter().any(|name| name.ends_with(".min.js") || name.ends_with(".woff2"))
             || folder.ends_with("vendor")
             || (folder.ends_with("data") && folder.parent().is_some_and(|it| it.join("Cargo.toml").is_file()));
-        let noted = names.iter().any(|name| {
-            ["LICENSE", "LICENCE", "README", "SOURCE"]
-                .iter()
-                .any(|it| name.starts_with(it))
-        });
+        let noted =
+            names.iter().any(|name| ["LICENSE", "LICENCE", "README", "SOURCE"].iter().any(|it| name.starts_with(it)));
         if foreign && !noted {
             bare.push(relative(&folder));
         }

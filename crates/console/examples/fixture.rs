@@ -22,19 +22,9 @@ const SPEED: i64 = 120;
 
 /// Links in the order of the page: id, profile, its name, asked, answered, refused, facts, bytes.
 const LINKS: [(&str, &str, &str, [u64; 6]); 3] = [
-    (
-        "lnk_7Q2",
-        "commands-only",
-        "Commands only",
-        [24_931, 68, 24_861, 2, 11, 49_204],
-    ),
+    ("lnk_7Q2", "commands-only", "Commands only", [24_931, 68, 24_861, 2, 11, 49_204]),
     ("lnk_M0x", "glance", "Glance", [24_930, 16_622, 8_306, 2, 57, 9_141_772]),
-    (
-        "lnk_b8T",
-        "everything",
-        "Everything",
-        [24_933, 24_931, 0, 2, 1_846, 31_402_518],
-    ),
+    ("lnk_b8T", "everything", "Everything", [24_933, 24_931, 0, 2, 1_846, 31_402_518]),
 ];
 
 /// One lane of the day: property, what Glance and Commands only may see of it, and its points.
@@ -56,12 +46,7 @@ struct Fixture {
 
 impl Fixture {
     fn new(empty: bool) -> Self {
-        Self {
-            started: Instant::now(),
-            lanes: lanes(),
-            empty,
-            events: broadcast::channel(256).0,
-        }
+        Self { started: Instant::now(), lanes: lanes(), empty, events: broadcast::channel(256).0 }
     }
 
     /// The home's time; it stops at midnight.
@@ -142,11 +127,7 @@ fn lanes() -> Vec<Lane> {
         room += (outside - room) / 320.0 + if heating { 0.2 } else { 0.0 };
         let noise = f64::from(u8::try_from(minute * 37 % 11).unwrap_or(0)) / 110.0;
         temperature.push((minute * MINUTE, json!(((room + noise) * 10.0).round() / 10.0)));
-        let steam = if (6.75..8.2).contains(&hours) || (18.2..19.5).contains(&hours) {
-            9.0
-        } else {
-            0.0
-        };
+        let steam = if (6.75..8.2).contains(&hours) || (18.2..19.5).contains(&hours) { 9.0 } else { 0.0 };
         humidity.push((minute * MINUTE, json!((43.0 + steam - (room - 18.0) * 1.5).round())));
     }
     let away = (at(8, 26), at(16, 48));
@@ -164,62 +145,19 @@ fn lanes() -> Vec<Lane> {
         }
     }
     seen.sort_unstable();
-    let lane = |device, property, label, unit, number, points| Lane {
-        device,
-        property,
-        label,
-        unit,
-        number,
-        points,
-    };
+    let lane = |device, property, label, unit, number, points| Lane { device, property, label, unit, number, points };
     vec![
-        lane(
-            "Hallway thermostat",
-            "local_temperature",
-            "Temperature",
-            "°C",
-            true,
-            temperature,
-        ),
-        lane(
-            "Hallway thermostat",
-            "occupied_heating_setpoint",
-            "Set point",
-            "°C",
-            true,
-            set_points,
-        ),
-        lane(
-            "Hallway thermostat",
-            "relative_humidity",
-            "Humidity",
-            "%",
-            true,
-            humidity,
-        ),
-        lane(
-            "Hallway motion",
-            "motion",
-            "Motion",
-            "",
-            false,
-            spans("clear", "motion", &seen),
-        ),
+        lane("Hallway thermostat", "local_temperature", "Temperature", "°C", true, temperature),
+        lane("Hallway thermostat", "occupied_heating_setpoint", "Set point", "°C", true, set_points),
+        lane("Hallway thermostat", "relative_humidity", "Humidity", "%", true, humidity),
+        lane("Hallway motion", "motion", "Motion", "", false, spans("clear", "motion", &seen)),
         lane(
             "Garage door",
             "door_state",
             "Garage door",
             "",
             false,
-            spans(
-                "closed",
-                "open",
-                &[
-                    (at(8, 21), at(8, 26)),
-                    (at(12, 34), at(12, 36)),
-                    (at(16, 46), at(16, 51)),
-                ],
-            ),
+            spans("closed", "open", &[(at(8, 21), at(8, 26)), (at(12, 34), at(12, 36)), (at(16, 46), at(16, 51))]),
         ),
         lane(
             "Front door",
@@ -230,12 +168,7 @@ fn lanes() -> Vec<Lane> {
             spans(
                 "closed",
                 "open",
-                &[
-                    (at(7, 31), at(7, 33)),
-                    (at(15, 40), at(15, 42)),
-                    (at(17, 20), at(17, 22)),
-                    (at(19, 52), at(19, 53)),
-                ],
+                &[(at(7, 31), at(7, 33)), (at(15, 40), at(15, 42)), (at(17, 20), at(17, 22)), (at(19, 52), at(19, 53))],
             ),
         ),
         lane(
@@ -244,15 +177,7 @@ fn lanes() -> Vec<Lane> {
             "Lock",
             "",
             false,
-            spans(
-                "locked",
-                "unlocked",
-                &[
-                    (at(7, 29), at(7, 34)),
-                    (at(15, 39), at(15, 43)),
-                    (at(16, 55), at(21, 30)),
-                ],
-            ),
+            spans("locked", "unlocked", &[(at(7, 29), at(7, 34)), (at(15, 39), at(15, 43)), (at(16, 55), at(21, 30))]),
         ),
         lane(
             "Living room lamp",
@@ -260,15 +185,7 @@ fn lanes() -> Vec<Lane> {
             "Light",
             "",
             false,
-            spans(
-                "off",
-                "on",
-                &[
-                    (at(6, 40), away.0 - 4 * MINUTE),
-                    (at(16, 58), at(19, 32)),
-                    (at(20, 5), at(22, 45)),
-                ],
-            ),
+            spans("off", "on", &[(at(6, 40), away.0 - 4 * MINUTE), (at(16, 58), at(19, 32)), (at(20, 5), at(22, 45))]),
         ),
     ]
 }
@@ -277,19 +194,13 @@ fn costs(profile: &str) -> Value {
     let lost = |what, why| json!({ "what": what, "lost": true, "why": why });
     let kept = |what, why| json!({ "what": what, "lost": false, "why": why });
     let voice = kept("Control by voice", "“Set the heating to 21” needs no state");
-    let badge = lost(
-        "Works with Alexa badge",
-        "Certification wants every property, reported unasked",
-    );
+    let badge = lost("Works with Alexa badge", "Certification wants every property, reported unasked");
     let routines = lost("Routines started by a door or by motion", "Needs reports sent unasked");
     match profile {
         "commands-only" => json!([
             voice,
             lost("Tile shows the temperature", "No reading may leave"),
-            lost(
-                "“What is the heating set to?”",
-                "Only the echo of what Alexa itself has set"
-            ),
+            lost("“What is the heating set to?”", "Only the echo of what Alexa itself has set"),
             lost("“Is the garage door closed?”", "Alexa will say that it can't find out"),
             routines,
             lost("Hunches", "They are made from a timeline of states"),
@@ -298,10 +209,7 @@ fn costs(profile: &str) -> Value {
         "glance" => json!([
             voice,
             kept("Tile shows the temperature", "To 1 °C, renewed each hour"),
-            kept(
-                "“What is the heating set to?”",
-                "Exact, renewed each hour or when Alexa sets it"
-            ),
+            kept("“What is the heating set to?”", "Exact, renewed each hour or when Alexa sets it"),
             lost("“Is the garage door closed?”", "Alexa will say that it can't find out"),
             routines,
             lost("Hunches", "They are made from a timeline of states"),
@@ -311,10 +219,7 @@ fn costs(profile: &str) -> Value {
             voice,
             kept("Tile shows the temperature", "Exact"),
             kept("“Is the garage door closed?”", "Exact"),
-            lost(
-                "Routines started by a door or by motion",
-                "Alexa's event gateway is not connected yet"
-            ),
+            lost("Routines started by a door or by motion", "Alexa's event gateway is not connected yet"),
             lost("Works with Alexa badge", "Until reports are sent unasked")
         ]),
     }
@@ -364,15 +269,13 @@ impl Source for Fixture {
         }
         let links: Vec<Value> = LINKS
             .iter()
-            .map(
-                |(id, profile, name, [asked, answered, refused, errors, facts, bytes])| {
-                    json!({
-                        "id": id, "partner": "alexa", "profile": profile, "profile_name": name, "costs": costs(profile),
-                        "asked": asked, "answered": answered, "refused": refused, "errors": errors,
-                        "facts": facts, "messages": answered + refused + errors, "bytes": bytes
-                    })
-                },
-            )
+            .map(|(id, profile, name, [asked, answered, refused, errors, facts, bytes])| {
+                json!({
+                    "id": id, "partner": "alexa", "profile": profile, "profile_name": name, "costs": costs(profile),
+                    "asked": asked, "answered": answered, "refused": refused, "errors": errors,
+                    "facts": facts, "messages": answered + refused + errors, "bytes": bytes
+                })
+            })
             .collect();
         let mut truth: Vec<Value> = self.lanes.iter().map(|lane| {
             let shown = |value: &Value| match value.as_f64() {
@@ -497,9 +400,8 @@ async fn ask(fixture: Arc<Fixture>) {
         let _ = fixture.events.send(event);
         if n % 8 == 0 {
             let now = fixture.now();
-            let _ = fixture
-                .events
-                .send(json!({ "type": "tick", "now": now, "leaves": 74_812 + (now - START) / 40_000 }));
+            let _ =
+                fixture.events.send(json!({ "type": "tick", "now": now, "leaves": 74_812 + (now - START) / 40_000 }));
         }
     }
 }

@@ -37,11 +37,7 @@ pub(crate) struct Api {
 
 impl Api {
     pub(crate) fn new(source: Arc<dyn Source>) -> Self {
-        Self {
-            source,
-            reads: Semaphore::new(MAX_READS),
-            streams: Arc::new(Semaphore::new(MAX_STREAMS)),
-        }
+        Self { source, reads: Semaphore::new(MAX_READS), streams: Arc::new(Semaphore::new(MAX_STREAMS)) }
     }
 
     /// Runs a look-up, which may block, on a thread of its own. A fault in it (a panic) is a 500.
@@ -52,12 +48,10 @@ impl Api {
         let source = Arc::clone(&self.source);
         let fault = || error(StatusCode::INTERNAL_SERVER_ERROR, "the look-up failed: see the log");
         let _permit = self.reads.acquire().await.map_err(|_| fault())?;
-        tokio::task::spawn_blocking(move || look_up(source.as_ref()))
-            .await
-            .map_err(|failed| {
-                tracing::error!(%failed, "a look-up for the console failed");
-                fault()
-            })
+        tokio::task::spawn_blocking(move || look_up(source.as_ref())).await.map_err(|failed| {
+            tracing::error!(%failed, "a look-up for the console failed");
+            fault()
+        })
     }
 }
 
@@ -76,16 +70,9 @@ pub(crate) async fn day(State(api): State<Arc<Api>>, Path(link): Path<String>) -
 
 pub(crate) async fn events(State(api): State<Arc<Api>>) -> Response {
     let Ok(permit) = Arc::clone(&api.streams).try_acquire_owned() else {
-        return error(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "too many open pages: close one and reload",
-        );
+        return error(StatusCode::SERVICE_UNAVAILABLE, "too many open pages: close one and reload");
     };
-    let reader = Reader {
-        events: api.source.events(),
-        open: true,
-        _permit: permit,
-    };
+    let reader = Reader { events: api.source.events(), open: true, _permit: permit };
     let stream = stream::unfold(reader, |mut reader| async {
         let event = reader.next().await?;
         Some((Ok::<_, Infallible>(event), reader))

@@ -16,16 +16,8 @@ pub(crate) fn all() -> [Asset; 4] {
     let asset = |path, kind, body| Asset { path, kind, body };
     [
         asset("/", "text/html; charset=utf-8", include_str!("../assets/index.html")),
-        asset(
-            "/style.css",
-            "text/css; charset=utf-8",
-            include_str!("../assets/style.css"),
-        ),
-        asset(
-            "/app.js",
-            "text/javascript; charset=utf-8",
-            include_str!("../assets/app.js"),
-        ),
+        asset("/style.css", "text/css; charset=utf-8", include_str!("../assets/style.css")),
+        asset("/app.js", "text/javascript; charset=utf-8", include_str!("../assets/app.js")),
         asset("/icon.svg", "image/svg+xml", include_str!("../assets/icon.svg")),
     ]
 }
@@ -47,7 +39,5 @@ pub(crate) async fn serve(asset: Asset, headers: HeaderMap) -> Response {
 
 /// FNV-1a, 64 bits: tells two builds' files apart; it protects nothing.
 fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    })
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }

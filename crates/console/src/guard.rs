@@ -29,11 +29,8 @@ pub(crate) struct Guard {
 
 impl Guard {
     pub(crate) fn new(options: Options) -> Self {
-        let mut guard = Self {
-            names: BTreeSet::from(["localhost".to_owned()]),
-            addresses: BTreeSet::new(),
-            any_address: false,
-        };
+        let mut guard =
+            Self { names: BTreeSet::from(["localhost".to_owned()]), addresses: BTreeSet::new(), any_address: false };
         if let Some(listen) = options.listen {
             guard.any_address = listen.ip().is_unspecified();
             guard.addresses.insert(listen.ip());
@@ -56,11 +53,7 @@ impl Guard {
             _ => false,
         };
         // A request line with a whole address (as to a proxy) must agree.
-        named
-            && request
-                .uri()
-                .authority()
-                .is_none_or(|authority| self.is_ours(authority.as_str()))
+        named && request.uri().authority().is_none_or(|authority| self.is_ours(authority.as_str()))
     }
 
     fn is_ours(&self, host: &str) -> bool {
@@ -103,17 +96,13 @@ pub(crate) async fn check(State(guard): State<Arc<Guard>>, request: Request, nex
     ] {
         headers.insert(name, HeaderValue::from_static(value));
     }
-    headers
-        .entry(header::CACHE_CONTROL)
-        .or_insert(HeaderValue::from_static("no-store"));
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
 }
 
 /// Browsers say where a request comes from; `none` is a typed address or a bookmark.
 fn from_another_site(headers: &HeaderMap) -> bool {
-    headers
-        .get("sec-fetch-site")
-        .is_some_and(|site| site != "same-origin" && site != "none")
+    headers.get("sec-fetch-site").is_some_and(|site| site != "same-origin" && site != "none")
 }
 
 fn address(host: &str) -> Option<IpAddr> {

@@ -107,10 +107,7 @@ mod tests {
     impl Fake {
         /// Room for two events, so that a third makes a reader lag.
         fn new() -> Arc<Self> {
-            Arc::new(Self {
-                up: AtomicBool::new(true),
-                events: broadcast::channel(2).0,
-            })
+            Arc::new(Self { up: AtomicBool::new(true), events: broadcast::channel(2).0 })
         }
     }
 
@@ -126,11 +123,7 @@ mod tests {
             self.events.subscribe()
         }
         fn healthy(&self) -> Result<(), Vec<String>> {
-            if self.up.load(Ordering::Relaxed) {
-                Ok(())
-            } else {
-                Err(vec!["store".into(), "devices".into()])
-            }
+            if self.up.load(Ordering::Relaxed) { Ok(()) } else { Err(vec!["store".into(), "devices".into()]) }
         }
         fn metrics(&self) -> String {
             "vestibule_leaves 7\n".into()
@@ -224,12 +217,7 @@ mod tests {
     #[tokio::test]
     async fn another_site_cannot_ask_for_data() {
         let router = router(Fake::new(), Options::default());
-        for (site, allowed) in [
-            ("same-origin", true),
-            ("none", true),
-            ("same-site", false),
-            ("cross-site", false),
-        ] {
+        for (site, allowed) in [("same-origin", true), ("none", true), ("same-site", false), ("cross-site", false)] {
             let marked = [("sec-fetch-site", site)];
             for path in ["/api/overview", "/api/events", "/api/day/known"] {
                 let status = get(&router, path, &marked).await.status();
@@ -264,13 +252,7 @@ mod tests {
     async fn nothing_but_get_is_answered() {
         let router = router(Fake::new(), Options::default());
         for path in ROUTES {
-            for method in [
-                Method::POST,
-                Method::PUT,
-                Method::PATCH,
-                Method::DELETE,
-                Method::OPTIONS,
-            ] {
+            for method in [Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS] {
                 let answer = send(&router, request(method, path, &[])).await;
                 assert_eq!(answer.status(), StatusCode::METHOD_NOT_ALLOWED);
                 assert_eq!(answer.headers()[header::ALLOW], "GET, HEAD");
@@ -290,13 +272,7 @@ mod tests {
             assert!(!html.contains(inline), "{inline}");
         }
         let script = text(get(&router, "/app.js", &[]).await).await;
-        for markup in [
-            "innerHTML",
-            "outerHTML",
-            "insertAdjacentHTML",
-            "document.write",
-            "eval(",
-        ] {
+        for markup in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("] {
             assert!(!script.contains(markup), "{markup}");
         }
         let again = get(&router, "/", &[("if-none-match", &tag)]).await;
@@ -350,17 +326,11 @@ mod tests {
         let mut body = answer.into_body();
         let send = |event: Value| fake.events.send(event).unwrap();
         send(json!({ "type": "tick", "n": "line\nbreak" }));
-        assert_eq!(
-            next_event(&mut body).await.unwrap(),
-            json!({ "type": "tick", "n": "line\nbreak" })
-        );
+        assert_eq!(next_event(&mut body).await.unwrap(), json!({ "type": "tick", "n": "line\nbreak" }));
         for n in 0..5 {
             send(json!({ "type": "asked", "n": n }));
         }
-        assert_eq!(
-            next_event(&mut body).await.unwrap(),
-            json!({ "type": "lagged", "missed": 3 })
-        );
+        assert_eq!(next_event(&mut body).await.unwrap(), json!({ "type": "lagged", "missed": 3 }));
         assert_eq!(next_event(&mut body).await.unwrap()["n"], 3);
         assert_eq!(next_event(&mut body).await.unwrap()["n"], 4);
         send(json!({ "type": "asked", "why": "x".repeat(MAX_EVENT_BYTES) }));

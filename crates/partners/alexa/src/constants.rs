@@ -15,8 +15,7 @@ pub const BAD_TOKEN_EVENT: &[u8] = br#"{"event":{"header":{"namespace":"Alexa","
 pub const ACCEPT_GRANT_FAILED_EVENT: &[u8] = br#"{"event":{"header":{"namespace":"Alexa.Authorization","name":"ErrorResponse","payloadVersion":"3","messageId":"00000000-0000-4000-8000-000000000003"},"payload":{"type":"ACCEPT_GRANT_FAILED","message":"The token is not valid here. Link the account again."}}}"#;
 
 /// What is not JSON, or no directive. HTTP status 400.
-pub const BAD_REQUEST: &[u8] =
-    br#"{"error":"bad_request","message":"Send an Alexa Smart Home v3 directive as JSON."}"#;
+pub const BAD_REQUEST: &[u8] = br#"{"error":"bad_request","message":"Send an Alexa Smart Home v3 directive as JSON."}"#;
 
 /// A body that is too large. HTTP status 413.
 pub const TOO_LARGE: &[u8] = br#"{"error":"too_large","message":"A directive has at most 131072 bytes."}"#;

@@ -160,8 +160,8 @@ pub fn parse(body: &[u8]) -> Result<Directive, ParseError> {
     if body.len() > BODY_MAX_BYTES {
         return Err(ParseError::TooLarge { bytes: body.len() });
     }
-    let json: Json = serde_json::from_slice(body)
-        .map_err(|e| ParseError::NotJson { line: e.line(), column: e.column() })?;
+    let json: Json =
+        serde_json::from_slice(body).map_err(|e| ParseError::NotJson { line: e.line(), column: e.column() })?;
     let Some(Json::Object(directive)) = json.get("directive") else { return Err(ParseError::NotADirective) };
     let empty = Map::new();
     let mut malformed = false;

@@ -6,9 +6,7 @@ use serde_json::{Map, Value as Json, json};
 
 use crate::directive::{Directive, is_endpoint_id};
 use crate::event::plain;
-use crate::interface::{
-    DOOR_DOWN, DOOR_UP, INTERFACES, Interface, SLOTS, Slot, closes, commands, mode, opens,
-};
+use crate::interface::{DOOR_DOWN, DOOR_UP, INTERFACES, Interface, SLOTS, Slot, closes, commands, mode, opens};
 use crate::limits::{ATTRIBUTE_MAX_CHARS, ENDPOINTS_MAX, NAME_MAX_CHARS};
 use crate::{Outcome, Reply};
 

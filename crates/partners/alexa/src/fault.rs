@@ -59,8 +59,18 @@ pub const ERRORS: [ErrorRow; 15] = [
     row(ALEXA, "INVALID_DIRECTIVE", "The endpoint does not take this directive.", NOTHING),
     row(ALEXA, "INVALID_VALUE", "The directive holds a value that can't be.", NOTHING),
     row(ALEXA, "VALUE_OUT_OF_RANGE", "The value is out of range.", NOTHING),
-    row(ALEXA, "NO_SUCH_ENDPOINT", "There is no such endpoint.", "nothing: a device of another link and no device look the same"),
-    row(ALEXA, "INSUFFICIENT_PERMISSIONS", "The household does not allow this.", "that the device takes it, and that the household withholds it"),
+    row(
+        ALEXA,
+        "NO_SUCH_ENDPOINT",
+        "There is no such endpoint.",
+        "nothing: a device of another link and no device look the same",
+    ),
+    row(
+        ALEXA,
+        "INSUFFICIENT_PERMISSIONS",
+        "The household does not allow this.",
+        "that the device takes it, and that the household withholds it",
+    ),
     row(ALEXA, "INTERNAL_ERROR", "The command could not be recorded, and was not carried out.", "nothing of the home"),
     row(ALEXA, "TEMPERATURE_VALUE_OUT_OF_RANGE", "The temperature is out of the device's range.", DESCRIPTION),
     row(THERMOSTAT, "UNSUPPORTED_THERMOSTAT_MODE", "The thermostat has no such mode.", DESCRIPTION),
@@ -68,16 +78,46 @@ pub const ERRORS: [ErrorRow; 15] = [
     row(THERMOSTAT, "TRIPLE_SETPOINTS_UNSUPPORTED", "The thermostat does not take three set points.", DESCRIPTION),
     row(THERMOSTAT, "REQUESTED_SETPOINTS_TOO_CLOSE", "The set points are too close to each other.", DESCRIPTION),
     row(THERMOSTAT, "UNWILLING_TO_SET_SCHEDULE", "Set points are not scheduled from here.", NOTHING),
-    row(THERMOSTAT, "THERMOSTAT_IS_OFF", "The thermostat is off.", "the mode; the gate says it to a link that may see the mode"),
-    row(ALEXA, "ENDPOINT_UNREACHABLE", "The device does not answer.", "reachability; the gate says it to a link that may see it"),
-    row(ALEXA, "BRIDGE_UNREACHABLE", "The hub can't reach its devices.", "that the hub's own broker is down; nothing of the home"),
+    row(
+        THERMOSTAT,
+        "THERMOSTAT_IS_OFF",
+        "The thermostat is off.",
+        "the mode; the gate says it to a link that may see the mode",
+    ),
+    row(
+        ALEXA,
+        "ENDPOINT_UNREACHABLE",
+        "The device does not answer.",
+        "reachability; the gate says it to a link that may see it",
+    ),
+    row(
+        ALEXA,
+        "BRIDGE_UNREACHABLE",
+        "The hub can't reach its devices.",
+        "that the hub's own broker is down; nothing of the home",
+    ),
 ];
 
 impl Fault {
     /// The row in [`ERRORS`].
     pub(crate) fn row(&self) -> ErrorRow {
-        let [directive, value, level, endpoint, refused, internal, temperature, mode, dual, triple, close, schedule, off, device, bridge] =
-            ERRORS;
+        let [
+            directive,
+            value,
+            level,
+            endpoint,
+            refused,
+            internal,
+            temperature,
+            mode,
+            dual,
+            triple,
+            close,
+            schedule,
+            off,
+            device,
+            bridge,
+        ] = ERRORS;
         match self {
             Fault::InvalidDirective => directive,
             Fault::InvalidValue => value,

@@ -20,7 +20,9 @@
 //! outdoor temperature, alarms, cover position, fan speed.
 
 use disclosure::{Capability, Disclosed, EndpointView};
-use model::{DeviceType, DoorState, EndpointId, LockState, Property, Rung, SystemMode, TemperatureScale, Timestamp, Value};
+use model::{
+    DeviceType, DoorState, EndpointId, LockState, Property, Rung, SystemMode, TemperatureScale, Timestamp, Value,
+};
 use serde_json::{Value as Json, json};
 
 use crate::event::{CONSTANT_GRID_MS, disclosed, property};
