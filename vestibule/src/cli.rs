@@ -1,5 +1,7 @@
 //! The command line.
 
+#![expect(clippy::indexing_slicing, reason = "a key that JSON has not is null, no panic")]
+
 use std::io::{IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

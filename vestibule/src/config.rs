@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::tz::TimeZone;
 use model::TemperatureScale;
-use toml_edit::{Document, Item};
+use toml::de::{DeTable, DeValue};
 
 /// Longest configuration file, in bytes.
 const FILE_MAX_BYTES: u64 = 1 << 20;
@@ -351,49 +351,40 @@ fn sections() -> String {
 }
 
 /// The text of a scalar; arrays and tables have none.
-fn scalar(item: &Item) -> Option<String> {
-    let value = item.as_value()?;
-    value
-        .as_str()
-        .map(str::to_owned)
-        .or_else(|| value.as_integer().map(|i| i.to_string()))
-        .or_else(|| value.as_float().map(|f| f.to_string()))
-        .or_else(|| value.as_bool().map(|b| b.to_string()))
+fn scalar(value: &DeValue<'_>) -> Option<String> {
+    match value {
+        DeValue::String(text) => Some(text.to_string()),
+        DeValue::Integer(i) => Some(i.to_string()),
+        DeValue::Float(f) => Some(f.to_string()),
+        DeValue::Boolean(b) => Some(b.to_string()),
+        DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => None,
+    }
 }
 
 impl Draft {
     fn take_file(&mut self, name: &str, text: &str, problems: &mut Vec<Problem>) {
-        let line = |at: Option<usize>| {
-            let before = at.and_then(|i| text.get(..i)).unwrap_or("");
-            format!("{name}:{}", before.matches('\n').count() + 1)
-        };
-        let document = match Document::parse(text) {
-            Ok(document) => document,
-            Err(e) => {
-                let text = e.message().trim().replace('\n', "; ");
-                problems.push(Problem { place: line(e.span().map(|s| s.start)), text });
-                return;
-            }
-        };
-        let start = |key: Option<&toml_edit::Key>, item: &Item| {
-            key.and_then(toml_edit::Key::span).or_else(|| item.span()).map(|s| s.start)
-        };
-        let root = document.as_table();
-        for (section, item) in root.iter() {
-            let section_key = root.key(section);
-            let Some(table) = item.as_table_like() else {
-                let text = format!("`{section}` stands outside a section; the sections are {}", sections());
-                problems.push(Problem { place: line(start(section_key, item)), text });
+        let line = |at: usize| text.get(..at).unwrap_or(text).matches('\n').count() + 1;
+        let mut found: Vec<(usize, String)> = Vec::new();
+        // A file with a mistake is read on: the rest may have others.
+        let (root, errors) = DeTable::parse_recoverable(text);
+        for error in errors {
+            let at = error.span().map_or(0, |s| s.start);
+            found.push((line(at), error.message().trim().replace('\n', "; ")));
+        }
+        let broken = !found.is_empty();
+        for (section, value) in root.get_ref() {
+            let (at, section) = (line(section.span().start), section.get_ref().as_ref());
+            let DeValue::Table(table) = value.get_ref() else {
+                found.push((at, format!("`{section}` stands outside a section; the sections are {}", sections())));
                 continue;
             };
             if !SETTINGS.iter().any(|s| s.section == section) {
-                let text = format!("there is no section [{section}]; the sections are {}", sections());
-                problems.push(Problem { place: line(start(section_key, item)), text });
+                found.push((at, format!("there is no section [{section}]; the sections are {}", sections())));
                 continue;
             }
-            for (key, item) in table.iter() {
-                let place = line(start(table.key(key), item));
-                let problem = match (find(section, key), scalar(item)) {
+            for (key, value) in table {
+                let (at, key) = (line(key.span().start), key.get_ref().as_ref());
+                let problem = match (find(section, key), scalar(value.get_ref())) {
                     (None, _) => {
                         Some(format!("there is no setting `{key}` in [{section}]; it has {}", keys_of(section)))
                     }
@@ -402,9 +393,15 @@ impl Draft {
                         (setting.set)(self, &value).err().map(|e| format!("`{section}.{key}`: {e}"))
                     }
                 };
-                problems.extend(problem.map(|text| Problem { place, text }));
+                found.extend(problem.map(|text| (at, text)));
             }
         }
+        found.sort();
+        if broken {
+            // One mistake of writing is told once: what was made of its line is a guess.
+            found.dedup_by_key(|(at, _)| *at);
+        }
+        problems.extend(found.into_iter().map(|(at, text)| Problem { place: format!("{name}:{at}"), text }));
     }
 
     fn take_variable(&mut self, name: &str, value: &str, problems: &mut Vec<Problem>) {
@@ -449,8 +446,11 @@ mod tests {
     #[test]
     fn broken_toml_names_its_line() {
         let problems = load("[home]\nname = \"a\nb\"\n", &[]).unwrap_err();
-        assert_eq!(problems.len(), 1);
         assert!(problems[0].place.ends_with(":2"), "{}", problems[0]);
+        // What stands before and after it is read all the same.
+        let problems = load("[home]\nunits = 7\nname = \n[store]\nurl = \"ftp:x\"\n", &[]).unwrap_err();
+        let lines: Vec<&str> = problems.iter().map(|p| p.place.rsplit(':').next().unwrap()).collect();
+        assert_eq!(lines, ["2", "3", "5"]);
     }
 
     #[test]

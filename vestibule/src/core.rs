@@ -1,6 +1,8 @@
 //! The hub's heart: home state, links, grants and ledger of one household, over one data directory. A running hub and
 //! the command line alone use the same; only one of them at a time, by the lock on the directory.
 
+#![expect(clippy::indexing_slicing, reason = "a key that JSON has not is null, no panic")]
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -22,6 +24,7 @@ use store::{History, Store};
 
 use crate::commands::Request;
 use crate::config::Config;
+use crate::observed::Observed;
 
 /// The only household of a self-hosted hub.
 const HOUSEHOLD: &str = "home";
@@ -34,12 +37,6 @@ const PARTNERS: [(&str, bool); 1] = [("alexa", true)];
 
 /// Rows of the ledger in one answer on the control socket.
 pub const LEDGER_PAGE: u64 = 1000;
-
-/// Leaves looked through for what partners kept asking for.
-const OBSERVED_LEAVES_MAX: u64 = 100_000;
-
-/// A refused property that was asked for this often is an observed demand.
-const OBSERVED_FROM: u64 = 10;
 
 /// Bytes of the broker password that `devices add` makes.
 const PASSWORD_BYTES: usize = 18;
@@ -80,6 +77,7 @@ pub struct Core {
     counters: Arc<Counters>,
     readings: Mutex<BTreeMap<DeviceId, BTreeMap<model::Property, u64>>>,
     verified: Mutex<Option<bool>>,
+    observed: Mutex<Observed>,
     ceiling: Option<String>,
     /// Held until the process ends, whatever ends it.
     _lock: File,
@@ -185,6 +183,7 @@ impl Core {
             counters: Arc::new(Counters::default()),
             readings: Mutex::default(),
             verified: Mutex::default(),
+            observed: Mutex::default(),
             ceiling,
             _lock: lock_file,
         });
@@ -498,40 +497,10 @@ impl Core {
                 "observed": false, "count": 1,
             }));
         }
-        rows.extend(self.observed());
+        let mut observed = lock(&self.observed);
+        observed.read_on(self.writer.reader());
+        rows.extend(observed.rows());
         rows
-    }
-
-    /// What partners kept asking for although it is refused, from the ledger's sums.
-    fn observed(&self) -> Vec<Value> {
-        let reader = self.writer.reader();
-        let size = reader.size().unwrap_or(0);
-        let filter = Filter { kind: Some("refusals".into()), ..Filter::default() };
-        let from = size.saturating_sub(OBSERVED_LEAVES_MAX);
-        let rows = reader.list(from, store::ledger::LIST_MAX, &filter).unwrap_or_default();
-        let mut sums: BTreeMap<(String, String), (u64, u64, Value)> = BTreeMap::new();
-        for row in rows {
-            let Ok(Some(shown)) = reader.show(row.index) else { continue };
-            let time = shown.leaf.get("time").cloned().unwrap_or_default();
-            for item in shown.leaf.get("items").and_then(Value::as_array).into_iter().flatten() {
-                let partner = row.partner.as_ref().map(ToString::to_string).unwrap_or_default();
-                let asked = item["property"].as_str().unwrap_or_default().to_owned();
-                let sum = sums.entry((partner, asked)).or_insert((0, row.index, Value::Null));
-                sum.0 += item["count"].as_u64().unwrap_or(0);
-                sum.2 = time.clone();
-            }
-        }
-        sums.into_iter()
-            .filter(|(_, (count, _, _))| *count >= OBSERVED_FROM)
-            .map(|((partner, property), (count, index, time))| {
-                let label = model::Property::parse(&property).map_or("something unknown", model::Property::label);
-                let text = format!("asked for the {label} {count} times although it is refused");
-                json!({
-                    "index": index, "time": time, "partner": partner, "text": text, "deadline": null,
-                    "threat": null, "observed": true, "count": count,
-                })
-            })
-            .collect()
     }
 
     // ---- The command line's requests ----

@@ -8,6 +8,7 @@ mod control;
 mod core;
 mod demo;
 mod hub;
+mod observed;
 mod page;
 mod server;
 

@@ -26,8 +26,14 @@ const LANE_POINTS_MAX: usize = 4000;
 /// Events that wait for a slow page.
 const EVENTS_MAX: usize = 256;
 
+/// An hour.
+const HOUR_MS: i64 = 3_600_000;
+
 /// A day.
-const DAY_MS: i64 = 24 * 3_600_000;
+const DAY_MS: i64 = 24 * HOUR_MS;
+
+/// The shortest time that the strips show.
+const WINDOW_MIN_MS: i64 = 12 * HOUR_MS;
 
 type Cell = (LinkId, DeviceId, Property);
 
@@ -360,6 +366,29 @@ fn unit(property: Property) -> Option<&'static str> {
     }
 }
 
+/// What a lane is called: the device and, where its name doesn't say it, what is measured.
+fn lane_label(device: &str, property: Property) -> String {
+    let what = match property {
+        Property::LocalTemperature => "temperature",
+        Property::OutdoorTemperature => "outdoors",
+        Property::OccupiedHeatingSetpoint => "set point",
+        Property::OccupiedCoolingSetpoint => "cooling set point",
+        Property::SystemMode => "mode",
+        Property::RunningState => "running",
+        Property::RelativeHumidity => "humidity",
+        Property::DoorState => "door",
+        Property::ContactOpen => "contact",
+        Property::LockState => "lock",
+        Property::OnOff => "on",
+        Property::Motion => "motion",
+        Property::BatteryPercent => "battery",
+        Property::ActivePower => "power",
+        Property::CumulativeEnergy => "energy",
+        other => other.label(),
+    };
+    if device.to_lowercase().contains(what) { device.to_owned() } else { format!("{device} {what}") }
+}
+
 /// Which lanes stand first.
 fn rank(property: Property) -> u8 {
     match property {
@@ -401,15 +430,21 @@ impl console::Source for Page {
     fn day(&self, link: &str) -> Option<Json> {
         let link = LinkId::new(link).ok()?;
         self.core.state().links.get(&link)?;
-        let to = self.core.now();
-        let from = to.plus_millis(-DAY_MS);
+        let now = self.core.now();
+        let whole_hour = |t: i64, up: i64| (t + up).div_euclid(HOUR_MS) * HOUR_MS;
+        let to = whole_hour(now.as_millis(), HOUR_MS - 1);
+        let from = Timestamp::from_millis(to - DAY_MS);
+        let mut first = now;
         let mut cells = self.cells();
         cells.sort_by_key(|(device, property, _)| (rank(*property), device.clone()));
         let lanes: Vec<Json> = cells
             .into_iter()
             .take(LANES_MAX)
             .map(|(device, property, name)| {
-                let lived = self.core.history.read(&device, property, from, to).unwrap_or_default();
+                let lived = self.core.history.read(&device, property, from, now).unwrap_or_default();
+                if let Some(sample) = lived.first() {
+                    first = first.min(sample.time);
+                }
                 let every = lived.len().div_ceil(LANE_POINTS_MAX).max(1);
                 let lived: Vec<Json> = lived
                     .iter()
@@ -430,13 +465,16 @@ impl console::Source for Page {
                     .unwrap_or_default();
                 let unit = unit(property);
                 json!({
-                    "device": device, "property": property, "label": format!("{name}: {}", property.label()),
+                    "device": device, "property": property, "label": lane_label(&name, property),
                     "unit": unit, "type": if unit.is_some() { "number" } else { "state" },
                     "lived": lived, "told": told,
                 })
             })
             .collect();
-        Some(json!({"from": from.as_millis(), "to": to.as_millis(), "now": to.as_millis(), "lanes": lanes}))
+        // A home that is known for less than a day is not shown as a day with nothing in it.
+        let from = from.max(Timestamp::from_millis(whole_hour(first.as_millis(), 0)));
+        let to = Timestamp::from_millis(to.max(from.as_millis() + WINDOW_MIN_MS));
+        Some(json!({"from": from.as_millis(), "to": to.as_millis(), "now": now.as_millis(), "lanes": lanes}))
     }
 
     fn events(&self) -> broadcast::Receiver<Json> {

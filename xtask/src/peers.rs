@@ -39,6 +39,12 @@ const PEERS: &[Peer] = &[
         package: "chromium",
         purpose: "the browser that opens the console's pages",
     },
+    Peer {
+        variable: "VESTIBULE_CHROMEDRIVER",
+        programs: &["chromedriver"],
+        package: "chromium-driver",
+        purpose: "what drives the browser",
+    },
 ];
 
 /// Folders searched after `PATH`. Debian puts mosquitto in `/usr/sbin`, which the `PATH` of an
@@ -158,7 +164,11 @@ mod tests {
         for peer in PEERS {
             assert!(list.contains(peer.package) && list.contains(peer.variable), "{list}");
         }
-        assert!(list.ends_with("apt-get install --no-install-recommends mosquitto mosquitto-clients chromium"));
+        assert!(
+            list.ends_with(
+                "apt-get install --no-install-recommends mosquitto mosquitto-clients chromium chromium-driver"
+            )
+        );
     }
 
     #[test]

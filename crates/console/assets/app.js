@@ -4,7 +4,7 @@
 // (see `el` and `svg`), and no string is ever parsed as markup.
 
 // Limits of what the page keeps and draws.
-const MAX_ROWS = 14; // rows of one strip, until "show all"
+const MAX_ROWS = 7; // rows of one strip, until "show all"
 const MAX_POINTS = 20000; // points of one lane
 const MAX_DOTS = 80; // dots of one lane; more tellings than that are a line
 const MAX_TRUTH = 500; // rows of truth and told
@@ -249,7 +249,7 @@ function rowsOf(day) {
     }
     placed.add(lane);
     const tall = /temperature/.test(String(lane.property));
-    const height = lane.type !== "number" ? (small ? 19 : 23) : tall ? (small ? 70 : 84) : small ? 34 : 42;
+    const height = lane.type !== "number" ? (small ? 19 : 23) : tall ? (small ? 70 : 78) : small ? 34 : 42;
     rows.push({ type: lane.type, series, height });
   }
   return rows;
@@ -319,13 +319,14 @@ function drawSide(day, rows, side, width) {
   const x = (time) => left + ((time - day.from) / (day.to - day.from)) * (right - left);
   const total = rows.reduce((sum, row) => sum + row.height, 0);
   const group = svg("g", {}, svg("rect", { class: "bg", x: 0, y: 0, width, height: total + AXIS }));
-  const every = (right - left) / ((day.to - day.from) / HOUR) < 22 ? 6 : 3;
-  for (let hour = 0; day.from + hour * HOUR <= day.to; hour += every) {
-    const at = Math.round(x(day.from + hour * HOUR));
+  const room = (right - left) / ((day.to - day.from) / HOUR); // pixels of an hour
+  const every = room < 16 ? 6 : room < 30 ? 3 : 2;
+  for (let time = day.from; time <= day.to; time += HOUR) {
+    if (Number(clockTime(time).slice(0, 2)) % every !== 0) continue;
+    const at = Math.round(x(time));
     group.append(svg("line", { class: "gridline", x1: at, x2: at, y1: 0, y2: total }));
-    const last = day.from + hour * HOUR >= day.to;
-    const label = last ? "24:00" : clockTime(day.from + hour * HOUR);
-    group.append(svg("text", { x: at, y: total + 13, "text-anchor": last ? "end" : "middle", text: label }));
+    const anchor = at - left < 14 ? "start" : right - at < 14 ? "end" : "middle";
+    group.append(svg("text", { x: at, y: total + 13, "text-anchor": anchor, text: clockTime(time) }));
   }
   const veil = (from, to, top, height) => {
     const box = { x: x(from), y: top + 2, width: Math.max(0, x(to) - x(from)), height: Math.max(0, height - 4) };
@@ -344,7 +345,7 @@ function drawSide(day, rows, side, width) {
     if (side === "told" || first === Infinity) {
       const covered = veil(day.from, Math.min(first, end), top, row.height);
       if (first === Infinity && covered > 110) {
-        const text = empty ? nothing : `${cut(row.series[0].label).toLowerCase()}: ${nothing}`;
+        const text = empty ? nothing : `${cut(row.series[0].label)}: ${nothing}`;
         group.append(svg("text", { class: "nothing", x: x((day.from + end) / 2), y: top + row.height - (empty ? row.height / 2 - 4 : 11), "text-anchor": "middle", text }));
       }
     }
@@ -430,7 +431,7 @@ function renderDay(animate = false) {
     return;
   }
   if (!day) return;
-  $("day-date").textContent = longDate(day.from);
+  $("day-date").textContent = longDate(day.now);
   let rows = rowsOf(day);
   const hidden = state.showAll ? 0 : Math.max(0, rows.length - MAX_ROWS);
   rows = hidden ? rows.slice(0, MAX_ROWS) : rows;
@@ -460,7 +461,8 @@ function renderStrip(day, rows, side, hidden, animate) {
     canvas.style.gridRow = `1 / span ${rows.length + 1}`;
     plot.replaceChildren(...names, canvas, ...values);
     plot.parentElement.querySelector(".more")?.remove();
-    if (hidden) {
+    // Both strips show the same rows: one button, under the second.
+    if (hidden && side === "told") {
       const more = el("button", { type: "button", class: "more", text: `Show ${hidden} more` });
       more.addEventListener("click", () => {
         state.showAll = true;
@@ -746,19 +748,26 @@ function renderDocket() {
   const key = JSON.stringify([docket, state.zone]);
   if ($("docket-list").dataset.key === key) return;
   $("docket-list").dataset.key = key;
-  $("docket-list").replaceChildren(...docket.map((entry) =>
+  // What one partner kept asking for is one entry, the most wanted first.
+  const partners = [...new Set(docket.filter((entry) => entry.observed).map((entry) => entry.partner))];
+  const observed = partners.map((partner) => {
+    const entries = docket.filter((entry) => entry.observed && entry.partner === partner).sort((a, b) => b.count - a.count);
+    const last = Math.max(...entries.map((entry) => Number(entry.time) || 0));
+    return el("li", {},
+      el("div", { class: "meta" }, el("b", { text: `Observed, ${partnerName(partner)}` }), el("span", { text: `until ${when(last)}` })),
+      el("div", {}, el("p", { text: "Asked, although it is refused:" }),
+        el("ul", { class: "chips" }, ...entries.map((entry) =>
+          el("li", { class: "chip refused", title: cut(entry.text), text: `${words(entry.what)} ×${number(entry.count)}` })))));
+  });
+  $("docket-list").replaceChildren(...docket.filter((entry) => !entry.observed).map((entry) =>
     el("li", {},
       el("div", { class: "meta" },
-        el("b", { text: `${entry.observed ? "Observed" : "In writing"}, ${partnerName(entry.partner)}` }),
-        el("span", { text: [
-          when(entry.time),
-          Number(entry.count) > 1 ? `${number(entry.count)} times` : "",
-          `leaf ${number(entry.index)}`,
-        ].filter(Boolean).join(" · ") }),
+        el("b", { text: `In writing, ${partnerName(entry.partner)}` }),
+        el("span", { text: `${when(entry.time)} · leaf ${number(entry.index)}` }),
         entry.deadline ? el("span", { text: `deadline ${typeof entry.deadline === "number" ? when(entry.deadline) : cut(entry.deadline)}` }) : null),
       el("div", {},
         el("p", { class: "text", text: String(entry.text ?? "").slice(0, 20000) }),
-        entry.threat ? el("p", { class: "threat" }, el("b", { text: "What follows, it says: " }), String(entry.threat).slice(0, 2000)) : null))));
+        entry.threat ? el("p", { class: "threat" }, el("b", { text: "What follows, it says: " }), String(entry.threat).slice(0, 2000)) : null))), ...observed);
 }
 
 function renderLedger() {

@@ -1,6 +1,6 @@
 //! What was asked and what became of it: counted, summed, and told to whoever watches.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use disclosure::Refusal;
@@ -9,9 +9,6 @@ use model::{DeviceId, LinkId, PartnerId, Property, Timestamp, Trigger, Value};
 use tokio::sync::broadcast;
 
 use crate::limits::{EVENTS_MAX, REFUSAL_KEYS_MAX, REFUSAL_TICK_MS};
-
-/// Most distinct facts counted per link; beyond it the count stands still.
-const FACTS_MAX: usize = 100_000;
 
 /// How a message of a partner ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,11 +78,17 @@ pub struct Counts {
     pub facts: u64,
 }
 
+/// The last sample that a link was told of each property. Sample times only go forward, so that any other one is new.
+type LastTold = BTreeMap<(DeviceId, Property), (Value, Timestamp)>;
+
+/// How often each thing was refused.
+type RefusalSums = BTreeMap<(DeviceId, Property, Trigger, Refusal), u64>;
+
 #[derive(Default)]
 struct Inner {
     all: Counts,
-    links: BTreeMap<LinkId, (Counts, BTreeSet<(DeviceId, Property, Value, Timestamp)>)>,
-    refusals: BTreeMap<(PartnerId, LinkId), BTreeMap<(DeviceId, Property, Trigger, Refusal), u64>>,
+    links: BTreeMap<LinkId, (Counts, LastTold)>,
+    refusals: BTreeMap<(PartnerId, LinkId), RefusalSums>,
     refusal_keys: usize,
     unauthenticated: u64,
     rejected: u64,
@@ -140,13 +143,13 @@ impl Tally {
         let full = {
             let mut inner = self.lock();
             let inner = &mut *inner;
-            let (counts, facts) = inner.links.entry(asked.link.clone()).or_default();
+            let (counts, last) = inner.links.entry(asked.link.clone()).or_default();
+            let mut new_facts = 0;
             for t in asked.told.iter().filter(|t| recorded && !t.echo) {
-                if facts.len() < FACTS_MAX {
-                    facts.insert((t.device.clone(), t.property, t.value.clone(), t.time));
-                }
+                let sample = (t.value.clone(), t.time);
+                let before = last.insert((t.device.clone(), t.property), sample.clone());
+                new_facts += u64::from(before.is_none_or(|b| b != sample));
             }
-            let new_facts = facts.len() as u64 - counts.facts;
             for c in [counts, &mut inner.all] {
                 c.asked += 1;
                 match asked.outcome {

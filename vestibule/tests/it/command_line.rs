@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-use crate::harness::{Hub, Mosquitto, program, run, run_json, run_ok};
+use crate::harness::{Hub, Mosquitto, get, program, run, run_json, run_ok};
 
 #[test]
 fn wrong_usage_is_2_and_failure_is_1() {
@@ -71,6 +71,34 @@ fn two_hubs_can_not_have_one_directory_and_files_are_private() {
         assert_eq!(mode & 0o077, 0, "{name}");
     }
     drop(hub);
+}
+
+#[test]
+fn health_follows_the_broker_metrics_stay_in_the_house_and_sigterm_ends_it() {
+    let mosquitto = Mosquitto::start();
+    let dir = tempfile::tempdir().unwrap();
+    let mut hub = Hub::start(&dir.path().join("data"), &mosquitto.url());
+    let health = |wanted: u16| {
+        let found = (0..300).find_map(|_| {
+            let (status, body) = get(&format!("{}/healthz", hub.console));
+            (status == wanted).then_some(body).or_else(|| {
+                std::thread::sleep(std::time::Duration::from_millis(100));
+                None
+            })
+        });
+        found.unwrap_or_else(|| panic!("/healthz never said {wanted}"))
+    };
+    health(200);
+    let (status, metrics) = get(&format!("{}/metrics", hub.console));
+    assert_eq!(status, 200);
+    assert!(metrics.lines().any(|l| l.starts_with("vestibule_ledger_leaves ")), "{metrics}");
+    for path in ["metrics", "healthz", "", "api/overview"] {
+        assert_eq!(get(&format!("{}/{path}", hub.partners)).0, 404, "{path} is not the partners' business");
+    }
+    drop(mosquitto);
+    assert!(health(503).contains("devices"));
+    hub.process.signal("TERM");
+    assert_eq!(hub.process.child.wait().unwrap().code(), Some(0));
 }
 
 #[test]

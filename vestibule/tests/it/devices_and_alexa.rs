@@ -135,7 +135,7 @@ fn commands_only_obeys_and_tells_nothing() {
     let heard = commands.until_now(story.mosquitto.port, "z/trv/set/end");
     let orders: Vec<&str> = heard.iter().map(String::as_str).collect();
     assert_eq!(orders, ["z/trv/set/occupied_heating_setpoint 1 22.5", "z/trv/set/occupied_heating_setpoint 1 23.5"]);
-    assert_absent(&all, &["Alice", "Secret", "SECRET", "21.4", "20.0", "43", "0x01", "door7", "garage1", "LOCKED"]);
+    assert_absent(&all, &["Alice", "Secret", "SECRET", "21.4", "20.0", "43.2", "0x01", "door7", "garage1", "LOCKED"]);
     let names: Vec<_> =
         all[0].json["event"]["payload"]["endpoints"].as_array().unwrap().iter().map(|e| &e["friendlyName"]).collect();
     assert!(names.contains(&&json!("Thermostat 1")), "{names:?}");
@@ -231,7 +231,7 @@ fn everything_is_exact_and_its_flags_are_true() {
 #[test]
 fn who_is_not_authenticated_gets_constants_and_leaves_no_trace() {
     let story = begin();
-    let leaves = story.hub.ledger().len();
+    let leaves = story.hub.ledger();
     let stranger = PretendAlexa::new(&story.hub.partners, "vst_not-a-token");
     runtime().block_on(async {
         let found = stranger.discover().await.unwrap();
@@ -244,10 +244,10 @@ fn who_is_not_authenticated_gets_constants_and_leaves_no_trace() {
         assert_eq!(send(b"{".to_vec()).await.unwrap().status, 400);
         assert_eq!(send(b"[]".to_vec()).await.unwrap().status, 400);
         assert_eq!(send(vec![b' '; 4 << 20]).await.map_or(413, |e| e.status), 413);
-        let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+        let deep = format!("{}{}", "[".repeat(60_000), "]".repeat(60_000));
         assert_eq!(send(deep.into_bytes()).await.unwrap().status, 400);
     });
-    assert_eq!(story.hub.ledger().len(), leaves);
+    assert_eq!(story.hub.ledger(), leaves);
     // The right token in the body and another in the header do not agree.
     let token = story.hub.cli(&["link", "alexa", "--print-token"]);
     let body = testkit::directive("Alexa.Discovery", "Discover", "", token.trim(), json!({})).to_string();

@@ -107,7 +107,7 @@ pub fn peer(variable: &str, places: &[&str]) -> PathBuf {
 
 /// Mosquitto on a free port.
 pub struct Mosquitto {
-    pub process: Process,
+    _process: Process,
     pub port: u16,
     _dir: tempfile::TempDir,
 }
@@ -127,7 +127,7 @@ impl Mosquitto {
         command.arg("-v").arg("-c").arg(&config);
         let mut process = Process::start(command);
         process.wait_for("running");
-        Self { process, port, _dir: dir }
+        Self { _process: process, port, _dir: dir }
     }
 
     pub fn url(&self) -> String {
@@ -199,6 +199,21 @@ impl Hub {
         }
         panic!("{args:?} never said what was wanted; last: {last}");
     }
+}
+
+/// Status and body of a GET request.
+pub fn get(url: &str) -> (u16, String) {
+    use std::io::{Read as _, Write as _};
+    let rest = url.strip_prefix("http://").expect("a URL");
+    let (host, path) = rest.split_once('/').map_or((rest, ""), |(h, p)| (h, p));
+    let mut stream = std::net::TcpStream::connect(host).expect("the listener is up");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+    write!(stream, "GET /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").expect("sent");
+    let mut text = String::new();
+    stream.read_to_string(&mut text).expect("an answer");
+    let (head, body) = text.split_once("\r\n\r\n").expect("a head");
+    let status = head.split(' ').nth(1).and_then(|s| s.parse().ok()).expect("a status");
+    (status, body.to_owned())
 }
 
 /// Publishes one retained message at QoS 1, as a device would.

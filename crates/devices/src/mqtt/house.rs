@@ -484,7 +484,8 @@ mod tests {
     }
 
     const TRV: &str = r#"{"name":null,"uniq_id":"0x01_climate","dev":{"ids":["0x01"],"name":"TRV"},"temp_unit":"C",
-        "modes":["off","heat","auto"],"mode_stat_t":"z/t","mode_stat_tpl":"{% set v = {'off':'off','heat':'heat',None:'None'} %}{{ v[value_json.system_mode] if value_json.system_mode in v else 'auto' }}",
+        "modes":["off","heat","auto"],"mode_stat_t":"z/t",
+        "mode_stat_tpl":"{% set v = {'off':'off','heat':'heat',None:'None'} %}{{ v[value_json.system_mode] if value_json.system_mode in v else 'auto' }}",
         "mode_cmd_t":"z/t/set/system_mode","temp_stat_t":"z/t","temp_stat_tpl":"{{ value_json['occupied_heating_setpoint'] }}",
         "temp_cmd_t":"z/t/set/occupied_heating_setpoint","curr_temp_t":"z/t","curr_temp_tpl":"{{ value_json['local_temperature'] }}",
         "act_t":"z/t","act_tpl":"{% set values = {None:None,'idle':'idle','heat':'heating'} %}{{ values[value_json.running_state] }}",

@@ -59,6 +59,9 @@ pub struct Options {
     pub stay_online: bool,
 }
 
+/// How long listeners have between the devices' descriptions and their first values, as real devices give it.
+const SUBSCRIBE_PATIENCE: std::time::Duration = std::time::Duration::from_secs(2);
+
 /// A sign of life while the replay runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Progress {
@@ -176,6 +179,8 @@ async fn replay(options: Options, pace: Duration, mut progress: impl FnMut(Progr
     sender.connect().await?;
     sender.flush().await?;
     progress(Progress::Announced { devices: home.devices() });
+    // Who hears of a device must first subscribe to its topics; before that its first values would be lost.
+    tokio::time::sleep(SUBSCRIBE_PATIENCE).await;
 
     let mut due = tokio::time::Instant::now();
     let mut last: Option<jiff::civil::DateTime> = None;
