@@ -165,7 +165,7 @@ impl Page {
                 json!({
                     "id": id, "partner": partner, "profile": slug,
                     "profile_name": profile.map_or(slug.as_str(), |p| p.title.as_str()), "costs": costs,
-                    "asked": counts.asked, "answered": counts.answered, "refused": counts.refused,
+                    "asked": counts.asked, "withheld": counts.properties_withheld,
                     "errors": counts.errors, "facts": counts.facts, "messages": counts.messages_out,
                     "bytes": counts.bytes_out,
                 })
@@ -288,7 +288,11 @@ impl Seen {
         for ((_, property), sums) in self.refused.iter().filter(|((l, p), _)| l == link && wanted(*p)) {
             let total: u64 = sums.values().sum();
             asked += total;
-            refused.push(format!("{}: refused {total} times", property.label()));
+            // What is told in one way and refused in another says in which.
+            let told = self.facts.contains_key(&(link.clone(), *property));
+            let only_commands = sums.keys().all(|(trigger, _)| *trigger == Trigger::DirectiveResponse);
+            let way = if told && only_commands { " in answers to its own orders" } else { "" };
+            refused.push(format!("{}{way}: refused {total} times", property.label()));
             for (_, refusal) in sums.keys() {
                 let text = reason(*refusal);
                 if !why.contains(&text) {
@@ -306,7 +310,7 @@ impl Seen {
 
 fn reason(refusal: Refusal) -> &'static str {
     match refusal {
-        Refusal::NoGrant => "the household has granted this to nobody on this link",
+        Refusal::NoGrant => "no grant of the household on this link covers it",
         Refusal::Ceiling => "a rule above all grants forbids it",
         Refusal::PolicyError => "the policies could not be evaluated, and any error is a refusal",
         Refusal::NoSuchEndpoint => "there is no such device on this link",

@@ -194,7 +194,7 @@ function renderChoice() {
     `${partner} asked `, strong(plural(link.asked, "time", "times")),
     ", and was told ", strong(plural(link.facts, "fact", "facts")),
     ` in ${plural(link.messages, "message", "messages")}. `,
-    Number(link.refused) > 0 ? `${number(link.refused)} of its questions were refused.` : "No question was refused.",
+    Number(link.withheld) > 0 ? `${plural(link.withheld, "value that it asked for was", "values that it asked for were")} withheld.` : "Nothing was withheld.",
     el("small", { text: `${bytes(link.bytes)} sent; ${plural(link.errors, "error", "errors")}. A fact is one value of one property at one time.` }),
   );
   const lost = list(link.costs).filter((cost) => cost.lost);
@@ -325,7 +325,7 @@ function drawSide(day, rows, side, width) {
     if (Number(clockTime(time).slice(0, 2)) % every !== 0) continue;
     const at = Math.round(x(time));
     group.append(svg("line", { class: "gridline", x1: at, x2: at, y1: 0, y2: total }));
-    const anchor = at - left < 14 ? "start" : right - at < 14 ? "end" : "middle";
+    const anchor = at - left < 6 ? "start" : right - at < 14 ? "end" : "middle";
     group.append(svg("text", { x: at, y: total + 13, "text-anchor": anchor, text: clockTime(time) }));
   }
   const veil = (from, to, top, height) => {
@@ -797,12 +797,14 @@ function span(seconds) {
   return seconds >= 90 ? `${tenth.format(seconds / 60)} minutes` : `${tenth.format(seconds)} seconds`;
 }
 
-const isLive = { api: false, events: false };
+// Not known until tried: the page comes with its first data, and listens after that.
+const isLive = { api: true, events: null };
 function renderState() {
   const live = isLive.api && isLive.events;
-  const text = live ? "live" : state.overview ? "trying again" : "connecting";
+  const down = !isLive.api || isLive.events === false;
+  const text = live ? "live" : down ? "trying again" : "connecting";
   if ($("state").textContent !== text) $("state").textContent = text;
-  $("state").className = `state ${live ? "live" : state.overview ? "down" : ""}`;
+  $("state").className = `state ${live ? "live" : down ? "down" : ""}`;
 }
 
 async function read(path) {
@@ -826,7 +828,10 @@ function setClock(at, speed) {
 }
 
 async function fetchOverview() {
-  const overview = await read("/api/overview");
+  takeOverview(await read("/api/overview"));
+}
+
+function takeOverview(overview) {
   if (!overview) return;
   overview.links = list(overview.links).sort((a, b) => rank(a) - rank(b));
   state.overview = overview;
@@ -859,8 +864,10 @@ function decodeHash() {
 }
 
 async function fetchDay(id) {
-  if (!id) return;
-  const day = await read(`/api/day/${encodeURIComponent(id)}`);
+  if (id) takeDay(id, await read(`/api/day/${encodeURIComponent(id)}`));
+}
+
+function takeDay(id, day) {
   if (!day || !(day.to > day.from)) return;
   const first = !state.days.has(id);
   state.days.set(id, day);
@@ -941,9 +948,13 @@ document.addEventListener("visibilitychange", () => {
   if (!document.hidden) fetchOverview();
 });
 
-await fetchOverview();
-listen();
-if (state.link) {
-  await fetchDay(state.link);
-  for (const link of links()) if (link.id !== state.link) await fetchDay(link.id);
+// The page comes with its first data; a page opened from another site has to ask for them.
+const data = $("data") ? JSON.parse($("data").textContent) : null;
+if (data) {
+  takeOverview(data.overview);
+  for (const [id, day] of Object.entries(data.days)) takeDay(id, day);
+} else {
+  await fetchOverview();
 }
+listen();
+for (const link of links()) if (!state.days.has(link.id)) await fetchDay(link.id);

@@ -5,15 +5,16 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
-use axum::response::{IntoResponse, Response};
+use axum::response::{Html, IntoResponse, Response};
 use futures_util::stream;
 use serde_json::{Value, json};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
 
-use crate::Source;
+use crate::guard::from_another_site;
+use crate::{Source, assets};
 
 /// Most event streams open at once; one more is answered with 503.
 pub const MAX_STREAMS: usize = 32;
@@ -27,6 +28,9 @@ pub const MAX_EVENT_BYTES: usize = 65_536;
 
 /// Longest link id that is looked up, in bytes.
 pub const MAX_LINK_ID_BYTES: usize = 128;
+
+/// Links whose day comes with the page; it asks for those of others when they are chosen.
+const MAX_FIRST_DAYS: usize = 3;
 
 /// The source, and the permits that bound its use.
 pub(crate) struct Api {
@@ -53,6 +57,22 @@ impl Api {
             fault()
         })
     }
+}
+
+/// The page, with the overview and each link's day in it. Another site that opens it gets it without them.
+pub(crate) async fn page(State(api): State<Arc<Api>>, headers: HeaderMap) -> Result<Html<String>, Response> {
+    if from_another_site(&headers) {
+        return Ok(Html(assets::page(None)));
+    }
+    let data = api.read(|source| {
+        let overview = source.overview();
+        let links = overview.get("links").and_then(Value::as_array);
+        let ids = links.into_iter().flatten().filter_map(|link| link.get("id")?.as_str()).take(MAX_FIRST_DAYS);
+        let days: serde_json::Map<String, Value> =
+            ids.filter_map(|id| Some((id.to_owned(), source.day(id)?))).collect();
+        json!({ "days": days, "overview": overview })
+    });
+    Ok(Html(assets::page(Some(&data.await?))))
 }
 
 pub(crate) async fn overview(State(api): State<Arc<Api>>) -> Result<Json<Value>, Response> {

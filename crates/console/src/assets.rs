@@ -3,6 +3,22 @@
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 
+/// The page, without the data that it shows first: see [`page`].
+const PAGE: &str = include_str!("../assets/index.html");
+
+/// Where the page takes its first data.
+const DATA_MARK: &str = "<!--data-->";
+
+/// The page with the data that it shows first, so that it is whole when it has loaded: on a slow phone, for whoever prints
+/// it, and while the hub is busy. The data are an inert block; nothing in it can end the block, because no `<` is in it.
+pub(crate) fn page(data: Option<&serde_json::Value>) -> String {
+    let block = data.map_or_else(String::new, |data| {
+        let json = data.to_string().replace('<', "\\u003c");
+        format!("<script type=\"application/json\" id=\"data\">{json}</script>")
+    });
+    PAGE.replacen(DATA_MARK, &block, 1)
+}
+
 /// One embedded file. Served with `no-cache` and a tag: an upgrade shows at the next visit, and
 /// otherwise nothing is sent again.
 #[derive(Clone, Copy)]
@@ -12,10 +28,9 @@ pub(crate) struct Asset {
     body: &'static str,
 }
 
-pub(crate) fn all() -> [Asset; 4] {
+pub(crate) fn all() -> [Asset; 3] {
     let asset = |path, kind, body| Asset { path, kind, body };
     [
-        asset("/", "text/html; charset=utf-8", include_str!("../assets/index.html")),
         asset("/style.css", "text/css; charset=utf-8", include_str!("../assets/style.css")),
         asset("/app.js", "text/javascript; charset=utf-8", include_str!("../assets/app.js")),
         asset("/icon.svg", "image/svg+xml", include_str!("../assets/icon.svg")),

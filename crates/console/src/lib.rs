@@ -5,7 +5,8 @@
 //!
 //! | route | what |
 //! |---|---|
-//! | `/`, `/style.css`, `/app.js`, `/icon.svg` | the page, embedded in the program |
+//! | `/` | the page, with the data that it shows first |
+//! | `/style.css`, `/app.js`, `/icon.svg` | its files, embedded in the program |
 //! | `/api/overview` | home, links, truth beside what was told, demands, docket, ledger |
 //! | `/api/day/{link}` | one day as lived, and as that link was told it |
 //! | `/api/events` | what is asked, live (server-sent events) |
@@ -76,6 +77,7 @@ pub struct Options {
 pub fn router(source: Arc<dyn Source>, options: Options) -> Router {
     let guard = Arc::new(guard::Guard::new(options));
     let mut router = Router::new()
+        .route("/", get(api::page))
         .route("/api/overview", get(api::overview))
         .route("/api/day/{link}", get(api::day))
         .route("/api/events", get(api::events))
@@ -113,7 +115,7 @@ mod tests {
 
     impl Source for Fake {
         fn overview(&self) -> Value {
-            json!({ "home": { "name": "<b>Home</b>" } })
+            json!({ "home": { "name": "</script><b>Home</b>" }, "links": [{ "id": "known" }, { "id": "gone" }] })
         }
         fn day(&self, link: &str) -> Option<Value> {
             assert_ne!(link, "panics", "a fault in the hub");
@@ -261,24 +263,31 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_page_has_no_inline_code_and_is_revalidated() {
+    async fn the_page_is_whole_and_has_no_inline_code_and_its_files_are_revalidated() {
         let router = router(Fake::new(), Options::default());
         let page = get(&router, "/", &[]).await;
         assert_eq!(page.headers()[header::CONTENT_TYPE], "text/html; charset=utf-8");
-        let tag = page.headers()[header::ETAG].to_str().unwrap().to_owned();
         let html = text(page).await;
+        let data = html.split_once("id=\"data\">").unwrap().1.split_once("</script>").unwrap().0;
+        let data: Value = serde_json::from_str(data).unwrap();
+        assert_eq!(data["days"], json!({ "known": { "lanes": [] } }));
+        assert_eq!(data["overview"]["home"]["name"], "</script><b>Home</b>");
+        let elsewhere = text(get(&router, "/", &[("sec-fetch-site", "cross-site")]).await).await;
+        assert!(!elsewhere.contains("Home</b>") && elsewhere.contains("/app.js"), "data for another site");
         // What the content security policy would refuse to run or apply.
         for inline in ["style=", "<style", "onclick", "onload", "<script>", "javascript:"] {
             assert!(!html.contains(inline), "{inline}");
         }
-        let script = text(get(&router, "/app.js", &[]).await).await;
+        let script = get(&router, "/app.js", &[]).await;
+        let tag = script.headers()[header::ETAG].to_str().unwrap().to_owned();
+        let script = text(script).await;
         for markup in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("] {
             assert!(!script.contains(markup), "{markup}");
         }
-        let again = get(&router, "/", &[("if-none-match", &tag)]).await;
+        let again = get(&router, "/app.js", &[("if-none-match", &tag)]).await;
         assert_eq!(again.status(), StatusCode::NOT_MODIFIED);
         assert_eq!(text(again).await, "");
-        let other = get(&router, "/app.js", &[("if-none-match", &tag)]).await;
+        let other = get(&router, "/style.css", &[("if-none-match", &tag)]).await;
         assert_eq!(other.status(), StatusCode::OK);
     }
 

@@ -8,4 +8,5 @@ mod crash;
 mod demo;
 mod devices_and_alexa;
 mod harness;
+mod household_day;
 mod recordings;
