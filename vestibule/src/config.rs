@@ -152,11 +152,11 @@ const SETTINGS: &[Setting] = &[
         comment: "A broker that is there already (instead of listen); mqtts:// for TLS.",
         optional: true,
         set: |d, v| {
+            d.mqtt_url = Some(v.to_owned());
             let rest = v.strip_prefix("mqtt://").or_else(|| v.strip_prefix("mqtts://"));
             if rest.is_none_or(str::is_empty) {
                 return Err("write mqtt://host:1883 or mqtts://host:8883, with user:password@ if needed".into());
             }
-            d.mqtt_url = Some(v.to_owned());
             Ok(())
         },
     },
@@ -350,14 +350,15 @@ fn sections() -> String {
     names.join(", ")
 }
 
-/// The text of a scalar; arrays and tables have none.
-fn scalar(value: &DeValue<'_>) -> Option<String> {
-    match value {
-        DeValue::String(text) => Some(text.to_string()),
-        DeValue::Integer(i) => Some(i.to_string()),
-        DeValue::Float(f) => Some(f.to_string()),
-        DeValue::Boolean(b) => Some(b.to_string()),
-        DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => None,
+impl Setting {
+    /// The text of a value of the type that the example has.
+    fn text(&self, value: &DeValue<'_>) -> Result<String, &'static str> {
+        match (self.example.starts_with('"'), value) {
+            (true, DeValue::String(text)) => Ok(text.to_string()),
+            (true, _) => Err("write a text in quotes"),
+            (false, DeValue::Integer(i)) => Ok(i.to_string()),
+            (false, _) => Err("write a whole number, without quotes"),
+        }
     }
 }
 
@@ -384,13 +385,12 @@ impl Draft {
             }
             for (key, value) in table {
                 let (at, key) = (line(key.span().start), key.get_ref().as_ref());
-                let problem = match (find(section, key), scalar(value.get_ref())) {
-                    (None, _) => {
-                        Some(format!("there is no setting `{key}` in [{section}]; it has {}", keys_of(section)))
-                    }
-                    (Some(_), None) => Some(format!("`{key}` must be a text or a number")),
-                    (Some(setting), Some(value)) => {
-                        (setting.set)(self, &value).err().map(|e| format!("`{section}.{key}`: {e}"))
+                let problem = match find(section, key) {
+                    None => Some(format!("there is no setting `{key}` in [{section}]; it has {}", keys_of(section))),
+                    Some(setting) => {
+                        let set = setting.text(value.get_ref()).map_err(str::to_owned);
+                        let set = set.and_then(|text| (setting.set)(self, &text));
+                        set.err().map(|e| format!("`{section}.{key}`: {e}"))
                     }
                 };
                 found.extend(problem.map(|text| (at, text)));
@@ -435,7 +435,7 @@ mod tests {
 
     #[test]
     fn every_problem_is_told_at_once_with_its_line() {
-        let text = "[home]\nname = \"\"\ntimezone = \"Mars/Olympus\"\ncolour = \"red\"\n\n[mqtt]\nlisten = \"nowhere\"\n\n\
+        let text = "[home]\nname = 3\ntimezone = \"Mars/Olympus\"\ncolour = \"red\"\n\n[mqtt]\nlisten = \"nowhere\"\n\n\
                     [shop]\nx = 1\n[store]\nurl = \"postgres://db\"\n[ledger]\nretention_days = [1]\n";
         let problems = load(text, &[("VESTIBULE__CONSOLE__LISTEN", "x"), ("VESTIBULE__A__B", "c")]).unwrap_err();
         let lines: Vec<String> = problems.iter().map(|p| p.place.rsplit(':').next().unwrap().to_owned()).collect();
