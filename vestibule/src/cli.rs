@@ -424,7 +424,7 @@ fn ask(data: &DataArgs, request: Request) -> Result<Value, Failure> {
     }
     let config = configuration(data.config.as_deref())?;
     runtime()?.block_on(async {
-        let core = Core::open(&data.data, config, Arc::new(WallClock)).await?;
+        let core = Core::open(&data.data, config, Arc::new(WallClock::new())).await?;
         let answer = core.carry_out(request).await;
         core.close().await;
         answer.map_err(Failure::Failed)

@@ -1,16 +1,43 @@
 //! The wall clock.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use gate::Steady;
 use model::{Clock, Timestamp};
 
-/// The time of day, as the operating system has it.
-pub struct WallClock;
+/// The time of day as the operating system has it, except that it never steps back (see [`Steady`]).
+pub struct WallClock {
+    steady: Mutex<Steady>,
+    started: Instant,
+}
+
+impl WallClock {
+    /// The time now, and from now on.
+    #[expect(clippy::disallowed_methods, reason = "this is the edge where time comes in")]
+    pub fn new() -> Self {
+        Self { steady: Mutex::new(Steady::new(wall(), 0)), started: Instant::now() }
+    }
+
+    fn monotonic_ms(&self) -> i64 {
+        i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX)
+    }
+
+    /// Looks at the operating system's clock. To be called again and again, by the clock alone.
+    pub fn beat(&self) {
+        let monotonic_ms = self.monotonic_ms();
+        self.steady.lock().unwrap_or_else(PoisonError::into_inner).beat(wall(), monotonic_ms);
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the edge where time comes in")]
+fn wall() -> Timestamp {
+    let millis = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis());
+    Timestamp::from_millis(i64::try_from(millis).unwrap_or(i64::MAX))
+}
 
 impl Clock for WallClock {
-    #[expect(clippy::disallowed_methods, reason = "this is the edge where time comes in")]
     fn now(&self) -> Timestamp {
-        let millis = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis());
-        Timestamp::from_millis(i64::try_from(millis).unwrap_or(i64::MAX))
+        self.steady.lock().unwrap_or_else(PoisonError::into_inner).now(self.monotonic_ms())
     }
 }

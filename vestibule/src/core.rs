@@ -189,9 +189,8 @@ impl Core {
         });
         core.restore_demands()?;
         let table = core.compile()?;
-        let now = core.now();
-        let writes = core.state().replace_table(Arc::new(table), now);
-        core.put(writes.into_iter().map(|w| (w.key, Some(w.json))).collect()).await?;
+        let writes = core.state().resume(Arc::new(table));
+        core.put(held(writes)).await?;
         Ok(core)
     }
 
@@ -268,6 +267,16 @@ impl Core {
             .map(|(name, _)| name.to_owned())
             .collect();
         if down.is_empty() { Ok(()) } else { Err(down) }
+    }
+
+    /// Moves the gate's time on; called by the clock alone.
+    ///
+    /// # Errors
+    /// When the time can't be stored.
+    pub async fn keep_clock(&self) -> Result<(), String> {
+        let now = self.now();
+        let write = self.state().keep_time(now);
+        self.put(held(write)).await
     }
 
     // ---- Devices ----
@@ -351,7 +360,7 @@ impl Core {
         let table = self.compile()?;
         let next = Digest::new(table.policy_hash());
         let writes = self.state().replace_table(Arc::new(table), now);
-        let mut held: Vec<(String, Option<String>)> = writes.into_iter().map(|w| (w.key, Some(w.json))).collect();
+        let mut held = held(writes);
         let mut drafts = Vec::new();
         if expired {
             let gone: Vec<GrantId> = {
@@ -387,7 +396,8 @@ impl Core {
         if !remove.is_empty() {
             let narrowed = self.compile()?;
             let now = self.now();
-            self.state().replace_table(Arc::new(narrowed), now);
+            let writes = self.state().replace_table(Arc::new(narrowed), now);
+            held.extend(self::held(writes));
         }
         lock(&self.grants).extend(add.iter().map(|g| (g.id.clone(), g.clone())));
         let widened = match self.compile() {
@@ -405,13 +415,15 @@ impl Core {
         for grant in &add {
             held.push((format!("grant/{}", grant.id), Some(to_json(grant)?)));
         }
+        // The value with which a grant begins is stored along with it.
+        held.extend(self::held(self.state().preview(&widened, now)));
         if let Err(error) = self.append(drafts, held).await {
             let mut grants = lock(&self.grants);
             add.iter().for_each(|g| drop(grants.remove(&g.id)));
             return Err(error);
         }
         let writes = self.state().replace_table(Arc::new(widened), now);
-        self.put(writes.into_iter().map(|w| (w.key, Some(w.json))).collect()).await
+        self.put(self::held(writes)).await
     }
 
     // ---- Ledger ----
@@ -892,6 +904,11 @@ impl Core {
         }
         out
     }
+}
+
+/// The gate's writes, as the store takes them.
+fn held(writes: impl IntoIterator<Item = StateWrite>) -> Vec<(String, Option<String>)> {
+    writes.into_iter().map(|w| (w.key, Some(w.json))).collect()
 }
 
 fn no_link(id: &LinkId) -> String {

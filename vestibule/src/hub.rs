@@ -27,6 +27,9 @@ const EVENTS_MAX: usize = 4096;
 /// How often the hub looks whether something is due.
 const TICK: Duration = Duration::from_secs(1);
 
+/// How often the hub looks at the clock.
+const BEAT: Duration = Duration::from_secs(1);
+
 /// How often old bodies are erased, in the hub's time.
 const ERASE_EVERY_MS: i64 = 6 * 3_600_000;
 
@@ -101,6 +104,7 @@ pub async fn start(core: &Arc<Core>, speed: f64, demo: bool) -> Result<Up, Failu
     .map_err(|e| chain(&e))?;
     let mut tasks = vec![tokio::spawn(take_in(Arc::clone(core), receiver))];
     tasks.push(tokio::spawn(keep_time(Arc::clone(core))));
+    tasks.push(tokio::spawn(keep_clock(Arc::clone(core))));
     tasks.push(tokio::spawn(keep_verified(Arc::clone(core), if demo { VERIFY_EVERY_DEMO } else { VERIFY_EVERY })));
     control::serve(Arc::clone(core)).await?;
 
@@ -171,6 +175,16 @@ async fn keep_time(core: Arc<Core>) {
     }
 }
 
+/// Moves the gate's time on, whatever happens in the home or not.
+async fn keep_clock(core: Arc<Core>) {
+    loop {
+        if let Err(error) = core.keep_clock().await {
+            tracing::error!(%error, "the time could not be stored; a clock set back while the hub is down may show an older tick");
+        }
+        tokio::time::sleep(BEAT).await;
+    }
+}
+
 /// Verifies the ledger again and again.
 async fn keep_verified(core: Arc<Core>, every: Duration) {
     loop {
@@ -223,10 +237,20 @@ pub async fn signal() {
 /// # Errors
 /// When the hub can't come up.
 pub async fn serve(config: Config, data: &Path) -> Result<(), Failure> {
-    let core = Core::open(data, config, Arc::new(WallClock)).await?;
+    let clock = Arc::new(WallClock::new());
+    let core = Core::open(data, config, clock.clone()).await?;
+    let beats = tokio::spawn(async move {
+        let mut beats = tokio::time::interval(BEAT);
+        beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        loop {
+            beats.tick().await;
+            clock.beat();
+        }
+    });
     let up = start(&core, 1.0, false).await?;
     up.say_ready();
     signal().await;
+    beats.abort();
     eprintln!("vestibule: stopping");
     up.stop().await;
     core.close().await;

@@ -180,9 +180,13 @@ async fn answer<A: Actuator, R: Recorder>(
     let receipt = receipts.ok().and_then(|r| r.into_iter().next());
     if egress.tally.note(asked, receipt.is_some()) {
         let drafts = egress.tally.take_refusals(now, Digest::new(answered.policy_set), &[]);
-        if egress.recorder.record(drafts, Vec::new()).await.is_err() {
-            tracing::error!("refusals could not be recorded");
-        }
+        // Not waited for: how much was refused, and to whom, must not be heard in the latency of this answer.
+        let recorder = Arc::clone(&egress.recorder);
+        tokio::spawn(async move {
+            if recorder.record(drafts, Vec::new()).await.is_err() {
+                tracing::error!("refusals could not be recorded");
+            }
+        });
     }
     match receipt {
         Some(receipt) => recorded(receipt, Arc::clone(&egress.recorder), Arc::clone(&egress.clock)),

@@ -3,13 +3,13 @@
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use disclosure::{ActError, Acted, Answer, Capability, Command, Disclosed, EndpointView, Gate, Question, Refusal};
+use disclosure::{ActError, Acted, Answer, Command, Disclosed, EndpointView, Gate, Question, Refusal};
 use home::{Desired, PlanError, Registered, Sample, plan};
 use links::Link;
 use model::{DeviceId, EndpointId, Kind, LinkId, PartnerId, Property, Rung, Timestamp, Trigger, Value};
 
 use crate::shape::shape;
-use crate::state::{GateState, StateWrite, of_device};
+use crate::state::{GateState, StateWrite, announced, capabilities, of_device};
 
 /// A decision of the gate, as the ledger keeps it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,7 +67,8 @@ pub struct Order {
     pub command: &'static str,
     /// Hash of the policies in force.
     pub policy_set: [u8; 32],
-    /// What the device should become.
+    /// What the device should become. Nothing when the home can't tell what (it knows no value to start from): the order is
+    /// recorded, and waits for the broker, all the same.
     pub desired: Vec<Desired>,
     /// The policies that allowed it.
     pub policies: Vec<String>,
@@ -160,7 +161,7 @@ impl<A: Actuator> Session<A> {
             let value = state.registry.get(device).and_then(|k| metadata(k, property, rung));
             (value.map(|value| Sample { value, time: self.now }), None)
         } else {
-            state.sample(&self.link, device, property, rung, self.now)
+            state.sample(&self.link, device, property, (trigger, rung), self.now)
         };
         let shaped = sample.map(|s| shape(property, s, rung));
         let outcome = match (decision.rung, &shaped) {
@@ -186,37 +187,21 @@ impl<A: Actuator> Session<A> {
         let link = state.links.get(&self.link)?;
         let id = link.endpoint(device);
         let on_link = link.device(device)?.clone();
-        let allowed = |p: Property, t: Trigger| table.decide(&self.link, device, p, t).rung.is_ok();
-        let mut capabilities = Vec::new();
-        for property in of_device(&known).filter(|p| !p.is_metadata()) {
-            let takes = known.description.properties.get(&property).is_some_and(|d| d.command);
-            let capability = Capability {
-                property,
-                poll: allowed(property, Trigger::PartnerPoll),
-                proactive: false,
-                command: takes && table.may(&self.link, device, property, false).is_ok(),
-                command_open: takes && table.may(&self.link, device, property, true).is_ok(),
-            };
-            if capability.poll || capability.command || capability.command_open || property == Property::Reachable {
-                capabilities.push(capability);
-            }
-        }
-        let speaks = |c: &Capability| c.command || c.command_open || (c.poll && c.property != Property::Reachable);
-        let announced = allowed(Property::DeviceTypeName, Trigger::Discovery) && capabilities.iter().any(speaks);
+        let capabilities = capabilities(&table, &self.link, device, &known);
+        let announced = announced(&table, &self.link, device, &capabilities);
         let mut told = Vec::new();
         if let Some(trigger) = trigger {
             for p in of_device(&known).filter(|p| p.is_metadata()) {
                 told.extend(self.look(state, device, p, trigger).disclosed());
             }
         }
-        if !announced {
-            return None;
-        }
+        // It is numbered when a table that announces it comes into force.
+        let (true, Some(number)) = (announced, on_link.number) else { return None };
         let granted = told.iter().find(|d| d.property() == Property::NodeLabel).map(Disclosed::value);
         let name = match (&on_link.name, granted) {
             (Some(for_this_partner), _) => for_this_partner.clone(),
             (None, Some(Value::Text(name))) => name.clone(),
-            _ => format!("{} {}", on_link.device_type.neutral_name(), on_link.number),
+            _ => format!("{} {}", on_link.device_type.neutral_name(), number),
         };
         let is_detail = |d: &Disclosed| !matches!(d.property(), Property::NodeLabel | Property::DeviceTypeName);
         let metadata = told.into_iter().filter(is_detail).collect();
@@ -300,20 +285,25 @@ impl<A: Actuator> Gate for Session<A> {
             let device = self.device(&state, &endpoint).ok_or(ActError::Refused(Refusal::NoSuchEndpoint))?;
             self.authorise(&mut state, device, &command)?
         };
-        let Some(order) = order else { return Ok(Acted::default()) };
         let device = order.device.clone();
-        let desired = order.desired.clone();
-        match self.actuator.carry_out(order).await {
+        let mut desired = order.desired.clone();
+        let handed = self.actuator.carry_out(order).await;
+        let shared = Arc::clone(&self.state);
+        let mut state = lock(&shared);
+        match handed {
             Ok(()) => {}
             Err(ActuatorError::NotRecorded) => return Err(ActError::NotRecorded),
             Err(ActuatorError::BrokerUnreachable) => return Err(ActError::BridgeUnreachable),
-            Err(ActuatorError::NotSupported) => return Err(ActError::Refused(Refusal::NotSupported)),
+            // Its description says that it takes this, so it has gone away since: that is its reachability.
+            Err(ActuatorError::NotSupported) if self.sees(&state, &device, Property::Reachable) => {
+                return Err(ActError::Unreachable);
+            }
+            Err(ActuatorError::NotSupported) => desired.clear(),
         }
-        let shared = Arc::clone(&self.state);
-        let mut state = lock(&shared);
-        self.now = state.advance(self.now);
+        // The time of the question, however long the broker took and whatever came in meanwhile.
         for d in &desired {
-            state.home.desire(device.clone(), d.property, d.value.clone(), self.now);
+            let reported = state.home.reported(&device, d.property).map(|s| s.time).unwrap_or_default();
+            state.home.desire(device.clone(), d.property, d.value.clone(), self.now.max(reported.plus_millis(1)));
         }
         Ok(self.acted(&mut state, &device, &command, &desired))
     }
@@ -328,14 +318,14 @@ impl<A: Actuator> Gate for Session<A> {
 }
 
 impl<A: Actuator> Session<A> {
-    /// Policy, then plan. `None` when the command can't be carried out and saying so would tell the home's state to a
-    /// link that may not see it: it is answered like one that was handed over.
-    fn authorise(
-        &mut self,
-        state: &mut GateState,
-        device: DeviceId,
-        command: &Command,
-    ) -> Result<Option<Order>, ActError> {
+    /// Whether this link is told this property, exact and at once, in answers to its directives.
+    fn sees(&self, state: &GateState, device: &DeviceId, property: Property) -> bool {
+        state.table().decide(&self.link, device, property, Trigger::DirectiveResponse).rung == Ok(Rung::Live)
+    }
+
+    /// Policy, then plan. An order that asks for nothing is one that can't be carried out, where saying so would tell the
+    /// home's state: it goes the same way as any other, and is answered like it.
+    fn authorise(&mut self, state: &mut GateState, device: DeviceId, command: &Command) -> Result<Order, ActError> {
         let table = Arc::clone(state.table());
         let property = commanded(state, &device, command);
         let known = state.registry.get(&device).cloned().ok_or(ActError::Refused(Refusal::NoSuchEndpoint))?;
@@ -349,8 +339,7 @@ impl<A: Actuator> Session<A> {
                 return Err(ActError::Refused(refusal));
             }
         };
-        let sees =
-            |p: Property| table.decide(&self.link, &device, p, Trigger::DirectiveResponse).rung == Ok(Rung::Live);
+        let sees = |p: Property| self.sees(state, &device, p);
         let reported = |p: Property| state.home.reported(&device, p).map(|s| s.value.clone());
         if sees(Property::Reachable) && reported(Property::Reachable) == Some(Value::Bool(false)) {
             return Err(ActError::Unreachable);
@@ -360,30 +349,22 @@ impl<A: Actuator> Session<A> {
         if is_setpoint && sees(Property::SystemMode) && reported(Property::SystemMode) == Some(off) {
             return Err(ActError::ThermostatIsOff);
         }
-        match plan(&device, &known, &state.home, command) {
-            Ok(desired) => Ok(Some(Order {
-                link: self.link.clone(),
-                partner: self.partner.clone(),
-                device,
-                message: self.message.clone(),
-                command: command.name(),
-                policy_set: table.policy_hash(),
-                desired,
-                policies,
-                time: self.now,
-            })),
-            Err(PlanError::NotSupported) => Err(ActError::Refused(Refusal::NotSupported)),
-            Err(PlanError::OutOfRange { min_milli, max_milli }) => {
-                Err(ActError::OutOfRange { min: Value::Temperature(min_milli), max: Value::Temperature(max_milli) })
-            }
-            Err(PlanError::UnsupportedMode) => Err(ActError::UnsupportedMode),
-            Err(PlanError::DualSetpointsUnsupported) => Err(ActError::DualSetpointsUnsupported),
-            Err(PlanError::TripleSetpointsUnsupported) => Err(ActError::TripleSetpointsUnsupported),
-            Err(PlanError::SetpointsTooClose { min_delta_milli }) => {
-                Err(ActError::SetpointsTooClose { min_delta_milli })
-            }
-            Err(PlanError::NotKnown) => Ok(None),
-        }
+        let desired = match plan(&device, &known, &state.home, command) {
+            Ok(desired) => desired,
+            Err(PlanError::NotKnown) => Vec::new(),
+            Err(error) => return Err(plan_error(error)),
+        };
+        Ok(Order {
+            link: self.link.clone(),
+            partner: self.partner.clone(),
+            device,
+            message: self.message.clone(),
+            command: command.name(),
+            policy_set: table.policy_hash(),
+            desired,
+            policies,
+            time: self.now,
+        })
     }
 
     /// What the partner may see after its command: what the command itself said, and what it is granted beside.
@@ -405,8 +386,16 @@ impl<A: Actuator> Session<A> {
             Command::AdjustSetpoint { .. } | Command::AdjustLevel(_) => Vec::new(),
         };
         let now = self.now;
-        for d in desired.iter().filter(|d| said.iter().any(|(_, v)| *v == d.value)) {
-            self.told(state, device, d.property, &d.value);
+        // Of a device with two set points, which one a target went to depends on the mode: that is the home's too.
+        let target_alone = match command {
+            Command::SetSetpoint { target: Some(_), .. } => only_setpoint(state, device).map(Some),
+            _ => Some(None),
+        };
+        if let Some(only) = target_alone {
+            for (property, value) in &said {
+                let sample = Sample { value: value.clone(), time: now };
+                self.writes.extend(state.tell(&self.link, device, only.unwrap_or(*property), &sample));
+            }
         }
         let mut context = Vec::new();
         let asked: Vec<Property> = match state.registry.get(device) {
@@ -420,12 +409,15 @@ impl<A: Actuator> Session<A> {
             let Answer::Disclosed(mut seen) = self.look(state, device, property, Trigger::DirectiveResponse) else {
                 continue;
             };
-            // What this command has just changed is told as asked for: the device has not reported it yet.
-            if let Some(d) = desired.iter().find(|d| d.property == property) {
-                seen = disclose(property, d.value.clone(), now, seen.rung());
+            // On a grid it is what was held before the command: where that led is told at the next tick.
+            if seen.rung() == Rung::Live {
+                // What this command has just changed is told as asked for: the device has not reported it yet.
+                if let Some(d) = desired.iter().find(|d| d.property == property) {
+                    seen = disclose(property, d.value.clone(), now, Rung::Live);
+                }
+                let sample = Sample { value: seen.value().clone(), time: seen.time() };
+                self.writes.extend(state.tell(&self.link, device, property, &sample));
             }
-            let value = seen.value().clone();
-            self.told(state, device, property, &value);
             context.push(seen);
         }
         self.echoed.extend(said.iter().map(|(p, v)| (device.clone(), *p, v.clone(), now)));
@@ -434,15 +426,26 @@ impl<A: Actuator> Session<A> {
     }
 }
 
-impl<A> Session<A> {
-    /// Notes that this link has set or was told a value, where a poll would otherwise show it an older one.
-    fn told(&mut self, state: &mut GateState, device: &DeviceId, property: Property, value: &Value) {
-        let poll = state.table().decide(&self.link, device, property, Trigger::PartnerPoll).rung;
-        if poll.is_ok_and(|rung| rung != Rung::Live) {
-            let sample = Sample { value: value.clone(), time: self.now };
-            self.writes.extend(state.tell(&self.link, device, property, sample));
+fn plan_error(error: PlanError) -> ActError {
+    match error {
+        PlanError::OutOfRange { min_milli, max_milli } => {
+            ActError::OutOfRange { min: Value::Temperature(min_milli), max: Value::Temperature(max_milli) }
         }
+        PlanError::UnsupportedMode => ActError::UnsupportedMode,
+        PlanError::DualSetpointsUnsupported => ActError::DualSetpointsUnsupported,
+        PlanError::TripleSetpointsUnsupported => ActError::TripleSetpointsUnsupported,
+        PlanError::SetpointsTooClose { min_delta_milli } => ActError::SetpointsTooClose { min_delta_milli },
+        PlanError::NotSupported | PlanError::NotKnown => ActError::Refused(Refusal::NotSupported),
     }
+}
+
+/// The set point that a device takes, when it takes one alone.
+fn only_setpoint(state: &GateState, device: &DeviceId) -> Option<Property> {
+    let known = state.registry.get(device)?;
+    let takes = |p: &Property| known.description.properties.get(p).is_some_and(|d| d.command);
+    let mut all = [Property::OccupiedHeatingSetpoint, Property::OccupiedCoolingSetpoint].into_iter().filter(takes);
+    let first = all.next()?;
+    all.next().is_none().then_some(first)
 }
 
 /// The property by which a command is authorised, if the device takes it: of a thermostat that only cools, a set point

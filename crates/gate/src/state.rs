@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use disclosure::Capability;
 use home::{HomeState, Known, Reading, Registered, Registry, RegistryError, Sample, Update};
 use jiff::tz::TimeZone;
 use links::Links;
-use model::{DeviceId, Grid, HouseholdId, LinkId, PartnerId, Property, Rung, Timestamp, Trigger};
+use model::{ALL_TRIGGERS, DeviceId, Grid, HouseholdId, LinkId, PartnerId, Property, Rung, Timestamp, Trigger};
 use policy::{DeviceFact, Facts, LinkFact, Table};
 
 use crate::clock::{GRIDS, tick};
@@ -15,11 +16,17 @@ use crate::clock::{GRIDS, tick};
 /// depends on it: after a crash the same tick must show the same value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StateWrite {
-    /// Where: `known/DEVICE/PROPERTY` or `told/LINK/DEVICE/PROPERTY`.
+    /// Where: `known/DEVICE/PROPERTY`, `told/LINK/DEVICE/PROPERTY/TRIGGER`, `link/LINK` or `clock`.
     pub key: String,
     /// JSON.
     pub json: String,
 }
+
+/// Of whom, of what, and for which reason: rungs differ from trigger to trigger.
+type ToldKey = (LinkId, DeviceId, Property, Trigger);
+
+/// Time is stored once in this interval, the shortest grid.
+const KEEP_TIME_MS: i64 = 15 * 60_000;
 
 /// What the gate knows. One per household; shared behind a lock that is held for one look-up at a time.
 pub struct GateState {
@@ -33,9 +40,12 @@ pub struct GateState {
     zone: TimeZone,
     /// A value that a link has just set, was just told, or that was true when it was granted: it stands in for the
     /// held sample of that link until the next tick.
-    told: BTreeMap<(LinkId, DeviceId, Property), Sample>,
-    /// The latest time seen: a clock that steps back never shows an older tick.
+    told: BTreeMap<ToldKey, Sample>,
+    /// The latest time at which something was asked, changed or [kept](GateState::keep_time): a clock that steps back never
+    /// shows an older tick. Readings don't move it on, since when they come is the home's secret.
     latest: Timestamp,
+    /// The tick up to which time has been given out for storing.
+    kept: Timestamp,
     /// Which ticks of `known` have been given out for storing, so that a poll stores nothing new.
     stored: BTreeMap<(DeviceId, Property), (Grid, Timestamp)>,
 }
@@ -51,6 +61,7 @@ impl GateState {
             zone,
             told: BTreeMap::new(),
             latest: Timestamp::default(),
+            kept: Timestamp::default(),
             stored: BTreeMap::new(),
         }
     }
@@ -90,9 +101,22 @@ impl GateState {
         self.latest
     }
 
-    /// Takes a reading in.
+    /// Notes the time, whatever happens or doesn't happen in the home; to be called again and again by the clock alone. Once
+    /// in the shortest interval there is something to store: a hub that starts again shows no older tick, although the
+    /// clock may have been set back.
+    pub fn keep_time(&mut self, now: Timestamp) -> Option<StateWrite> {
+        let tick = self.advance(now).floor_to(KEEP_TIME_MS);
+        if tick <= self.kept {
+            return None;
+        }
+        self.kept = tick;
+        Some(StateWrite { key: CLOCK.to_owned(), json: tick.as_millis().to_string() })
+    }
+
+    /// Takes a reading in. Its time is never before that of an earlier reading of the same property.
     pub fn report(&mut self, mut reading: Reading) -> Update {
-        reading.time = self.advance(reading.time);
+        let before = self.home.reported(&reading.device, reading.property).map(|s| s.time);
+        reading.time = reading.time.max(self.latest).max(before.unwrap_or_default());
         let ticks = GRIDS.map(|grid| (grid, tick(grid, reading.time, &self.zone)));
         self.home.report(reading, &ticks)
     }
@@ -105,50 +129,92 @@ impl GateState {
         self.registry.describe(id, description)
     }
 
-    /// Puts a new table in force. What a link may newly poll on a grid starts with what is true now ("the first reading
-    /// after a grant answers at once and is held until the next tick"); what it may poll no longer is forgotten.
+    /// Puts the table in force with which the hub was running before it stopped: nothing is new, and what was held is still
+    /// held.
+    pub fn resume(&mut self, table: Arc<Table>) -> Vec<StateWrite> {
+        self.told.retain(|(link, device, property, trigger), _| {
+            table.decide(link, device, *property, *trigger).rung.is_ok_and(|r| r != Rung::Live)
+        });
+        self.table = table;
+        self.number()
+    }
+
+    /// Puts a new table in force. What a link may newly be told on a grid starts with what is true now ("the first reading
+    /// after a grant answers at once and is held until the next tick"); what it may be told no longer is forgotten. Gives
+    /// what must be stored.
     pub fn replace_table(&mut self, table: Arc<Table>, now: Timestamp) -> Vec<StateWrite> {
         let now = self.advance(now);
-        let mut writes = Vec::new();
-        let links: Vec<LinkId> = self.links.iter().map(|l| l.id.clone()).collect();
-        let cells: Vec<(DeviceId, Property)> = properties(&self.registry).map(|(d, _, p)| (d.clone(), p)).collect();
-        for link in &links {
-            for (device, property) in &cells {
-                let rung = |t: &Table| t.decide(link, device, *property, Trigger::PartnerPoll).rung.ok();
-                let (before, after) = (rung(&self.table), rung(&table));
-                let key = (link.clone(), device.clone(), *property);
-                match (before, after) {
-                    (None, Some(rung)) if rung != Rung::Live => {
-                        if let Some(sample) = self.home.reported(device, *property) {
-                            let sample = Sample { value: sample.value.clone(), time: now };
-                            writes.extend(told_write(&key, &sample));
-                            self.told.insert(key, sample);
-                        }
-                    }
-                    (Some(_), None) => {
-                        self.told.remove(&key);
-                    }
-                    _ => {}
-                }
-            }
-        }
-        self.told.retain(|(link, _, _), _| links.contains(link));
+        let begun = self.begun(&table, now);
+        let mut writes: Vec<StateWrite> = begun.iter().filter_map(|(key, sample)| told_write(key, sample)).collect();
+        self.told.retain(|(link, device, property, trigger), _| {
+            table.decide(link, device, *property, *trigger).rung.is_ok()
+        });
+        self.told.extend(begun);
         self.table = table;
+        writes.extend(self.number());
         writes
     }
 
-    /// Notes that a link has set or was told a value: it replaces its held sample at once.
-    pub(crate) fn tell(
-        &mut self,
-        link: &LinkId,
-        device: &DeviceId,
-        property: Property,
-        sample: Sample,
-    ) -> Option<StateWrite> {
-        let key = (link.clone(), device.clone(), property);
-        let write = told_write(&key, &sample);
-        self.told.insert(key, sample);
-        write
+    /// What [`replace_table`](Self::replace_table) will have to store of held values, so that it can be made durable together
+    /// with the grants: a hub that dies in between must not begin with an older value.
+    pub fn preview(&self, table: &Table, now: Timestamp) -> Vec<StateWrite> {
+        let now = self.latest.max(now);
+        self.begun(table, now).iter().filter_map(|(key, sample)| told_write(key, sample)).collect()
+    }
+
+    /// The values with which newly granted cells begin.
+    fn begun(&self, table: &Table, now: Timestamp) -> Vec<(ToldKey, Sample)> {
+        let mut begun = Vec::new();
+        for link in self.links.iter().map(|l| &l.id) {
+            for (device, _, property) in properties(&self.registry).filter(|(_, _, p)| !p.is_metadata()) {
+                let Some(sample) = self.home.reported(device, property) else { continue };
+                for trigger in ALL_TRIGGERS {
+                    let rung = |t: &Table| t.decide(link, device, property, trigger).rung.ok();
+                    if rung(&self.table).is_none() && rung(table).is_some_and(|r| r != Rung::Live) {
+                        let key = (link.clone(), device.clone(), property, trigger);
+                        begun.push((key, Sample { value: sample.value.clone(), time: now }));
+                    }
+                }
+            }
+        }
+        begun
+    }
+
+    /// Numbers the devices that a link may know of and could not before.
+    fn number(&mut self) -> Vec<StateWrite> {
+        let links: Vec<LinkId> = self.links.iter().map(|l| l.id.clone()).collect();
+        let mut writes = Vec::new();
+        for id in links {
+            let Some(link) = self.links.get(&id) else { continue };
+            let devices = link.devices().filter(|(device, known)| known.number.is_none() && self.announces(&id, device));
+            let new: Vec<DeviceId> = devices.map(|(device, _)| device.clone()).collect();
+            let Some(link) = self.links.get_mut(&id) else { continue };
+            if link.announce(&new)
+                && let Ok(json) = serde_json::to_string(link)
+            {
+                writes.push(StateWrite { key: format!("link/{id}"), json });
+            }
+        }
+        writes
+    }
+
+    fn announces(&self, link: &LinkId, device: &DeviceId) -> bool {
+        self.registry.get(device).is_some_and(|known| announced(&self.table, link, device, &capabilities(&self.table, link, device, known)))
+    }
+
+    /// Notes that a link has set or was told a value: it replaces its held samples at once.
+    pub(crate) fn tell(&mut self, link: &LinkId, device: &DeviceId, property: Property, sample: &Sample) -> Vec<StateWrite> {
+        let mut writes = Vec::new();
+        for trigger in ALL_TRIGGERS {
+            let rung = self.table.decide(link, device, property, trigger).rung;
+            let key = (link.clone(), device.clone(), property, trigger);
+            let newer = self.told.get(&key).is_none_or(|old| old.time <= sample.time);
+            if newer && rung.is_ok_and(|r| r != Rung::Live) {
+                writes.extend(told_write(&key, sample));
+                self.told.insert(key, sample.clone());
+            }
+        }
+        writes
     }
 
     /// The sample that a rung would show this link at `now`, exact, with what must be stored along with it.
@@ -157,7 +223,7 @@ impl GateState {
         link: &LinkId,
         device: &DeviceId,
         property: Property,
-        rung: Rung,
+        (trigger, rung): (Trigger, Rung),
         now: Timestamp,
     ) -> (Option<Sample>, Option<StateWrite>) {
         let grid = rung.grid();
@@ -173,7 +239,7 @@ impl GateState {
         } else {
             None
         };
-        let told = self.told.get(&(link.clone(), device.clone(), property)).filter(|s| s.time > tick);
+        let told = self.told.get(&(link.clone(), device.clone(), property, trigger)).filter(|s| s.time > tick);
         (told.cloned().or(held), write)
     }
 
@@ -194,13 +260,28 @@ impl GateState {
                 }
                 true
             }
-            ["told", link, device, p] => {
-                let (Ok(link), Ok(device), Some(p), Ok(sample)) =
-                    (LinkId::new(*link), DeviceId::new(*device), property(p), serde_json::from_str::<Sample>(json))
-                else {
+            ["told", link, device, p, rest @ ..] => {
+                // Before triggers were told apart, only polls were held.
+                let trigger = match rest {
+                    [] => Some(Trigger::PartnerPoll),
+                    [name] => ALL_TRIGGERS.into_iter().find(|t| t.as_str() == *name),
+                    _ => None,
+                };
+                let (Ok(link), Ok(device), Some(p), Some(trigger), Ok(sample)) = (
+                    LinkId::new(*link),
+                    DeviceId::new(*device),
+                    property(p),
+                    trigger,
+                    serde_json::from_str::<Sample>(json),
+                ) else {
                     return false;
                 };
-                self.told.insert((link, device, p), sample);
+                self.told.insert((link, device, p, trigger), sample);
+                true
+            }
+            [CLOCK] => {
+                let Ok(millis) = serde_json::from_str::<i64>(json) else { return false };
+                self.kept = self.advance(Timestamp::from_millis(millis));
                 true
             }
             _ => false,
@@ -221,9 +302,38 @@ pub(crate) fn of_device(known: &Registered) -> impl Iterator<Item = Property> {
         .filter(|p| p.is_metadata() || *p == Property::Reachable || known.description.properties.contains_key(p))
 }
 
-fn told_write((link, device, property): &(LinkId, DeviceId, Property), sample: &Sample) -> Option<StateWrite> {
+/// What a link can do with a device, and be told of it.
+pub(crate) fn capabilities(table: &Table, link: &LinkId, device: &DeviceId, known: &Registered) -> Vec<Capability> {
+    let mut capabilities = Vec::new();
+    for property in of_device(known).filter(|p| !p.is_metadata()) {
+        let takes = known.description.properties.get(&property).is_some_and(|d| d.command);
+        let capability = Capability {
+            property,
+            poll: table.decide(link, device, property, Trigger::PartnerPoll).rung.is_ok(),
+            proactive: false,
+            command: takes && table.may(link, device, property, false).is_ok(),
+            command_open: takes && table.may(link, device, property, true).is_ok(),
+        };
+        if capability.poll || capability.command || capability.command_open || property == Property::Reachable {
+            capabilities.push(capability);
+        }
+    }
+    capabilities
+}
+
+/// Whether a link may know that there is this device: its type is granted, and something that it can do or be told.
+pub(crate) fn announced(table: &Table, link: &LinkId, device: &DeviceId, capabilities: &[Capability]) -> bool {
+    let speaks = |c: &Capability| c.command || c.command_open || (c.poll && c.property != Property::Reachable);
+    let is_typed = table.decide(link, device, Property::DeviceTypeName, Trigger::Discovery).rung.is_ok();
+    is_typed && capabilities.iter().any(speaks)
+}
+
+/// Key of the stored time.
+const CLOCK: &str = "clock";
+
+fn told_write((link, device, property, trigger): &ToldKey, sample: &Sample) -> Option<StateWrite> {
     let json = serde_json::to_string(sample).ok()?;
-    Some(StateWrite { key: format!("told/{link}/{device}/{property}"), json })
+    Some(StateWrite { key: format!("told/{link}/{device}/{property}/{trigger}"), json })
 }
 
 /// The stored form of what is known of one property.

@@ -49,8 +49,9 @@ impl std::fmt::Debug for Token {
 /// What a link calls one device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LinkDevice {
-    /// Number in the neutral name, as in "Thermostat 1"; never reused on this link.
-    pub number: u32,
+    /// Number in the neutral name, as in "Thermostat 1"; never reused on this link. None before the link may know of the
+    /// device: a gap among the numbers would tell of one that it may not know.
+    pub number: Option<u32>,
     /// The type that the number counts.
     pub device_type: DeviceType,
     /// The household's name for this partner.
@@ -122,20 +123,34 @@ impl Link {
         EndpointId::new(text).expect("hexadecimal digits are an id")
     }
 
-    /// Gives each device that has none yet its number on this link. The order of the numbers follows the endpoint ids,
-    /// so that it tells nothing of the order in which the home got its devices.
+    /// Takes devices in that this link may be granted something of. They have no number yet.
     pub fn enroll<'a>(&mut self, devices: impl IntoIterator<Item = (&'a DeviceId, DeviceType)>) {
+        for (id, device_type) in devices {
+            if !self.devices.contains_key(id) {
+                self.devices.insert(id.clone(), LinkDevice { number: None, device_type, name: None });
+            }
+        }
+    }
+
+    /// Numbers those of these devices that have no number yet: they are announced to this link from now on. The order of
+    /// the numbers follows the endpoint ids, so that it tells nothing of the order in which the home got its devices. Gives
+    /// true when a number was given.
+    pub fn announce<'a>(&mut self, devices: impl IntoIterator<Item = &'a DeviceId>) -> bool {
         let mut new: Vec<_> = devices
             .into_iter()
-            .filter(|(id, _)| !self.devices.contains_key(*id))
-            .map(|(id, t)| (self.endpoint(id), id.clone(), t))
+            .filter(|id| self.devices.get(*id).is_some_and(|d| d.number.is_none()))
+            .map(|id| (self.endpoint(id), id.clone()))
             .collect();
         new.sort();
-        for (_, id, device_type) in new {
-            let last = self.devices.values().filter(|d| d.device_type == device_type).map(|d| d.number).max();
-            let number = last.unwrap_or(0).saturating_add(1);
-            self.devices.insert(id, LinkDevice { number, device_type, name: None });
+        for (_, id) in &new {
+            let Some(device_type) = self.devices.get(id).map(|d| d.device_type) else { continue };
+            let of_type = self.devices.values().filter(|d| d.device_type == device_type);
+            let number = of_type.filter_map(|d| d.number).max().unwrap_or(0).saturating_add(1);
+            if let Some(device) = self.devices.get_mut(id) {
+                device.number = Some(number);
+            }
         }
+        !new.is_empty()
     }
 
     /// What this link calls a device, if it was enrolled.
@@ -264,16 +279,22 @@ mod tests {
     }
 
     #[test]
-    fn numbers_stay_when_devices_are_added() {
+    fn numbers_stay_when_devices_are_added_and_count_only_what_is_announced() {
         let (mut a, _) = link("a", 1);
         let ids: Vec<_> = (0..5).map(|i| DeviceId::new(format!("d{i}")).unwrap()).collect();
-        a.enroll(ids.iter().take(3).map(|d| (d, DeviceType::Light)));
-        let before: Vec<_> = ids.iter().take(3).map(|d| a.device(d).unwrap().number).collect();
         a.enroll(ids.iter().map(|d| (d, DeviceType::Light)));
-        let after: Vec<_> = ids.iter().map(|d| a.device(d).unwrap().number).collect();
-        assert_eq!(before, after[..3]);
-        let mut sorted = after.clone();
+        assert!(a.announce(&ids[..3]) && !a.announce(&ids[..3]));
+        let numbers = |a: &Link| -> Vec<Option<u32>> { ids.iter().map(|d| a.device(d).unwrap().number).collect() };
+        let before = numbers(&a);
+        let mut sorted: Vec<_> = before[..3].to_vec();
         sorted.sort_unstable();
-        assert_eq!(sorted, [1, 2, 3, 4, 5]);
+        assert_eq!(sorted, [Some(1), Some(2), Some(3)], "devices that are not announced leave no gap");
+        assert_eq!(before[3..], [None, None]);
+        a.announce(&ids);
+        let after = numbers(&a);
+        assert_eq!(before[..3], after[..3]);
+        let mut sorted = after;
+        sorted.sort_unstable();
+        assert_eq!(sorted, [1, 2, 3, 4, 5].map(Some));
     }
 }

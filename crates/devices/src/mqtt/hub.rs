@@ -165,9 +165,10 @@ impl Mqtt {
     /// When the device takes no such command, there is no broker now, or it does not acknowledge in time.
     pub async fn carry_out(&self, device: &DeviceId, desired: &[Desired]) -> Result<(), PublishError> {
         let now = self.shared.clock.now();
+        // The broker first: whether it is there tells nothing of the device, and what the device takes might.
+        let client = lock(&self.shared.client).clone().ok_or(PublishError::NotConnected)?;
         let (publications, optimistic) =
             lock(&self.shared.house).command(device, desired, now).map_err(|_| PublishError::NotSupported)?;
-        let client = lock(&self.shared.client).clone().ok_or(PublishError::NotConnected)?;
         let mut notices = Vec::new();
         for p in publications {
             let how = PublishOptions::new(QoS::AtLeastOnce).retain(p.retain);
