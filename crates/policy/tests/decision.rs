@@ -4,7 +4,7 @@
 //!
 //! The short form asks some ten thousand questions; with `VESTIBULE_FORM=full`, or built for release, a million.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr as _;
