@@ -8,4 +8,5 @@ mod crash;
 mod demo;
 mod devices_and_alexa;
 mod harness;
+mod hostile_client;
 mod recordings;
