@@ -24,6 +24,9 @@ const MESSAGE_MAX_BYTES: u64 = 64 << 20;
 /// How long the command line waits for the hub.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// How long to wait after the kernel refused a connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
 /// Longest path that a Unix socket can have on Linux, with its final zero.
 const SOCKET_PATH_MAX_BYTES: usize = 107;
 
@@ -82,7 +85,11 @@ pub async fn serve(core: Arc<Core>) -> Result<(), String> {
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
     tokio::spawn(async move {
         loop {
-            let Ok((stream, _)) = listener.accept().await else { continue };
+            let Ok((stream, _)) = listener.accept().await else {
+                // Out of file handles: trying at once again would only burn the processor.
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            };
             let core = Arc::clone(&core);
             tokio::spawn(async move {
                 if let Err(error) = answer(&core, stream).await {

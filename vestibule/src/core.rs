@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use devices::{Counters, DropReason};
-use egress::{RecordError, Recorder, Tally};
+use egress::{Door, RecordError, Recorder, Tally};
 use gate::{GateState, StateWrite};
 use home::{Description, Reading, Registered, RegistryError, Update};
 use ledger::{Body, Digest, Draft, LinkEvent, Receipt};
@@ -74,6 +74,7 @@ pub struct Core {
     /// Something changed that the table is compiled from.
     stale: std::sync::atomic::AtomicBool,
     running: Mutex<Running>,
+    doors: Mutex<Vec<Arc<Door>>>,
     counters: Arc<Counters>,
     readings: Mutex<BTreeMap<DeviceId, BTreeMap<model::Property, u64>>>,
     verified: Mutex<Option<bool>>,
@@ -180,6 +181,7 @@ impl Core {
             changing: tokio::sync::Mutex::default(),
             stale: std::sync::atomic::AtomicBool::new(false),
             running: Mutex::default(),
+            doors: Mutex::default(),
             counters: Arc::new(Counters::default()),
             readings: Mutex::default(),
             verified: Mutex::default(),
@@ -252,6 +254,11 @@ impl Core {
     /// Notes what is up.
     pub fn set_running(&self, change: impl FnOnce(&mut Running)) {
         change(&mut lock(&self.running));
+    }
+
+    /// Notes a listener's door, for the metrics.
+    pub fn watch_door(&self, door: Arc<Door>) {
+        lock(&self.doors).push(door);
     }
 
     /// Whether devices, store and listeners are up; else what is down.
@@ -897,6 +904,34 @@ impl Core {
         let gate = self.state();
         one("devices", "gauge", "Devices known.", gate.registry.iter().count() as u64);
         one("links", "gauge", "Links.", gate.links.len() as u64);
+        for (name, kind, help) in [
+            ("connections", "gauge", "Connections open, by listener."),
+            ("connections_total", "counter", "Connections taken, by listener."),
+            ("connections_shed_total", "counter", "Connections cut because the listener was full, by listener."),
+            (
+                "connections_stalled_total",
+                "counter",
+                "Connections cut because they neither asked nor took their answer.",
+            ),
+            (
+                "connections_broken_total",
+                "counter",
+                "Connections that broke the protocol or were too slow with a header.",
+            ),
+        ] {
+            let _ = write!(out, "# HELP vestibule_{name} {help}\n# TYPE vestibule_{name} {kind}\n");
+            for door in lock(&self.doors).iter() {
+                let counts = door.counts();
+                let value = match name {
+                    "connections" => counts.open,
+                    "connections_total" => counts.taken,
+                    "connections_shed_total" => counts.shed,
+                    "connections_stalled_total" => counts.stalled,
+                    _ => counts.broken,
+                };
+                let _ = writeln!(out, "vestibule_{name}{{listener=\"{}\"}} {value}", door.name());
+            }
+        }
         out.push_str("# HELP vestibule_dropped_total Messages of devices that were dropped, by reason.\n");
         out.push_str("# TYPE vestibule_dropped_total counter\n");
         for (reason, count) in self.counters.dropped() {

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use egress::Egress;
+use egress::{CONNECTIONS_MAX, CONSOLE_CONNECTIONS_MAX, Door, Egress};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -16,6 +16,35 @@ use crate::page::Page;
 pub struct Listeners {
     console: TcpListener,
     partners: TcpListener,
+}
+
+/// File handles that the hub needs beside connections: databases, the control socket, the brokers and their clients.
+const FILES_RESERVED: u64 = 256;
+
+/// File handles that the hub asks the system for: every listener full, and its own broker.
+const FILES_WANTED: u64 = 4096;
+
+/// How many file handles there are, after asking for more: shells and service managers often give 1024.
+fn files() -> u64 {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let have = getrlimit(Resource::Nofile);
+    // No limit is written as none.
+    let (Some(soft), most) = (have.current, have.maximum.unwrap_or(FILES_WANTED)) else { return FILES_WANTED };
+    let wanted = FILES_WANTED.min(most);
+    if soft >= wanted {
+        return soft;
+    }
+    match setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum: have.maximum }) {
+        Ok(()) => wanted,
+        Err(_) => soft,
+    }
+}
+
+/// Most connections of the partners' listener and of the household's: full, they leave the rest of the hub its handles.
+fn connections(files: u64) -> (usize, usize) {
+    let for_both = usize::try_from(files.saturating_sub(FILES_RESERVED)).unwrap_or(usize::MAX);
+    let console = (for_both / 4).clamp(8, CONSOLE_CONNECTIONS_MAX);
+    ((for_both / 2).clamp(8, CONNECTIONS_MAX), console)
 }
 
 async fn bind(what: &str, address: SocketAddr) -> Result<TcpListener, String> {
@@ -64,9 +93,13 @@ impl Listeners {
             clock: core.clock(),
             tally: Arc::clone(&core.tally),
         });
+        let (partners_most, console_most) = connections(files());
+        let (partners_door, console_door) = (Door::new("partners", partners_most), Door::new("console", console_most));
+        core.watch_door(Arc::clone(&partners_door));
+        core.watch_door(Arc::clone(&console_door));
         let partners_stop = wait(stop);
         let partners = tokio::spawn(async move {
-            egress::serve(self.partners, egress, partners_stop).await;
+            egress::serve(self.partners, egress, partners_door, partners_stop).await;
         });
         let options = console::Options { listen: self.console.local_addr().ok(), ..console::Options::default() };
         let router = console::router(Arc::clone(page) as Arc<dyn console::Source>, options);
@@ -76,10 +109,24 @@ impl Listeners {
                 console_stop.await;
                 page.close();
             };
-            if let Err(error) = axum::serve(self.console, router).with_graceful_shutdown(stop).await {
-                tracing::error!(%error, "the household's listener broke");
-            }
+            egress::serve(self.console, router, console_door, stop).await;
         });
         vec![partners, console]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn full_listeners_leave_the_rest_of_the_hub_its_file_handles() {
+        assert_eq!(connections(FILES_WANTED), (CONNECTIONS_MAX, CONSOLE_CONNECTIONS_MAX));
+        for files in [0, 64, 256, 300, 1024, 2048, u64::MAX] {
+            let (partners, console) = connections(files);
+            assert!(partners >= 8 && console >= 8, "{files}");
+            let left = files.saturating_sub((partners + console) as u64);
+            assert!(files <= FILES_RESERVED + 64 || left >= FILES_RESERVED, "{files}: {partners} and {console}");
+        }
     }
 }

@@ -46,7 +46,7 @@ const PURE: &[&str] = &["model", "disclosure", "home", "policy", "ledger"];
 /// Libraries that open a door, the rooms that may use each of them directly, and why. What is not
 /// named here may be used by any room; what stands outside the house may use anything.
 const DOORS: &[(&str, &[&str], &str)] = &[
-    ("axum", &["console", "egress", "vestibule"], "the two listeners, and the binary that starts them"),
+    ("axum", &["console", "egress"], "the two listeners"),
     ("hyper", &["egress"], "HTTP towards partners"),
     ("hyper-util", &["egress"], "as hyper"),
     ("reqwest", &[], "egress speaks hyper: one HTTP client is enough"),

@@ -6,17 +6,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, Request, Response, StatusCode, header};
+use axum::http::{Extensions, HeaderMap, Request, Response, StatusCode, header};
 use axum::routing::post;
-use bytes::Bytes;
 use gate::{Actuator, Decided, GateState, Session, StateWrite};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http_body::Body as _;
+use http_body_util::BodyExt as _;
 use ledger::{Body as LedgerBody, Digest, Draft, Intent, Item, Receipt};
 use links::Link;
 use model::{Clock, DeviceId, Property, Timestamp, Value};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::limits::{BODY_MAX_BYTES, BODY_READ_TIMEOUT, IN_FLIGHT_MAX};
+use crate::door::{Answering, Seat};
+use crate::limits::{BODIES_SHARED_BYTES, BODY_MAX_BYTES, BODY_OWN_BYTES, BODY_READ_TIMEOUT, IN_FLIGHT_MAX};
 use crate::respond::{constant, recorded};
 use crate::tally::{Asked, Outcome, Tally, Told};
 
@@ -57,11 +58,17 @@ pub struct Egress<A, R> {
 struct Shared<A, R> {
     egress: Egress<A, R>,
     in_flight: Semaphore,
+    /// Room for what is large in bodies, in bytes.
+    bodies: Semaphore,
 }
 
 /// The partners' routes. There are no others on this listener.
 pub fn router<A: Actuator, R: Recorder>(egress: Egress<A, R>) -> Router {
-    let shared = Arc::new(Shared { egress, in_flight: Semaphore::new(IN_FLIGHT_MAX) });
+    let shared = Arc::new(Shared {
+        egress,
+        in_flight: Semaphore::new(IN_FLIGHT_MAX),
+        bodies: Semaphore::new(BODIES_SHARED_BYTES),
+    });
     let wrong_method = |State(s): State<Arc<Shared<A, R>>>| async move {
         s.egress.tally.rejected();
         constant(StatusCode::METHOD_NOT_ALLOWED, alexa::constants::METHOD_NOT_ALLOWED)
@@ -81,23 +88,23 @@ async fn directives<A: Actuator, R: Recorder>(
     request: Request<Body>,
 ) -> Response<Body> {
     let egress = &shared.egress;
-    let Ok(_slot) = shared.in_flight.try_acquire() else {
-        egress.tally.rejected();
-        return constant(StatusCode::SERVICE_UNAVAILABLE, alexa::constants::UNAVAILABLE);
-    };
     let (head, body) = request.into_parts();
-    let bytes = match read(body).await {
-        Ok(bytes) => bytes,
-        Err(TooLarge::Yes) => {
+    let directive = match read(body, &shared.bodies).await {
+        Ok(read) => alexa::parse(&read.bytes),
+        Err(Unread::TooLarge) => {
             egress.tally.rejected();
             return constant(StatusCode::PAYLOAD_TOO_LARGE, alexa::constants::TOO_LARGE);
         }
-        Err(TooLarge::Broken) => {
+        Err(Unread::Broken) => {
             egress.tally.rejected();
             return constant(StatusCode::BAD_REQUEST, alexa::constants::BAD_REQUEST);
         }
+        Err(Unread::TooMany) => {
+            egress.tally.rejected();
+            return constant(StatusCode::SERVICE_UNAVAILABLE, alexa::constants::UNAVAILABLE);
+        }
     };
-    let Ok(directive) = alexa::parse(&bytes) else {
+    let Ok(directive) = directive else {
         egress.tally.rejected();
         return constant(StatusCode::BAD_REQUEST, alexa::constants::BAD_REQUEST);
     };
@@ -108,21 +115,66 @@ async fn directives<A: Actuator, R: Recorder>(
         let status = if directive.is_discovery() { StatusCode::OK } else { StatusCode::UNAUTHORIZED };
         return constant(status, body);
     };
+    // Only here: a stranger who sends slowly takes no place of a partner's.
+    let slot = shared.in_flight.try_acquire();
+    let (Ok(_slot), Some(_kept)) = (slot, keep(&head.extensions)) else {
+        egress.tally.rejected();
+        return constant(StatusCode::SERVICE_UNAVAILABLE, alexa::constants::UNAVAILABLE);
+    };
     answer(egress, &link, &directive).await
 }
 
-enum TooLarge {
-    Yes,
-    Broken,
+/// Keeps the connection until the answer is made; `None` when it has to leave. (A router without a listener, as in tests,
+/// has no connections.)
+fn keep(extensions: &Extensions) -> Option<Option<Answering>> {
+    match extensions.get::<Arc<Seat>>() {
+        Some(seat) => seat.answering().map(Some),
+        None => Some(None),
+    }
 }
 
-async fn read(body: Body) -> Result<Bytes, TooLarge> {
-    let whole = Limited::new(body, BODY_MAX_BYTES).collect();
-    match tokio::time::timeout(BODY_READ_TIMEOUT, whole).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(TooLarge::Yes),
-        Ok(Err(_)) | Err(_) => Err(TooLarge::Broken),
+/// Why a body was not read.
+enum Unread {
+    TooLarge,
+    /// It broke off, or came too slowly.
+    Broken,
+    /// There is no room for another large one now.
+    TooMany,
+}
+
+/// A body, with its share of the room for large ones.
+struct Read<'a> {
+    bytes: Vec<u8>,
+    _room: Option<SemaphorePermit<'a>>,
+}
+
+async fn read(mut body: Body, bodies: &Semaphore) -> Result<Read<'_>, Unread> {
+    if body.size_hint().lower() > BODY_MAX_BYTES as u64 {
+        return Err(Unread::TooLarge);
     }
+    let whole = async move {
+        let mut bytes = Vec::new();
+        let mut room: Option<SemaphorePermit<'_>> = None;
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame.map_err(|_| Unread::Broken)?.into_data() else { continue };
+            let length = bytes.len() + data.len();
+            if length > BODY_MAX_BYTES {
+                return Err(Unread::TooLarge);
+            }
+            let more = length.saturating_sub(bytes.len().max(BODY_OWN_BYTES));
+            if more > 0 {
+                let more = u32::try_from(more).unwrap_or(u32::MAX);
+                let more = bodies.try_acquire_many(more).map_err(|_| Unread::TooMany)?;
+                match &mut room {
+                    Some(room) => room.merge(more),
+                    None => room = Some(more),
+                }
+            }
+            bytes.extend_from_slice(&data);
+        }
+        Ok(Read { bytes, _room: room })
+    };
+    tokio::time::timeout(BODY_READ_TIMEOUT, whole).await.unwrap_or(Err(Unread::Broken))
 }
 
 /// The link of the token in the directive. A bearer token in the header, if there is one, must be the same.

@@ -5,15 +5,17 @@
 //! later as OUTCOME. Who is not authenticated gets one of a closed list of constant bodies, is counted, and leaves no leaf.
 
 mod directives;
+mod door;
 mod limits;
 mod listener;
 mod respond;
 mod tally;
 
 pub use directives::{Egress, RecordError, Recorder, router};
+pub use door::{Door, DoorCounts};
 pub use limits::{
-    BODY_MAX_BYTES, BODY_READ_TIMEOUT, CONNECTIONS_MAX, EVENTS_MAX, HEADER_READ_TIMEOUT, IN_FLIGHT_MAX,
-    REFUSAL_KEYS_MAX, REFUSAL_TICK_MS,
+    BODY_MAX_BYTES, BODY_READ_TIMEOUT, CONNECTIONS_MAX, CONSOLE_CONNECTIONS_MAX, EVENTS_MAX, HEAD_MAX_BYTES,
+    HEADER_READ_TIMEOUT, IN_FLIGHT_MAX, REFUSAL_KEYS_MAX, REFUSAL_TICK_MS, STALL_TIMEOUT,
 };
 pub use listener::serve;
 pub use tally::{Asked, Counts, Outcome, Tally, Told};

@@ -1,14 +1,26 @@
-//! Limits of the partners' listener.
+//! Limits of the listeners.
 
 use std::time::Duration;
 
 /// Largest request body. Alexa's directives are under 2 KiB; a Lambda relay takes 128 KiB at most.
 pub const BODY_MAX_BYTES: usize = 128 * 1024;
 
-/// Most connections at once; further ones wait in the kernel's queue.
+/// What each request may have of its body, however many there are: Alexa's directives fit.
+pub(crate) const BODY_OWN_BYTES: usize = 8 * 1024;
+
+/// What all requests together may have beyond that; who needs more then is told to come back (a constant body).
+pub(crate) const BODIES_SHARED_BYTES: usize = 16 << 20;
+
+/// Largest head of a request (request line and header). A token of 4 KiB and a proxy's own fields fit many times.
+pub const HEAD_MAX_BYTES: usize = 32 * 1024;
+
+/// Most connections of partners at once. With more, who has been quiet for longest is cut.
 pub const CONNECTIONS_MAX: usize = 1024;
 
-/// Most requests worked on at once; further ones are told to come back (a constant body).
+/// Most connections to the household's own listener at once.
+pub const CONSOLE_CONNECTIONS_MAX: usize = 256;
+
+/// Most requests of linked partners answered at once; further ones are told to come back (a constant body).
 pub const IN_FLIGHT_MAX: usize = 256;
 
 /// How long a client may take to send its header.
@@ -16,6 +28,9 @@ pub const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a client may take to send its body.
 pub const BODY_READ_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a connection may neither ask nor take its answer.
+pub const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long requests in flight may take after the hub was told to stop.
 pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);

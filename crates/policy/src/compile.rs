@@ -396,10 +396,8 @@ fn cells(
 
 #[cfg(test)]
 mod tests {
-    use model::{GrantId, MemberId, Trigger};
-    use proptest::prelude::*;
-
     use super::*;
+    use model::{GrantId, MemberId, Trigger};
 
     const HOUR_MS: i64 = 3_600_000;
 
@@ -460,104 +458,6 @@ mod tests {
             affects: vec![owner],
             created: Timestamp::default(),
             profile: None,
-        }
-    }
-
-    fn any_grant() -> impl Strategy<Value = (bool, usize, usize, usize, What, Option<i64>)> {
-        let trigger = (0usize..4).prop_map(|t| ALL_TRIGGERS[t]);
-        let rung = (0usize..5).prop_map(|r| ALL_RUNGS[r]);
-        let what = prop_oneof![
-            4 => (trigger, rung).prop_map(|(trigger, rung)| What::Disclose { trigger, rung }),
-            1 => any::<bool>().prop_map(|open| What::Control { open }),
-        ];
-        // A link and a device beyond those that there are stand for ones that were removed.
-        (prop::bool::weighted(0.9), 0usize..3, 0usize..3, 0usize..4, what, prop::option::of(0i64..20))
-    }
-
-    fn in_force<'a>(
-        grants: &'a [Grant],
-        now: Timestamp,
-        link: &'a LinkId,
-        device: &'a DeviceId,
-        property: Property,
-    ) -> impl Iterator<Item = &'a Grant> {
-        grants.iter().filter(move |g| {
-            g.household == household()
-                && g.link == *link
-                && g.device == *device
-                && g.property == property
-                && g.expires.is_none_or(|t| t > now)
-        })
-    }
-
-    /// Written without Cedar: the finest rung of the grants that name this cell and still hold, only `live` for
-    /// locks, doors and alarms, nothing for an unknown kind.
-    fn reference(
-        grants: &[Grant],
-        now: Timestamp,
-        link: &LinkId,
-        device: &DeviceId,
-        property: Property,
-        kind: Kind,
-        trigger: Trigger,
-    ) -> Option<Rung> {
-        if kind == Kind::Unknown {
-            return None;
-        }
-        let rungs = in_force(grants, now, link, device, property).filter_map(|g| match g.what {
-            What::Disclose { trigger: t, rung } if t == trigger => Some(rung),
-            _ => None,
-        });
-        rungs.filter(|r| *r == Rung::Live || property != Property::LockState).min()
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
-
-        /// The table, Cedar over all policies at once, and a naive evaluator say the same of every cell.
-        #[test]
-        fn table_cedar_and_reference_agree(raw in prop::collection::vec(any_grant(), 0..25), now_h in 0i64..20) {
-            let facts = facts();
-            let now = Timestamp::from_millis(now_h * HOUR_MS);
-            let properties: Vec<_> = facts.devices[0].properties.clone();
-            let grants: Vec<Grant> = raw
-                .into_iter()
-                .enumerate()
-                .map(|(i, (ours, l, d, p, what, hours))| {
-                    grant(i, if ours { "home" } else { "other" }, l, d, properties[p].0, what, hours)
-                })
-                .collect();
-            let table = compile(&facts, &grants, None, now).unwrap();
-            let schema = schema::parse(&schema::text()).unwrap();
-            let types = Types::new().unwrap();
-            let entities = entities(&facts, &types, &schema).unwrap();
-            let asker = Asker { authorizer: Authorizer::new(), schema: &schema, types: &types, entities: &entities };
-            let mut whole = ceiling(&schema, None).unwrap();
-            for g in grants.iter().filter(|g| g.household == facts.household && g.holds_at(now)) {
-                whole.add(Policy::parse(Some(PolicyId::new(g.id.as_str())), g.policy_text()).unwrap()).unwrap();
-            }
-            for l in 0..3 {
-                for d in 0..3 {
-                    for (property, kind) in &properties {
-                        for trigger in ALL_TRIGGERS {
-                            let (l, d) = (link(l), device(d));
-                            let decided = table.decide(&l, &d, *property, trigger).rung.ok();
-                            prop_assert_eq!(decided, reference(&grants, now, &l, &d, *property, *kind, trigger)
-                                .filter(|_| l != link(2) && d != device(2)));
-                            let cedar = asker.finest(&whole, &l, trigger.as_str(), *property, &resource(&d, *property));
-                            prop_assert_eq!(decided, cedar.rung.ok());
-                        }
-                        for (open, action) in [(false, "control"), (true, "open")] {
-                            let (l, d) = (link(l), device(d));
-                            let expected = l != link(2) && d != device(2) && *kind != Kind::Unknown
-                                && in_force(&grants, now, &l, &d, *property).any(|g| g.what == What::Control { open });
-                            prop_assert_eq!(table.may(&l, &d, *property, open).is_ok(), expected);
-                            let cedar = asker.ask(&whole, &l, action, &resource(&d, *property), None);
-                            prop_assert_eq!(cedar.rung.is_ok(), expected);
-                        }
-                    }
-                }
-            }
         }
     }
 

@@ -50,7 +50,7 @@ fn trv(port: u16, temperature: f64, set_point: f64) {
 }
 
 /// Value of a property in `devices --json`.
-fn reported(devices: &Value, property: &str) -> Option<String> {
+pub fn reported(devices: &Value, property: &str) -> Option<String> {
     let devices = devices["devices"].as_array()?;
     let all = devices.iter().flat_map(|d| d["properties"].as_array().into_iter().flatten());
     let mut found = all.filter(|p| p["property"] == property).filter_map(|p| p["shown"].as_str());
@@ -61,13 +61,13 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-struct Story {
-    mosquitto: Mosquitto,
-    hub: Hub,
+pub struct Story {
+    pub mosquitto: Mosquitto,
+    pub hub: Hub,
     _dir: tempfile::TempDir,
 }
 
-fn begin() -> Story {
+pub fn begin() -> Story {
     let mosquitto = Mosquitto::start();
     announce(mosquitto.port);
     let dir = tempfile::tempdir().unwrap();

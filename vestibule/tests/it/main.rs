@@ -8,5 +8,6 @@ mod crash;
 mod demo;
 mod devices_and_alexa;
 mod harness;
+mod hostile_client;
 mod household_day;
 mod recordings;

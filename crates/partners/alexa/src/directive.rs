@@ -6,6 +6,7 @@ use serde_json::{Map, Value as Json};
 use crate::limits::{
     BODY_MAX_BYTES, CORRELATION_TOKEN_MAX_BYTES, ENDPOINT_ID_MAX_CHARS, MESSAGE_ID_MAX_CHARS, TOKEN_MAX_BYTES,
 };
+use crate::strict;
 
 /// Why a body is not a directive. Whoever sent it is not authenticated, since there is no place for a token in it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -16,7 +17,8 @@ pub enum ParseError {
         /// Its length.
         bytes: usize,
     },
-    /// Not JSON, or nested deeper than serde_json's 128 levels.
+    /// Not JSON, or not such as can be read in one way only (a key stands twice), nested deeper than serde_json's 128
+    /// levels, or of too many values.
     #[error("the body is not JSON from line {line}, column {column} on: send a directive as JSON")]
     NotJson {
         /// Line, from 1.
@@ -160,8 +162,7 @@ pub fn parse(body: &[u8]) -> Result<Directive, ParseError> {
     if body.len() > BODY_MAX_BYTES {
         return Err(ParseError::TooLarge { bytes: body.len() });
     }
-    let json: Json =
-        serde_json::from_slice(body).map_err(|e| ParseError::NotJson { line: e.line(), column: e.column() })?;
+    let json: Json = strict::read(body).map_err(|e| ParseError::NotJson { line: e.line(), column: e.column() })?;
     let Some(Json::Object(directive)) = json.get("directive") else { return Err(ParseError::NotADirective) };
     let empty = Map::new();
     let mut malformed = false;
@@ -298,11 +299,13 @@ mod tests {
     #[test]
     fn what_is_no_directive_is_said_to_be_none() {
         let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
-        for bad in ["", "{", "1e999", "{\"directive\":{}} x", &deep, "\u{feff}{}"] {
+        for bad in
+            ["", "{", "1e999", "{\"directive\":{}} x", &deep, "\u{feff}{}", "{\"directive\":{},\"directive\":{}}"]
+        {
             assert!(matches!(parse(bad.as_bytes()), Err(ParseError::NotJson { .. })), "{bad}");
         }
         assert!(matches!(parse(&[0xff, 0xfe]), Err(ParseError::NotJson { .. })));
-        for bad in ["null", "[]", "{}", "{\"directive\":[]}", "{\"directive\":{},\"directive\":1}"] {
+        for bad in ["null", "[]", "{}", "{\"directive\":[]}"] {
             assert_eq!(parse(bad.as_bytes()), Err(ParseError::NotADirective), "{bad}");
         }
         let d = parse(br#"{"directive":{}}"#).unwrap();

@@ -16,6 +16,7 @@ mod event;
 mod fault;
 mod interface;
 pub mod limits;
+mod strict;
 
 pub use directive::{Directive, Kind, ParseError, parse, token};
 pub use fault::{ERRORS, ErrorRow};

@@ -3,6 +3,9 @@
 /// Largest directive in bytes. Amazon names no limit; its directives are a few kilobytes, and a relay passes 128 KiB on.
 pub const BODY_MAX_BYTES: usize = 128 * 1024;
 
+/// Most values (texts, numbers, lists, objects) in a body. Alexa's largest directives have some tens.
+pub const VALUES_MAX: usize = 4096;
+
 /// Longest `messageId` in characters (Amazon's message schema).
 pub const MESSAGE_ID_MAX_CHARS: usize = 127;
 
