@@ -37,6 +37,32 @@ pub fn run_json(args: &[&str]) -> Value {
     serde_json::from_str(&out).unwrap_or_else(|e| panic!("{args:?}: {e}: {out}"))
 }
 
+/// Whether tests run in their full form (`cargo xtask soak`) and not in the short one (`cargo xtask test`).
+pub fn full() -> bool {
+    std::env::var_os("VESTIBULE_FORM").is_some_and(|form| form == "full")
+}
+
+/// Numbers that look random and are the same each time (SplitMix64): what failed once fails again.
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Self {
+        let mut first = Self(seed);
+        Self(first.next())
+    }
+
+    pub fn below(&mut self, limit: usize) -> usize {
+        usize::try_from(self.next() % limit as u64).expect("below the limit")
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}
+
 /// A process that ends with the test.
 pub struct Process {
     pub child: Child,
@@ -165,6 +191,12 @@ impl Hub {
         Self { process, data: data.to_owned(), console, partners }
     }
 
+    /// Stops it as a person would, and waits until it has.
+    pub fn stop(&mut self) {
+        self.process.signal("TERM");
+        assert_eq!(self.process.child.wait().expect("it ends").code(), Some(0));
+    }
+
     /// Runs a command of the command line on this hub's directory.
     pub fn cli(&self, args: &[&str]) -> String {
         let mut all = args.to_vec();
@@ -223,6 +255,24 @@ pub fn publish(port: u16, topic: &str, payload: &str) {
         .args(["-h", "127.0.0.1", "-p", &port.to_string(), "-q", "1", "-r", "-t", topic, "-m", payload])
         .status();
     assert!(status.expect("mosquitto_pub runs").success());
+}
+
+/// Announces so many thermostats, `t0` and on: 20.5 degrees, heating to 20.
+pub fn thermostats(port: u16, count: usize) {
+    for i in 0..count {
+        publish(
+            port,
+            &format!("homeassistant/climate/t{i}/config"),
+            &format!(
+                r#"{{"name":"T{i}","uniq_id":"t{i}","dev":{{"ids":["t{i}"],"name":"T{i}"}},"modes":["off","heat"],
+                "mode_stat_t":"t{i}/mode","mode_cmd_t":"t{i}/mode/set","temp_stat_t":"t{i}/sp","temp_cmd_t":"t{i}/sp/set",
+                "curr_temp_t":"t{i}/temp"}}"#
+            ),
+        );
+        publish(port, &format!("t{i}/temp"), "20.5");
+        publish(port, &format!("t{i}/sp"), "20");
+        publish(port, &format!("t{i}/mode"), "heat");
+    }
 }
 
 /// A subscriber at QoS 1 whose messages come as `TOPIC QOS PAYLOAD` lines.

@@ -8,4 +8,6 @@ mod crash;
 mod demo;
 mod devices_and_alexa;
 mod harness;
+mod record;
 mod recordings;
+mod wire;
