@@ -105,6 +105,18 @@ impl Process {
         }
     }
 
+    /// Whether it has ended within this time.
+    pub fn wait_until_dead(&mut self, patience: Duration) -> bool {
+        let pause = Duration::from_millis(2);
+        for _ in 0..patience.as_millis() / pause.as_millis() {
+            if self.child.try_wait().expect("a child").is_some() {
+                return true;
+            }
+            std::thread::sleep(pause);
+        }
+        false
+    }
+
     /// Sends a signal by name, as in `TERM`.
     pub fn signal(&self, name: &str) {
         let status = Command::new("kill").args([format!("-{name}"), self.child.id().to_string()]).status();
@@ -180,6 +192,14 @@ impl Hub {
         Self::spawn(command, data)
     }
 
+    /// The same, with points at which a test can make it fail.
+    pub fn start_with(data: &Path, mqtt: &str, faults: &Faults) -> Self {
+        let mut command = program();
+        command.args(["serve", "--data"]).arg(data);
+        command.env("VESTIBULE__MQTT__URL", mqtt).env("VESTIBULE_FAULTS", &faults.file);
+        Self::spawn(command, data)
+    }
+
     /// Any command that serves on free ports.
     pub fn spawn(mut command: Command, data: &Path) -> Self {
         command.env("VESTIBULE__CONSOLE__LISTEN", "127.0.0.1:0").env("VESTIBULE__PARTNERS__LISTEN", "127.0.0.1:0");
@@ -230,6 +250,80 @@ impl Hub {
             std::thread::sleep(Duration::from_millis(50));
         }
         panic!("{args:?} never said what was wanted; last: {last}");
+    }
+}
+
+/// Asks the hub that runs on a data directory, over its control socket; an error is the hub's own word, or empty when it
+/// is gone.
+pub fn control(data: &Path, request: &Value) -> Result<Value, String> {
+    use std::io::Write as _;
+    let mut answer = String::new();
+    let mut talk = || -> std::io::Result<()> {
+        let mut stream = std::os::unix::net::UnixStream::connect(data.join("control.sock"))?;
+        stream.write_all(format!("{request}\n").as_bytes())?;
+        BufReader::new(stream).read_line(&mut answer).map(|_| ())
+    };
+    talk().map_err(|_| String::new())?;
+    let answer: Value = serde_json::from_str(&answer).map_err(|_| String::new())?;
+    match answer.get("failed") {
+        Some(word) => Err(word.as_str().unwrap_or_default().to_owned()),
+        None => Ok(answer["done"].clone()),
+    }
+}
+
+/// Points at which a test makes the hub fail, wait or die: see the crate `faults`.
+pub struct Faults {
+    file: PathBuf,
+    _dir: tempfile::TempDir,
+}
+
+impl Faults {
+    pub fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        Self { file: dir.path().join("faults"), _dir: dir }
+    }
+
+    /// Arms points, one a line as `POINT ACTION FROM TIMES`, in place of those before; counts and hits begin anew.
+    pub fn arm(&self, plan: &str) {
+        let new = self.file.with_extension("new");
+        std::fs::write(&new, plan).expect("written");
+        std::fs::rename(&new, &self.file).expect("renamed");
+        let _ = std::fs::remove_file(self.file.with_extension("hit"));
+    }
+
+    /// How often points have acted since they were armed.
+    pub fn hits(&self) -> usize {
+        std::fs::read_to_string(self.file.with_extension("hit")).map_or(0, |hits| hits.lines().count())
+    }
+}
+
+/// Publishes what is written to it, line by line, on one topic, at QoS 1 and not retained.
+pub struct Publisher {
+    child: Child,
+}
+
+impl Publisher {
+    pub fn start(port: u16, topic: &str) -> Self {
+        let program = peer("VESTIBULE_MOSQUITTO_PUB", &["/usr/bin/mosquitto_pub"]);
+        let child = Command::new(program)
+            .args(["-h", "127.0.0.1", "-p", &port.to_string(), "-q", "1", "-t", topic, "-l"])
+            .stdin(Stdio::piped())
+            .spawn()
+            .expect("mosquitto_pub runs");
+        Self { child }
+    }
+
+    pub fn publish(&mut self, payload: &str) {
+        use std::io::Write as _;
+        let stdin = self.child.stdin.as_mut().expect("piped");
+        stdin.write_all(format!("{payload}\n").as_bytes()).expect("mosquitto_pub reads");
+    }
+}
+
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
