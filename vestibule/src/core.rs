@@ -365,6 +365,7 @@ impl Core {
         let _one = self.changing.lock().await;
         let previous = Digest::new(self.state().table().policy_hash());
         let table = self.compile()?;
+        faults::pass(faults::TABLE_COMPILED);
         let next = Digest::new(table.policy_hash());
         let writes = self.state().replace_table(Arc::new(table), now);
         let mut held = held(writes);
@@ -406,6 +407,7 @@ impl Core {
             let writes = self.state().replace_table(Arc::new(narrowed), now);
             held.extend(self::held(writes));
         }
+        faults::pass(faults::GRANTS_NARROWED);
         lock(&self.grants).extend(add.iter().map(|g| (g.id.clone(), g.clone())));
         let widened = match self.compile() {
             Ok(table) => table,
@@ -429,6 +431,7 @@ impl Core {
             add.iter().for_each(|g| drop(grants.remove(&g.id)));
             return Err(error);
         }
+        faults::pass(faults::GRANTS_RECORDED);
         let writes = self.state().replace_table(Arc::new(widened), now);
         self.put(self::held(writes)).await
     }

@@ -66,6 +66,7 @@ impl Actuator for MqttActuator {
             tracing::error!(%error, "a command could not be recorded and was not carried out");
             return Err(ActuatorError::NotRecorded);
         }
+        faults::pass(faults::COMMAND_RECORDED);
         self.mqtt.carry_out(&order.device, &order.desired).await.map_err(|error| match error {
             PublishError::NotSupported => ActuatorError::NotSupported,
             error => {

@@ -27,6 +27,8 @@ const FLOORS: &[&[&str]] = &[
     &["home"],
     &["disclosure"],
     &["model"],
+    // Points at which tests make the program fail; empty in a release build.
+    &["faults"],
 ];
 
 /// Outside the house: no room may use them, save as below.
@@ -53,6 +55,7 @@ const DOORS: &[(&str, &[&str], &str)] = &[
     ("ureq", &[], "as reqwest"),
     ("rumqttc-v4-next", &["devices", "vestibule"], "the MQTT client, and `vestibule replay`"),
     ("mqtt5", &["devices"], "the embedded broker"),
+    ("rustix", &["faults"], "a test's `kill -9` from within"),
     ("rusqlite", &["store"], "one room has SQL"),
     ("tokio", &["console", "egress", "devices", "store", "vestibule"], "rooms with sockets or threads"),
     ("getrandom", &["store", "egress", "devices", "vestibule"], "randomness enters at the edges, as an argument"),

@@ -3,6 +3,7 @@
 //! - `test`: installs or asks for the outside programs that tests talk to, runs every test, counts.
 //! - `lint`: formatting, clippy, docs, and cargo-deny where it is installed.
 //! - `ci`: `test`, then `lint`; what `.ci/run` calls.
+//! - `soak`: the long forms of tests, in release builds where they can be.
 //! - `peers`: prints the outside programs as shell exports, for running one test by hand.
 //!
 //! The tests in this package hold the workspace's shape: the arrows between rooms (`arrows`), and
@@ -11,6 +12,7 @@
 mod lint;
 mod peers;
 mod shell;
+mod soak;
 mod test;
 
 #[cfg(test)]
@@ -27,6 +29,7 @@ const USAGE: &str = "usage: cargo xtask <task>
   test    install (Debian, as root) or list the programs that tests need, then run every test
   lint    cargo fmt --check, clippy, rustdoc, and cargo-deny where it is installed
   ci      test, then lint
+  soak    run the long forms of tests: all, or those named
   peers   print the programs that tests need as shell exports: eval \"$(cargo xtask peers)\"
 ";
 
@@ -36,9 +39,10 @@ fn main() -> ExitCode {
         ["test"] => run_test(),
         ["lint"] => lint::run(),
         ["ci"] => run_ci(),
+        ["soak", names @ ..] => soak::run(names),
         ["peers"] => run_peers(),
         ["help" | "--help" | "-h"] => {
-            print!("{USAGE}");
+            print!("{USAGE}\nsoaks:\n{}", soak::list());
             return ExitCode::SUCCESS;
         }
         _ => {

@@ -16,6 +16,7 @@ use crate::directives::Recorder;
 /// The answer for which this receipt was made. It takes the receipt by value: what was not recorded can't be sent, and
 /// nothing can be sent twice.
 pub(crate) fn recorded<R: Recorder>(receipt: Receipt, recorder: Arc<R>, clock: Arc<dyn Clock>) -> Response<Body> {
+    faults::pass(faults::ANSWER_BEGINS);
     let bytes = receipt.body().map(|b| Bytes::copy_from_slice(b)).unwrap_or_default();
     let body = Sending { bytes: Some(bytes), receipt: Some(receipt), recorder, clock };
     with_type(StatusCode::OK, Body::new(body))
@@ -52,6 +53,7 @@ impl<R: Recorder> HttpBody for Sending<R> {
         self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, std::convert::Infallible>>> {
+        faults::pass(faults::ANSWER_BODY);
         Poll::Ready(self.get_mut().bytes.take().map(|b| Ok(Frame::data(b))))
     }
 
@@ -67,6 +69,7 @@ impl<R: Recorder> HttpBody for Sending<R> {
 impl<R: Recorder> Drop for Sending<R> {
     fn drop(&mut self) {
         let Some(receipt) = self.receipt.take() else { return };
+        faults::pass(faults::ANSWER_SENT);
         let result = if self.bytes.is_none() { SendResult::Sent } else { SendResult::Aborted };
         match receipt.outcome(self.clock.now(), result) {
             Ok(draft) => self.recorder.note(draft),

@@ -269,7 +269,10 @@ fn write(
             }
         }
     }
-    transaction.commit()
+    let failed = |e| rusqlite::Error::ToSqlConversionFailure(Box::new(e));
+    faults::at(faults::HISTORY_BEFORE).map_err(failed)?;
+    transaction.commit()?;
+    faults::at(faults::HISTORY_AFTER).map_err(failed)
 }
 
 /// Thins what is older than [`HISTORY_FINE_MS`], property by property.

@@ -37,6 +37,32 @@ pub fn run_json(args: &[&str]) -> Value {
     serde_json::from_str(&out).unwrap_or_else(|e| panic!("{args:?}: {e}: {out}"))
 }
 
+/// Whether tests run in their full form (`cargo xtask soak`) and not in the short one (`cargo xtask test`).
+pub fn full() -> bool {
+    std::env::var_os("VESTIBULE_FORM").is_some_and(|form| form == "full")
+}
+
+/// Numbers that look random and are the same each time (SplitMix64): what failed once fails again.
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Self {
+        let mut first = Self(seed);
+        Self(first.next())
+    }
+
+    pub fn below(&mut self, limit: usize) -> usize {
+        usize::try_from(self.next() % limit as u64).expect("below the limit")
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}
+
 /// A process that ends with the test.
 pub struct Process {
     pub child: Child,
@@ -77,6 +103,18 @@ impl Process {
                 Err(e) => panic!("no `{text}` on standard error ({e}); there was:\n{}", self.seen.join("\n")),
             }
         }
+    }
+
+    /// Whether it has ended within this time.
+    pub fn wait_until_dead(&mut self, patience: Duration) -> bool {
+        let pause = Duration::from_millis(2);
+        for _ in 0..patience.as_millis() / pause.as_millis() {
+            if self.child.try_wait().expect("a child").is_some() {
+                return true;
+            }
+            std::thread::sleep(pause);
+        }
+        false
     }
 
     /// Sends a signal by name, as in `TERM`.
@@ -154,6 +192,14 @@ impl Hub {
         Self::spawn(command, data)
     }
 
+    /// The same, with points at which a test can make it fail.
+    pub fn start_with(data: &Path, mqtt: &str, faults: &Faults) -> Self {
+        let mut command = program();
+        command.args(["serve", "--data"]).arg(data);
+        command.env("VESTIBULE__MQTT__URL", mqtt).env("VESTIBULE_FAULTS", &faults.file);
+        Self::spawn(command, data)
+    }
+
     /// Any command that serves on free ports.
     pub fn spawn(mut command: Command, data: &Path) -> Self {
         command.env("VESTIBULE__CONSOLE__LISTEN", "127.0.0.1:0").env("VESTIBULE__PARTNERS__LISTEN", "127.0.0.1:0");
@@ -163,6 +209,12 @@ impl Hub {
         let partners = url(process.wait_for("partners: "));
         process.wait_for("ready");
         Self { process, data: data.to_owned(), console, partners }
+    }
+
+    /// Stops it as a person would, and waits until it has.
+    pub fn stop(&mut self) {
+        self.process.signal("TERM");
+        assert_eq!(self.process.child.wait().expect("it ends").code(), Some(0));
     }
 
     /// Runs a command of the command line on this hub's directory.
@@ -201,6 +253,80 @@ impl Hub {
     }
 }
 
+/// Asks the hub that runs on a data directory, over its control socket; an error is the hub's own word, or empty when it
+/// is gone.
+pub fn control(data: &Path, request: &Value) -> Result<Value, String> {
+    use std::io::Write as _;
+    let mut answer = String::new();
+    let mut talk = || -> std::io::Result<()> {
+        let mut stream = std::os::unix::net::UnixStream::connect(data.join("control.sock"))?;
+        stream.write_all(format!("{request}\n").as_bytes())?;
+        BufReader::new(stream).read_line(&mut answer).map(|_| ())
+    };
+    talk().map_err(|_| String::new())?;
+    let answer: Value = serde_json::from_str(&answer).map_err(|_| String::new())?;
+    match answer.get("failed") {
+        Some(word) => Err(word.as_str().unwrap_or_default().to_owned()),
+        None => Ok(answer["done"].clone()),
+    }
+}
+
+/// Points at which a test makes the hub fail, wait or die: see the crate `faults`.
+pub struct Faults {
+    file: PathBuf,
+    _dir: tempfile::TempDir,
+}
+
+impl Faults {
+    pub fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        Self { file: dir.path().join("faults"), _dir: dir }
+    }
+
+    /// Arms points, one a line as `POINT ACTION FROM TIMES`, in place of those before; counts and hits begin anew.
+    pub fn arm(&self, plan: &str) {
+        let new = self.file.with_extension("new");
+        std::fs::write(&new, plan).expect("written");
+        std::fs::rename(&new, &self.file).expect("renamed");
+        let _ = std::fs::remove_file(self.file.with_extension("hit"));
+    }
+
+    /// How often points have acted since they were armed.
+    pub fn hits(&self) -> usize {
+        std::fs::read_to_string(self.file.with_extension("hit")).map_or(0, |hits| hits.lines().count())
+    }
+}
+
+/// Publishes what is written to it, line by line, on one topic, at QoS 1 and not retained.
+pub struct Publisher {
+    child: Child,
+}
+
+impl Publisher {
+    pub fn start(port: u16, topic: &str) -> Self {
+        let program = peer("VESTIBULE_MOSQUITTO_PUB", &["/usr/bin/mosquitto_pub"]);
+        let child = Command::new(program)
+            .args(["-h", "127.0.0.1", "-p", &port.to_string(), "-q", "1", "-t", topic, "-l"])
+            .stdin(Stdio::piped())
+            .spawn()
+            .expect("mosquitto_pub runs");
+        Self { child }
+    }
+
+    pub fn publish(&mut self, payload: &str) {
+        use std::io::Write as _;
+        let stdin = self.child.stdin.as_mut().expect("piped");
+        stdin.write_all(format!("{payload}\n").as_bytes()).expect("mosquitto_pub reads");
+    }
+}
+
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 /// Status and body of a GET request.
 pub fn get(url: &str) -> (u16, String) {
     use std::io::{Read as _, Write as _};
@@ -223,6 +349,24 @@ pub fn publish(port: u16, topic: &str, payload: &str) {
         .args(["-h", "127.0.0.1", "-p", &port.to_string(), "-q", "1", "-r", "-t", topic, "-m", payload])
         .status();
     assert!(status.expect("mosquitto_pub runs").success());
+}
+
+/// Announces so many thermostats, `t0` and on: 20.5 degrees, heating to 20.
+pub fn thermostats(port: u16, count: usize) {
+    for i in 0..count {
+        publish(
+            port,
+            &format!("homeassistant/climate/t{i}/config"),
+            &format!(
+                r#"{{"name":"T{i}","uniq_id":"t{i}","dev":{{"ids":["t{i}"],"name":"T{i}"}},"modes":["off","heat"],
+                "mode_stat_t":"t{i}/mode","mode_cmd_t":"t{i}/mode/set","temp_stat_t":"t{i}/sp","temp_cmd_t":"t{i}/sp/set",
+                "curr_temp_t":"t{i}/temp"}}"#
+            ),
+        );
+        publish(port, &format!("t{i}/temp"), "20.5");
+        publish(port, &format!("t{i}/sp"), "20");
+        publish(port, &format!("t{i}/mode"), "heat");
+    }
 }
 
 /// A subscriber at QoS 1 whose messages come as `TOPIC QOS PAYLOAD` lines.

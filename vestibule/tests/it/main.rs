@@ -10,4 +10,6 @@ mod devices_and_alexa;
 mod harness;
 mod hostile_client;
 mod household_day;
+mod record;
 mod recordings;
+mod wire;

@@ -10,7 +10,7 @@ use flate2::write::DeflateEncoder;
 use ledger::limits::{BODY_MAX_BYTES, SALT_BYTES};
 use ledger::{Batch, Digest, LedgerStore, StoreError, StoredBody, StoredHead};
 use model::Timestamp;
-use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
 use crate::BUSY_TIMEOUT;
 
@@ -62,7 +62,7 @@ impl SqliteLedger {
         let transaction =
             self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed(what))?;
         write_held(&transaction, household, held).map_err(failed(what))?;
-        transaction.commit().map_err(failed(what))
+        commit(transaction, what)
     }
 
     /// Number of the household in this file.
@@ -72,6 +72,7 @@ impl SqliteLedger {
 
     /// Erases some of the bodies whose leaves are older than `time`: at most [`ERASE_MAX_BODIES`]. Returns how many.
     pub(crate) fn erase_some(&mut self, time: Timestamp) -> Result<u64, StoreError> {
+        faults::at(faults::ERASE_BEFORE).map_err(failed("bodies can't be erased"))?;
         let erased = self.connection.execute(
             "UPDATE ledger_body SET body = NULL, salt = NULL, sha256 = NULL
              WHERE household = ?1 AND idx IN (
@@ -79,12 +80,14 @@ impl SqliteLedger {
                  WHERE household = ?1 AND time < ?2 AND body IS NOT NULL LIMIT ?3)",
             params![self.household, time.as_millis(), ERASE_MAX_BODIES],
         );
+        faults::at(faults::ERASE_AFTER).map_err(failed("bodies may not be erased"))?;
         erased.map(|n| u64::try_from(n).unwrap_or(u64::MAX)).map_err(failed("bodies can't be erased"))
     }
 
     /// Empties the write-ahead log, in which erased bodies may still stand.
     pub(crate) fn empty_wal(&mut self) -> Result<(), StoreError> {
         let what = "the write-ahead log can't be emptied";
+        faults::at(faults::ERASE_LOG).map_err(failed(what))?;
         // Appends wait meanwhile: a long read must not stop them.
         self.connection.busy_timeout(EMPTY_WAL_TIMEOUT).map_err(failed(what))?;
         let busy = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
@@ -212,8 +215,14 @@ impl LedgerStore for SqliteLedger {
             write_held(&transaction, household, &held)
         };
         write().map_err(failed(what))?;
-        transaction.commit().map_err(failed("the ledger's batch may not be durable"))
+        commit(transaction, "the ledger's batch may not be durable")
     }
+}
+
+fn commit(transaction: Transaction<'_>, what: &'static str) -> Result<(), StoreError> {
+    faults::at(faults::RECORD_BEFORE).map_err(failed(what))?;
+    transaction.commit().map_err(failed(what))?;
+    faults::at(faults::RECORD_AFTER).map_err(failed(what))
 }
 
 fn write_held(transaction: &Connection, household: i64, held: &[(String, Option<String>)]) -> rusqlite::Result<()> {

@@ -359,6 +359,7 @@ impl Writer {
         let count = drafts.len();
         let result = self.write(drafts, held);
         self.counters.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        faults::pass(faults::RECORD_ANSWER);
         match result {
             Ok(receipts) => {
                 add(&self.counters.recorded, count);

@@ -1,0 +1,125 @@
+//! The long forms of tests: hours where `test` takes minutes. Each is an ordinary test that reads `VESTIBULE_FORM`.
+
+use std::fs;
+
+use crate::shell::{self, TaskError};
+use crate::{peers, shell::root};
+
+/// Tests take their full form when this is `full`.
+const FORM: &str = "VESTIBULE_FORM";
+
+/// One soak: some tests, by a filter.
+struct Soak {
+    name: &'static str,
+    what: &'static str,
+    /// The package, and the filter that picks its tests.
+    package: &'static str,
+    filter: &'static str,
+    /// Release builds have no points of failure: tests that need them are built for development.
+    release: bool,
+}
+
+/// Every soak. `cargo xtask soak NAME` runs one, without a name all in this order.
+const SOAKS: &[Soak] = &[
+    Soak {
+        name: "record",
+        what: "100,000 mixed messages captured at the socket are the ledger's, one for one",
+        package: "vestibule",
+        filter: "record::",
+        release: true,
+    },
+    Soak {
+        name: "crash",
+        what: "1,000 times kill -9, at injected points and at any time",
+        package: "vestibule",
+        filter: "crash::",
+        release: false,
+    },
+    Soak {
+        name: "disk",
+        what: "a store that fails at every write, a full, a read-only and a slow disk",
+        package: "vestibule",
+        filter: "disk::",
+        release: false,
+    },
+    Soak {
+        name: "power",
+        what: "every prefix of what was written to the database, as after a power cut",
+        package: "store",
+        filter: "power_cut",
+        release: true,
+    },
+    Soak {
+        name: "canaries",
+        what: "nothing secret in logs, metrics, errors, or in files where it does not belong",
+        package: "vestibule",
+        filter: "canaries::",
+        release: true,
+    },
+];
+
+/// What the release binary may not hold: the variable that arms points of failure, and a point.
+const NOT_IN_RELEASE: &[&str] = &[concat!("VESTIBULE_", "FAULTS"), concat!("record-", "before-commit")];
+
+/// Names and descriptions, for the help.
+pub fn list() -> String {
+    SOAKS.iter().map(|soak| format!("  {:9} {}\n", soak.name, soak.what)).collect()
+}
+
+/// Runs the soaks of these names, in their order; with no name, all. Every one is run, also when one fails.
+///
+/// # Errors
+/// When a name is none, a build fails, or a soak does.
+pub fn run(names: &[&str]) -> Result<(), TaskError> {
+    if let Some(unknown) = names.iter().find(|name| SOAKS.iter().all(|soak| soak.name != **name)) {
+        return Err(TaskError::Lints(format!("there is no soak `{unknown}`; there are\n{}", list())));
+    }
+    shell::run(shell::cargo(&["build", "--release", "--locked"]))?;
+    release_is_clean()?;
+    let variables = peers::provide()?;
+    let mut failed = Vec::new();
+    for soak in SOAKS.iter().filter(|soak| names.is_empty() || names.contains(&soak.name)) {
+        eprintln!("xtask: soak {}: {}", soak.name, soak.what);
+        let mut arguments = vec!["test", "--locked", "-p", soak.package];
+        if soak.release {
+            arguments.push("--release");
+        }
+        arguments.extend(["--", soak.filter, "--nocapture", "--test-threads=1"]);
+        let mut command = shell::cargo(&arguments);
+        command.env(FORM, "full").envs(variables.iter().map(|(name, path)| (name, path)));
+        if let Err(error) = shell::run(command) {
+            eprintln!("xtask: {error}");
+            failed.push(soak.name);
+        }
+    }
+    if failed.is_empty() { Ok(()) } else { Err(TaskError::Lints(failed.join(", "))) }
+}
+
+/// The release binary has no points of failure: their names are not in it.
+fn release_is_clean() -> Result<(), TaskError> {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), Into::into);
+    let path = target.join("release").join("vestibule");
+    let bytes = fs::read(&path).map_err(|source| TaskError::File { path: path.clone(), source })?;
+    match NOT_IN_RELEASE.iter().find(|text| holds(&bytes, text.as_bytes())) {
+        None => Ok(()),
+        Some(text) => Err(TaskError::Lints(format!("`{}` holds `{text}`, which is for tests only", path.display()))),
+    }
+}
+
+fn holds(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_looked_for_in_the_release_binary_stands_in_the_source() {
+        let source = fs::read(root().join("crates/faults/src/lib.rs")).unwrap();
+        for text in NOT_IN_RELEASE {
+            assert!(holds(&source, text.as_bytes()), "{text}");
+        }
+        assert!(run(&["no-such-soak"]).is_err());
+    }
+}
