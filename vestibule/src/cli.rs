@@ -6,18 +6,16 @@ use std::io::{IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use model::{DeviceId, LinkId, PartnerId};
 use serde_json::Value;
 
-use crate::clock::WallClock;
 use crate::commands::Request;
 use crate::config::Config;
-use crate::core::{Core, LEDGER_PAGE};
-use crate::{control, demo, hub};
+use crate::core::Core;
+use crate::{audit, control, demo, hub};
 
 /// Done.
 const DONE: u8 = 0;
@@ -149,7 +147,7 @@ pub struct DemoArgs {
     #[arg(long, value_name = "FILE")]
     pub replay: Option<PathBuf>,
     /// How many times faster than the wall time passes in the home
-    #[arg(long, value_name = "N", default_value_t = 720.0)]
+    #[arg(long, value_name = "N", default_value_t = 720.0, value_parser = speed)]
     pub speed: f64,
     /// End after this long, counted from ready, as in 60s or 5m
     #[arg(long = "for", value_name = "60s", value_parser = duration)]
@@ -270,6 +268,14 @@ fn duration(text: &str) -> Result<Duration, String> {
         _ => return Err("write a duration like 60s, 5m or 1h".into()),
     };
     Duration::try_from_secs_f64(seconds * factor).map_err(|e| e.to_string())
+}
+
+/// How many times faster than the wall a demonstration's clock may run: so fast that a minute is a year.
+const SPEED_MAX: f64 = 525_600.0;
+
+fn speed(text: &str) -> Result<f64, String> {
+    let fits = |speed: &f64| *speed > 0.0 && *speed <= SPEED_MAX;
+    text.parse().ok().filter(fits).ok_or_else(|| format!("write a number above 0, at most {SPEED_MAX}"))
 }
 
 /// Why the program ends otherwise than well.
@@ -423,8 +429,11 @@ fn ask(data: &DataArgs, request: Request) -> Result<Value, Failure> {
         return answer.map_err(Failure::Failed);
     }
     let config = configuration(data.config.as_deref())?;
+    if let Some(answer) = audit::of_copy(&data.data, &config, &request) {
+        return answer.map_err(Failure::Failed);
+    }
     runtime()?.block_on(async {
-        let core = Core::open(&data.data, config, Arc::new(WallClock::new())).await?;
+        let core = Core::open_for(&data.data, config, request.may_make_a_home()).await?;
         let answer = core.carry_out(request).await;
         core.close().await;
         answer.map_err(Failure::Failed)
@@ -578,7 +587,7 @@ fn ledger(command: LedgerCmd) -> Result<(), Failure> {
         LedgerCmd::List(show) => {
             let mut from = 0;
             loop {
-                let rows = ask(&show.data, Request::LedgerList { from, limit: LEDGER_PAGE })?;
+                let rows = ask(&show.data, Request::LedgerList { from, limit: audit::PAGE })?;
                 let rows = rows.as_array().map(Vec::as_slice).unwrap_or_default();
                 let Some(last) = rows.last().and_then(|r| r["index"].as_u64()) else { return Ok(()) };
                 if show.json {

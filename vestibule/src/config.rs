@@ -157,7 +157,7 @@ const SETTINGS: &[Setting] = &[
             if rest.is_none_or(str::is_empty) {
                 return Err("write mqtt://host:1883 or mqtts://host:8883, with user:password@ if needed".into());
             }
-            Ok(())
+            devices::mqtt::hub::check_url(v).map_err(|e| crate::core::chain(&e))
         },
     },
     Setting {
@@ -221,7 +221,12 @@ const SETTINGS: &[Setting] = &[
                 return Err(format!("`{v}` is not supported; this version stores in SQLite: write sqlite:PATH"));
             }
             d.config.store_url = Some(v.to_owned());
-            Ok(())
+            let path = v.trim_start_matches("sqlite:").trim_start_matches("//");
+            let folder = Path::new(path).parent().filter(|f| !f.as_os_str().is_empty());
+            match folder {
+                Some(folder) if !folder.is_dir() => Err(format!("there is no folder `{}`: make it", folder.display())),
+                _ => Ok(()),
+            }
         },
     },
     Setting {
@@ -247,7 +252,8 @@ const SETTINGS: &[Setting] = &[
         optional: true,
         set: |d, v| {
             d.config.ceiling = Some(PathBuf::from(v));
-            Ok(())
+            let text = std::fs::read_to_string(v).map_err(|e| format!("`{v}` can't be read: {e}"))?;
+            policy::check_ceiling(&text).map_err(|e| crate::core::chain(&e))
         },
     },
 ];
@@ -303,12 +309,24 @@ impl Config {
                 text: "[mqtt] has both `url` and `listen`: keep one (an external broker, or the hub's own)".into(),
             });
         }
+        let listeners = [draft.config.console_listen, draft.config.partners_listen];
+        if listeners[0] == listeners[1] && listeners[0].port() != 0 {
+            problems.push(Problem {
+                place: file.map_or_else(|| "environment".into(), |p| p.display().to_string()),
+                text: format!("[console] and [partners] both listen on {}: give each its own port", listeners[0]),
+            });
+        }
         match (draft.mqtt_url, draft.mqtt_listen) {
             (Some(url), _) => draft.config.mqtt = Mqtt::External(url),
             (None, Some(listen)) => draft.config.mqtt = Mqtt::Embedded(listen),
             (None, None) => {}
         }
         if problems.is_empty() { Ok(draft.config) } else { Err(problems) }
+    }
+
+    /// The database of a data directory.
+    pub fn store_url(&self, data: &Path) -> String {
+        self.store_url.clone().unwrap_or_else(|| format!("sqlite:{}", data.join("vestibule.db").display()))
     }
 
     /// A commented configuration with every setting; as it stands it is the default.

@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 use store::ledger::{Append, Filter, LedgerWriter, Opening};
 use store::{History, Store};
 
+use crate::audit;
 use crate::commands::Request;
 use crate::config::Config;
 use crate::observed::Observed;
@@ -35,11 +36,11 @@ const OWNER: &str = "owner";
 /// Partners that there are, and whether they belong to a DMA gatekeeper (European Commission's list of gatekeepers).
 const PARTNERS: [(&str, bool); 1] = [("alexa", true)];
 
-/// Rows of the ledger in one answer on the control socket.
-pub const LEDGER_PAGE: u64 = 1000;
-
 /// Bytes of the broker password that `devices add` makes.
 const PASSWORD_BYTES: usize = 18;
+
+/// The signing key in the data directory.
+pub const KEY_FILE: &str = "signing.key";
 
 /// Longest name that the household gives, in characters.
 const NAME_MAX_CHARS: usize = 128;
@@ -67,8 +68,6 @@ pub struct Core {
     pub tally: Arc<Tally>,
     writer: LedgerWriter,
     grants: Mutex<BTreeMap<GrantId, Grant>>,
-    /// Demands by partner and the index of their leaf; refusals refer to them.
-    demands: Mutex<Vec<(PartnerId, u64)>>,
     /// One change of links, grants or devices at a time.
     changing: tokio::sync::Mutex<()>,
     /// Something changed that the table is compiled from.
@@ -120,6 +119,20 @@ fn random_id(prefix: &str) -> Result<String, String> {
 }
 
 impl Core {
+    /// Opens a data directory for the command line; `make` says whether one may be made that is not there.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), and when there is none and none may be made.
+    pub async fn open_for(data: &Path, config: Config, make: bool) -> Result<Arc<Self>, String> {
+        if !make && !data.is_dir() {
+            return Err(format!(
+                "there is no data directory `{}`: give that of your hub with --data, or start a hub with `vestibule serve`",
+                data.display()
+            ));
+        }
+        Self::open(data, config, Arc::new(crate::clock::WallClock::new())).await
+    }
+
     /// Opens a data directory, making it if it is not there.
     ///
     /// # Errors
@@ -141,12 +154,12 @@ impl Core {
         lock_file.try_lock().map_err(|_| {
             format!("`{}` is in use by another vestibule; stop it, or choose another --data", data.display())
         })?;
-        let seed = signing_key(&data.join("signing.key")).map_err(|e| failed("the signing key", e))?;
+        let seed = signing_key(&data.join(KEY_FILE)).map_err(|e| failed("the signing key", e))?;
         let household = HouseholdId::new(HOUSEHOLD).map_err(|e| e.to_string())?;
-        let url = config.store_url.clone().unwrap_or_else(|| format!("sqlite:{}", data.join("vestibule.db").display()));
-        let store = Store::open(&url).map_err(|e| chain(&e))?;
+        let damaged = |e: &dyn std::error::Error| format!("{}; if it is damaged, put a backup in its place", chain(e));
+        let store = Store::open(&config.store_url(data)).map_err(|e| damaged(&e))?;
         let opening = Opening { household: household.clone(), seed, begin: Some(clock.now()) };
-        let writer = LedgerWriter::open(&store, &opening).map_err(|e| chain(&e))?;
+        let writer = LedgerWriter::open(&store, &opening).map_err(|e| damaged(&e))?;
         let (history, known) = History::open(&data.join("history.db")).map_err(|e| chain(&e))?;
         let ceiling = match &config.ceiling {
             None => None,
@@ -177,7 +190,6 @@ impl Core {
             tally: Arc::new(Tally::default()),
             writer,
             grants: Mutex::new(grants),
-            demands: Mutex::default(),
             changing: tokio::sync::Mutex::default(),
             stale: std::sync::atomic::AtomicBool::new(false),
             running: Mutex::default(),
@@ -380,7 +392,7 @@ impl Core {
             };
             held.extend(gone.iter().map(|id| (format!("grant/{id}"), None)));
             let change = format!("{} grants expired", gone.len());
-            drafts.push(policy_leaf(now, next, Some(previous), "hub", change, None)?);
+            drafts.push(policy_leaf(now, (previous, next), "hub", change, None, Vec::new())?);
         }
         self.append(drafts, held).await.map(drop)
     }
@@ -419,7 +431,8 @@ impl Core {
         };
         let next = Digest::new(widened.policy_hash());
         let now = self.now();
-        drafts.push(policy_leaf(now, next, Some(previous), OWNER, change, Some(link.id.clone()))?);
+        let demands = self.tally.demands().into_iter().filter(|(p, _)| *p == link.partner).map(|(_, i)| i).collect();
+        drafts.push(policy_leaf(now, (previous, next), OWNER, change, Some(link.id.clone()), demands)?);
         held.extend(remove.iter().map(|id| (format!("grant/{id}"), None)));
         for grant in &add {
             held.push((format!("grant/{}", grant.id), Some(to_json(grant)?)));
@@ -452,21 +465,24 @@ impl Core {
     /// Records the refusals summed so far.
     pub async fn flush_refusals(&self) {
         let policy_set = Digest::new(self.state().table().policy_hash());
-        let demands = lock(&self.demands).clone();
-        let drafts = self.tally.take_refusals(self.now(), policy_set, &demands);
+        let drafts = self.tally.take_refusals(self.now(), policy_set);
         if let Err(error) = self.append(drafts, Vec::new()).await {
             tracing::error!(%error, "refusals could not be recorded");
         }
     }
 
-    /// Erases bodies that are older than the retention.
-    pub async fn erase_old_bodies(&self) {
+    /// Erases bodies that are older than the retention. False when it must be tried again.
+    pub async fn erase_old_bodies(&self) -> bool {
         let before = self.now().plus_millis(-i64::from(self.config.retention_days) * 86_400_000);
         match self.writer.erase_before(before).await {
             Ok(0) => {}
             Ok(count) => tracing::info!(count, "bodies past their retention were erased; their record stays"),
-            Err(error) => tracing::warn!(%error, "old bodies could not be erased yet"),
+            Err(error) => {
+                tracing::warn!(error = chain(&error), "old bodies could not be erased yet; it is tried again");
+                return false;
+            }
         }
+        true
     }
 
     /// Verifies the ledger and remembers the result for the page.
@@ -502,15 +518,17 @@ impl Core {
     fn restore_demands(&self) -> Result<(), String> {
         let filter = Filter { kind: Some("demand".into()), ..Filter::default() };
         let rows = self.writer.reader().list(0, 1000, &filter).map_err(|e| chain(&e))?;
-        *lock(&self.demands) = rows.into_iter().filter_map(|r| r.partner.map(|p| (p, r.index))).collect();
+        for row in rows {
+            let index = row.index;
+            row.partner.into_iter().for_each(|partner| self.tally.demand(partner, index));
+        }
         Ok(())
     }
 
     /// The docket: written demands, then observed ones.
     pub fn docket_rows(&self) -> Vec<Value> {
-        let indexes: Vec<u64> = lock(&self.demands).iter().map(|(_, i)| *i).collect();
         let mut rows = Vec::new();
-        for index in indexes {
+        for (_, index) in self.tally.demands() {
             let Ok(Some(shown)) = self.writer.reader().show(index) else { continue };
             rows.push(json!({
                 "index": index, "time": shown.leaf.get("time"), "partner": shown.row.partner,
@@ -549,23 +567,9 @@ impl Core {
                 self.flush_refusals().await;
                 Ok(Value::Array(self.docket_rows().into_iter().map(with_time_text).collect()))
             }
-            Request::LedgerList { from, limit } => {
-                let limit = usize::try_from(limit.min(LEDGER_PAGE)).unwrap_or(1);
-                let rows = self.writer.reader().list(from, limit, &Filter::default()).map_err(|e| chain(&e))?;
-                serde_json::to_value(rows).map_err(|e| e.to_string())
-            }
-            Request::LedgerShow { index } => {
-                let shown = self.writer.reader().show(index).map_err(|e| chain(&e))?;
-                let shown = shown.ok_or_else(|| format!("the ledger has no leaf {index}"))?;
-                serde_json::to_value(shown).map_err(|e| e.to_string())
-            }
-            Request::LedgerVerify => {
-                let report = self.verify().await?;
-                let mut value = serde_json::to_value(&report).map_err(|e| e.to_string())?;
-                value["ok"] = json!(report.ok());
-                value["verifier_key"] = json!(self.writer.verifier_key());
-                Ok(value)
-            }
+            Request::LedgerList { from, limit } => audit::rows(self.writer.reader(), from, limit),
+            Request::LedgerShow { index } => audit::row(self.writer.reader(), index),
+            Request::LedgerVerify => audit::verdict(&self.verify().await?, self.writer.verifier_key()),
         }
     }
 
@@ -687,7 +691,7 @@ impl Core {
         };
         held.extend(known.into_iter().filter(|(k, _)| of_device(k)).map(|(k, _)| (k, None)));
         let change = format!("device {device} was forgotten, with {} grants", removed.len());
-        self.append(vec![policy_leaf(now, next, Some(previous), OWNER, change, None)?], held).await?;
+        self.append(vec![policy_leaf(now, (previous, next), OWNER, change, None, Vec::new())?], held).await?;
         self.history.forget(device).await.map_err(|e| chain(&e))?;
         Ok(json!({"grants": removed.len()}))
     }
@@ -838,11 +842,19 @@ impl Core {
         deadline: Option<String>,
         threat: Option<String>,
     ) -> Result<Value, String> {
+        if text.trim().is_empty() {
+            return Err("the letter is empty: the docket keeps what was demanded, in the partner's own words".into());
+        }
+        if let Some(day) = &deadline
+            && day.parse::<jiff::civil::Date>().map_or(true, |date| date.to_string() != *day)
+        {
+            return Err(format!("`{day}` is no day: write it as 2026-12-31"));
+        }
         let demand = ledger::Demand { asked_by: partner.to_string(), partner: partner.clone(), deadline, threat };
         let draft = Draft::demand(self.now(), demand, text).map_err(|e| chain(&e))?;
         let receipts = self.append(vec![draft], Vec::new()).await?;
         let index = receipts.first().map(Receipt::index).ok_or("the ledger gave no receipt")?;
-        lock(&self.demands).push((partner, index));
+        self.tally.demand(partner, index);
         Ok(json!({"index": index}))
     }
 
@@ -886,7 +898,12 @@ impl Core {
         one("answered_total", "counter", "Of them answered with something.", counts.answered);
         one("refused_total", "counter", "Of them refused by policy.", counts.refused);
         one("errors_total", "counter", "Of them wrong or failed.", counts.errors);
-        one("properties_withheld_total", "counter", "Properties asked for and withheld.", counts.properties_withheld);
+        one(
+            "properties_withheld_total",
+            "counter",
+            "Values that an answer had room for, and that were withheld.",
+            counts.properties_withheld,
+        );
         one("messages_out_total", "counter", "Bodies that left.", counts.messages_out);
         one("bytes_out_total", "counter", "Bytes of the bodies that left.", counts.bytes_out);
         one("unauthenticated_total", "counter", "Requests without a valid token.", unauthenticated);
@@ -960,15 +977,16 @@ fn find_profile(slug: &str) -> Result<&'static Profile, String> {
     })
 }
 
+/// A change of policies, from one set's hash to another's. `demands` are the written demands of the partner that it answers.
 fn policy_leaf(
     now: Timestamp,
-    policy_set: Digest,
-    previous: Option<Digest>,
+    (previous, policy_set): (Digest, Digest),
     by: &str,
     change: String,
     link: Option<LinkId>,
+    demands: Vec<u64>,
 ) -> Result<Draft, String> {
-    let leaf = ledger::Policy { policy_set, previous, by: by.to_owned(), change, link, demands: Vec::new() };
+    let leaf = ledger::Policy { policy_set, previous: Some(previous), by: by.to_owned(), change, link, demands };
     Draft::policy(now, leaf, None).map_err(|e| chain(&e))
 }
 
@@ -1000,7 +1018,10 @@ fn signing_key(path: &Path) -> std::io::Result<[u8; 32]> {
     let mut seed = [0u8; 32];
     match File::open(path) {
         Ok(mut file) => {
-            file.read_exact(&mut seed)?;
+            file.read_exact(&mut seed).map_err(|e| {
+                let mend = "it has fewer than 32 bytes: put a backup in its place (without it the ledger can't go on)";
+                std::io::Error::new(e.kind(), mend)
+            })?;
             Ok(seed)
         }
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {

@@ -4,7 +4,7 @@
 
 #![expect(clippy::indexing_slicing, reason = "a key that JSON has not is null, no panic")]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +13,8 @@ use jiff::civil;
 use jiff::tz::TimeZone;
 use model::{DeviceId, LinkId, PartnerId, Timestamp};
 use serde_json::{Value, json};
+use store::Store;
+use store::ledger::{Filter, LedgerReader};
 use testkit::{PretendAlexa, ScaledClock, Workload};
 use tokio::sync::watch;
 
@@ -63,7 +65,7 @@ pub async fn run(args: DemoArgs) -> Result<(), Failure> {
     let data: PathBuf =
         args.data.clone().or_else(|| temporary.as_ref().map(|t| t.path().to_owned())).unwrap_or_default();
     let zone = TimeZone::get(ZONE).map_err(|e| e.to_string())?;
-    let start = start_of_story(&zone)?;
+    let start = start_of_story(&zone)?.max(end_of_record(&data));
     let clock = Arc::new(ScaledClock::new(start, args.speed));
     let config = Config {
         home_name: "A home in Greensboro".into(),
@@ -123,6 +125,17 @@ pub async fn run(args: DemoArgs) -> Result<(), Failure> {
         println!("{}", in_words(&summary));
     }
     if report.ok() { Ok(()) } else { Err(Failure::Failed("the record does not verify".into())) }
+}
+
+/// When the last leaf was written, in a data directory that was used before: its home lives on from there.
+fn end_of_record(data: &Path) -> Timestamp {
+    let last = || {
+        let store = Store::open_existing(&format!("sqlite:{}", data.join("vestibule.db").display())).ok()?;
+        let reader = LedgerReader::open(&store, None).ok()?;
+        let row = reader.list(reader.size().ok()?.checked_sub(1)?, 1, &Filter::default()).ok()?.pop()?;
+        row.time.parse::<jiff::Timestamp>().ok()
+    };
+    last().map_or_else(Timestamp::default, |time| Timestamp::from_millis(time.as_millisecond() + 1))
 }
 
 /// A winter Monday, shortly before the household wakes.

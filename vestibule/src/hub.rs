@@ -170,8 +170,9 @@ async fn keep_time(core: Arc<Core>) {
             core.flush_refusals().await;
         }
         if now.as_millis() - erased.as_millis() >= ERASE_EVERY_MS {
-            erased = now;
-            core.erase_old_bodies().await;
+            if core.erase_old_bodies().await {
+                erased = now;
+            }
         }
     }
 }

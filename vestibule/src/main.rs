@@ -1,5 +1,6 @@
 //! Vestibule: what lets the small side say no and keep the product.
 
+mod audit;
 mod cli;
 mod clock;
 mod commands;

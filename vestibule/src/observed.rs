@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use model::{PartnerId, Property};
+use model::{PartnerId, Property, Trigger};
 use serde_json::{Value, json};
 use store::ledger::{Filter, LIST_MAX, LedgerReader};
 
@@ -57,7 +57,7 @@ impl Observed {
                 let Some(partner) = &row.partner else { continue };
                 match (row.kind, row.trigger) {
                     ("refusals", _) => self.refusals(reader, partner, row.index),
-                    ("intent", Some(model::Trigger::PartnerPoll)) => self.poll(partner, row.index, &row.time),
+                    ("intent", Some(Trigger::PartnerPoll)) => self.poll(partner, row.index, &row.time),
                     _ => {}
                 }
             }
@@ -69,7 +69,10 @@ impl Observed {
     fn refusals(&mut self, reader: &LedgerReader, partner: &PartnerId, index: u64) {
         let Ok(Some(shown)) = reader.show(index) else { return };
         let time = shown.leaf.get("time").and_then(Value::as_i64).unwrap_or_default();
-        for item in shown.leaf.get("items").and_then(Value::as_array).into_iter().flatten() {
+        let items = shown.leaf.get("items").and_then(Value::as_array);
+        // A poll asks for all that a device can tell. Discovery and the answers to orders withhold too, but nobody asked.
+        let asked = |item: &&Value| item.get("trigger").and_then(Value::as_str) == Some(Trigger::PartnerPoll.as_str());
+        for item in items.into_iter().flatten().filter(asked) {
             let property = item.get("property").and_then(Value::as_str).unwrap_or_default();
             let key = (partner.clone(), property.to_owned());
             if self.refused.len() >= SUMS_MAX && !self.refused.contains_key(&key) {

@@ -1,6 +1,6 @@
 //! What the console shows, gathered from the hub: the day as lived and as told, and what became of each demand.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use disclosure::Refusal;
@@ -43,7 +43,10 @@ struct Seen {
     /// What a link was told beside its own echoes: how many distinct facts, per property.
     facts: BTreeMap<(LinkId, Property), u64>,
     refused: BTreeMap<(LinkId, Property), BTreeMap<(Trigger, Refusal), u64>>,
+    /// Reads of any device.
     polls: BTreeMap<LinkId, u64>,
+    /// Messages whose answer had room for a property: reads, and answers to orders.
+    asked: BTreeMap<(LinkId, Property), u64>,
 }
 
 /// The console's source.
@@ -83,6 +86,11 @@ impl Page {
         let mut seen = self.lock();
         if asked.message == "Alexa.ReportState" {
             *seen.polls.entry(asked.link.clone()).or_default() += 1;
+        }
+        let told = asked.told.iter().filter(|t| !t.echo).map(|t| t.property);
+        let refused = asked.refused.iter().filter(|r| r.2 != Trigger::Discovery).map(|r| r.1);
+        for property in told.chain(refused).collect::<BTreeSet<_>>() {
+            *seen.asked.entry((asked.link.clone(), property)).or_default() += 1;
         }
         for t in &asked.told {
             seen.tell(asked, t);
@@ -274,9 +282,7 @@ impl Seen {
                 && (demand.properties.is_empty() || demand.properties.contains(&p))
         };
         let mut given = Vec::new();
-        let mut asked = 0;
         for ((_, property), facts) in self.facts.iter().filter(|((l, p), _)| l == link && wanted(*p)) {
-            asked += facts;
             let last = self.told.iter().rev().find(|((l, _, p), _)| l == link && p == property);
             let last = last.and_then(|(_, points)| points.back());
             let last = last.map(|(_, value, _)| format!(", last {}", words(*property, value))).unwrap_or_default();
@@ -287,7 +293,6 @@ impl Seen {
         let mut why = Vec::new();
         for ((_, property), sums) in self.refused.iter().filter(|((l, p), _)| l == link && wanted(*p)) {
             let total: u64 = sums.values().sum();
-            asked += total;
             // What is told in one way and refused in another says in which.
             let told = self.facts.contains_key(&(link.clone(), *property));
             let only_commands = sums.keys().all(|(trigger, _)| *trigger == Trigger::DirectiveResponse);
@@ -300,10 +305,13 @@ impl Seen {
                 }
             }
         }
-        if demand.properties.is_empty() {
+        let asked = if demand.properties.is_empty() {
             refused.push("reports unasked: none is sent, and discovery says so (proactivelyReported: false)".into());
-            asked = self.polls.get(link).copied().unwrap_or(0);
-        }
+            self.polls.get(link).copied().unwrap_or(0)
+        } else {
+            let of = |p: &Property| self.asked.get(&(link.clone(), *p)).copied().unwrap_or(0);
+            demand.properties.iter().map(of).sum()
+        };
         (json!({"given": given, "refused": refused, "why": why}), asked)
     }
 }

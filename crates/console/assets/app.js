@@ -194,7 +194,7 @@ function renderChoice() {
     `${partner} asked `, strong(plural(link.asked, "time", "times")),
     ", and was told ", strong(plural(link.facts, "fact", "facts")),
     ` in ${plural(link.messages, "message", "messages")}. `,
-    Number(link.withheld) > 0 ? `${plural(link.withheld, "value that it asked for was", "values that it asked for were")} withheld.` : "Nothing was withheld.",
+    Number(link.withheld) > 0 ? `${plural(link.withheld, "value was", "values were")} withheld.` : "Nothing was withheld.",
     el("small", { text: `${bytes(link.bytes)} sent; ${plural(link.errors, "error", "errors")}. A fact is one value of one property at one time.` }),
   );
   const lost = list(link.costs).filter((cost) => cost.lost);

@@ -13,7 +13,7 @@ use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use ledger::{Body as LedgerBody, Digest, Draft, Intent, Item, Receipt};
 use links::Link;
-use model::{Clock, DeviceId, Property, Timestamp, Value};
+use model::{Clock, DeviceId, EndpointId, Property, Timestamp, Value};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::door::{Answering, Seat};
@@ -205,7 +205,8 @@ async fn answer<A: Actuator, R: Recorder>(
         uuid_v4(),
     );
     let reply = alexa::answer(&mut session, directive).await;
-    let answered = session.finish();
+    let mut answered = session.finish();
+    answered.decided.retain(|d| d.outcome.is_err() || left(link, &reply.told, &d.device, d.property));
     let outcome = match reply.outcome {
         alexa::Outcome::Answered => Outcome::Answered,
         alexa::Outcome::RefusedByPolicy => Outcome::Refused,
@@ -231,7 +232,7 @@ async fn answer<A: Actuator, R: Recorder>(
     };
     let receipt = receipts.ok().and_then(|r| r.into_iter().next());
     if egress.tally.note(asked, receipt.is_some()) {
-        let drafts = egress.tally.take_refusals(now, Digest::new(answered.policy_set), &[]);
+        let drafts = egress.tally.take_refusals(now, Digest::new(answered.policy_set));
         // Not waited for: how much was refused, and to whom, must not be heard in the latency of this answer.
         let recorder = Arc::clone(&egress.recorder);
         tokio::spawn(async move {
@@ -244,6 +245,12 @@ async fn answer<A: Actuator, R: Recorder>(
         Some(receipt) => recorded(receipt, Arc::clone(&egress.recorder), Arc::clone(&egress.clock)),
         None => constant(StatusCode::SERVICE_UNAVAILABLE, alexa::constants::UNAVAILABLE),
     }
+}
+
+/// Whether a disclosed property is in the rendered event. What Alexa has no word for was decided, but did not leave: the
+/// record must not say that it did.
+fn left(link: &Link, told: &[(EndpointId, Property)], device: &DeviceId, property: Property) -> bool {
+    told.iter().any(|(endpoint, p)| *p == property && *endpoint == link.endpoint(device))
 }
 
 fn items(decided: &[Decided]) -> Vec<Item> {

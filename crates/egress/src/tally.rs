@@ -68,7 +68,7 @@ pub struct Counts {
     pub refused: u64,
     /// Of them wrong or failed.
     pub errors: u64,
-    /// Properties that were asked for and withheld.
+    /// Values for which an answer had room, and that were withheld.
     pub properties_withheld: u64,
     /// Bodies that left.
     pub messages_out: u64,
@@ -90,6 +90,7 @@ struct Inner {
     links: BTreeMap<LinkId, (Counts, LastTold)>,
     refusals: BTreeMap<(PartnerId, LinkId), RefusalSums>,
     refusal_keys: usize,
+    demands: Vec<(PartnerId, u64)>,
     unauthenticated: u64,
     rejected: u64,
     not_recorded: u64,
@@ -176,12 +177,22 @@ impl Tally {
         full
     }
 
+    /// Notes a written demand: the partner, and the index of its leaf. Refusals refer to it.
+    pub fn demand(&self, partner: PartnerId, index: u64) {
+        self.lock().demands.push((partner, index));
+    }
+
+    /// The written demands: partner and index of the leaf.
+    pub fn demands(&self) -> Vec<(PartnerId, u64)> {
+        self.lock().demands.clone()
+    }
+
     /// Takes the refusals summed so far, as drafts of one leaf per link.
-    pub fn take_refusals(&self, now: Timestamp, policy_set: Digest, demands: &[(PartnerId, u64)]) -> Vec<Draft> {
-        let sums = {
+    pub fn take_refusals(&self, now: Timestamp, policy_set: Digest) -> Vec<Draft> {
+        let (sums, demands) = {
             let mut inner = self.lock();
             inner.refusal_keys = 0;
-            std::mem::take(&mut inner.refusals)
+            (std::mem::take(&mut inner.refusals), inner.demands.clone())
         };
         let tick = now.floor_to(REFUSAL_TICK_MS);
         let mut drafts = Vec::new();

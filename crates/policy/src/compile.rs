@@ -135,6 +135,15 @@ fn refer(kind: &EntityTypeName, id: &str) -> RestrictedExpression {
     RestrictedExpression::new_entity_uid(uid(kind, id))
 }
 
+/// Whether a maker's ceiling can be used.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_ceiling(maker: &str) -> Result<(), CompileError> {
+    let schema = schema::parse(&schema::text()).map_err(CompileError::Schema)?;
+    ceiling(&schema, Some(maker)).map(drop)
+}
+
 /// The built-in ceiling and a maker's, checked strictly: only `forbid`, each with an `@id` of its own.
 fn ceiling(schema: &Schema, maker: Option<&str>) -> Result<PolicySet, CompileError> {
     let mut set = PolicySet::new();

@@ -11,7 +11,7 @@ mod profile;
 mod schema;
 mod table;
 
-pub use compile::{CompileError, DeviceFact, Facts, LinkFact, compile};
+pub use compile::{CompileError, DeviceFact, Facts, LinkFact, check_ceiling, compile};
 pub use grant::{Grant, What};
 pub use profile::{Change, Cost, Profile, Terms, apply, profile, profiles};
 pub use table::{Decision, MatrixRow, Table};

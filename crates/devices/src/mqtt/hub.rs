@@ -108,23 +108,36 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Whether a broker's URL can be used, without connecting.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_url(url: &str) -> Result<(), UrlError> {
+    parse(url, "check").map(drop)
+}
+
 fn options(config: &Config) -> Result<MqttOptions, UrlError> {
-    let failed = |e: &dyn std::fmt::Display| UrlError(e.to_string());
-    // The library wants the client's name in the URL.
-    let tls = config.url.strip_prefix("mqtts://");
-    let plain = tls.map_or_else(|| config.url.clone(), |rest| format!("mqtt://{rest}"));
-    let (port_less, default_port) = (!has_port(&plain), if tls.is_some() { 8883 } else { 1883 });
-    let plain = if port_less { format!("{}:{default_port}", plain.trim_end_matches('/')) } else { plain };
-    let separator = if plain.contains('?') { '&' } else { '?' };
-    let url = format!("{plain}{separator}client_id={}", config.client_id);
-    let mut options = MqttOptions::parse_url(url).map_err(|e| failed(&e))?;
-    if tls.is_some() {
-        options.set_transport(Transport::try_tls_with_default_config().map_err(|e| failed(&e))?);
-    }
+    let mut options = parse(&config.url, &config.client_id)?;
     options.set_keep_alive(KEEP_ALIVE_S);
     options.set_clean_session(true);
     options.set_max_packet_size(PACKET_MAX_BYTES, PACKET_MAX_BYTES);
     options.set_inflight(IN_FLIGHT_MAX);
+    Ok(options)
+}
+
+fn parse(url: &str, client_id: &str) -> Result<MqttOptions, UrlError> {
+    let failed = |e: &dyn std::fmt::Display| UrlError(e.to_string());
+    // The library wants the client's name in the URL.
+    let tls = url.strip_prefix("mqtts://");
+    let plain = tls.map_or_else(|| url.to_owned(), |rest| format!("mqtt://{rest}"));
+    let (port_less, default_port) = (!has_port(&plain), if tls.is_some() { 8883 } else { 1883 });
+    let plain = if port_less { format!("{}:{default_port}", plain.trim_end_matches('/')) } else { plain };
+    let separator = if plain.contains('?') { '&' } else { '?' };
+    let url = format!("{plain}{separator}client_id={client_id}");
+    let mut options = MqttOptions::parse_url(url).map_err(|e| failed(&e))?;
+    if tls.is_some() {
+        options.set_transport(Transport::try_tls_with_default_config().map_err(|e| failed(&e))?);
+    }
     Ok(options)
 }
 

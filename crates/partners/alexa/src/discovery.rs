@@ -29,8 +29,10 @@ pub(crate) fn answer<G: Gate>(gate: &mut G, directive: &Directive) -> Reply {
     let mut all = views.iter().filter_map(|v| Some((v, endpoint(v)?)));
     let (mut endpoints, mut told) = (Vec::new(), Vec::new());
     for (view, json) in all.by_ref().take(ENDPOINTS_MAX) {
-        let known = ATTRIBUTES.iter().filter(|(_, p)| text(view, *p, ATTRIBUTE_MAX_CHARS).is_some());
-        told.extend(known.map(|(_, p)| (view.id.clone(), *p)));
+        let known = ATTRIBUTES.iter().filter(|(_, p)| text(view, *p, ATTRIBUTE_MAX_CHARS).is_some()).map(|(_, p)| *p);
+        // Its category and a name are told of every endpoint; the gate knows whether the name is a granted one.
+        let always = [Property::DeviceTypeName, Property::NodeLabel];
+        told.extend(known.chain(always).map(|p| (view.id.clone(), p)));
         endpoints.push(json);
     }
     let left_out = all.count();
