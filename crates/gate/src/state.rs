@@ -1,6 +1,6 @@
 //! What the gate knows: the home, the table, the links, and what each link was told last.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use home::{HomeState, Known, Reading, Registered, Registry, RegistryError, Sample, Update};
@@ -19,6 +19,15 @@ pub struct StateWrite {
     pub key: String,
     /// JSON.
     pub json: String,
+    /// What [`GateState::settle`] takes off.
+    debt: Debt,
+}
+
+/// What is owed to the store until a write of it is known to be durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Debt {
+    Known(DeviceId, Property, Grid, Timestamp),
+    Told((LinkId, DeviceId, Property)),
 }
 
 /// What the gate knows. One per household; shared behind a lock that is held for one look-up at a time.
@@ -36,8 +45,10 @@ pub struct GateState {
     told: BTreeMap<(LinkId, DeviceId, Property), Sample>,
     /// The latest time seen: a clock that steps back never shows an older tick.
     latest: Timestamp,
-    /// Which ticks of `known` have been given out for storing, so that a poll stores nothing new.
+    /// Which ticks of `known` are stored, so that a poll stores nothing new.
     stored: BTreeMap<(DeviceId, Property), (Grid, Timestamp)>,
+    /// What is in `told` and not known to be stored: every message that shows it stores it again until one is recorded.
+    owed: BTreeSet<(LinkId, DeviceId, Property)>,
 }
 
 impl GateState {
@@ -52,6 +63,7 @@ impl GateState {
             told: BTreeMap::new(),
             latest: Timestamp::default(),
             stored: BTreeMap::new(),
+            owed: BTreeSet::new(),
         }
     }
 
@@ -122,6 +134,7 @@ impl GateState {
                         if let Some(sample) = self.home.reported(device, *property) {
                             let sample = Sample { value: sample.value.clone(), time: now };
                             writes.extend(told_write(&key, &sample));
+                            self.owed.insert(key.clone());
                             self.told.insert(key, sample);
                         }
                     }
@@ -133,6 +146,7 @@ impl GateState {
             }
         }
         self.told.retain(|(link, _, _), _| links.contains(link));
+        self.owed.retain(|key| self.told.contains_key(key));
         self.table = table;
         writes
     }
@@ -147,8 +161,27 @@ impl GateState {
     ) -> Option<StateWrite> {
         let key = (link.clone(), device.clone(), property);
         let write = told_write(&key, &sample);
+        self.owed.insert(key.clone());
         self.told.insert(key, sample);
         write
+    }
+
+    /// These writes are durable. Until then each message that depends on one takes it along: one that was not recorded
+    /// has stored nothing, and of two at once either may be recorded first.
+    pub fn settle(&mut self, writes: &[StateWrite]) {
+        for write in writes {
+            match &write.debt {
+                Debt::Known(device, property, grid, tick) => {
+                    self.stored.insert((device.clone(), *property), (*grid, *tick));
+                }
+                // What was told anew in between is another debt.
+                Debt::Told(key) => {
+                    if self.told.get(key).and_then(|sample| told_write(key, sample)).as_ref() == Some(write) {
+                        self.owed.remove(key);
+                    }
+                }
+            }
+        }
     }
 
     /// The sample that a rung would show this link at `now`, exact, with what must be stored along with it.
@@ -159,22 +192,25 @@ impl GateState {
         property: Property,
         rung: Rung,
         now: Timestamp,
-    ) -> (Option<Sample>, Option<StateWrite>) {
+    ) -> (Option<Sample>, Vec<StateWrite>) {
         let grid = rung.grid();
         if grid == Grid::None {
-            return (self.home.reported(device, property).cloned(), None);
+            return (self.home.reported(device, property).cloned(), Vec::new());
         }
         let tick = tick(grid, now, &self.zone);
         let held = self.home.at_tick(device, property, grid, tick);
         let cell = (device.clone(), property);
-        let write = if held.is_some() && self.stored.get(&cell) != Some(&(grid, tick)) {
-            self.stored.insert(cell, (grid, tick));
-            self.home.known(device, property).and_then(|k| known_write(device, property, k))
-        } else {
-            None
-        };
-        let told = self.told.get(&(link.clone(), device.clone(), property)).filter(|s| s.time > tick);
-        (told.cloned().or(held), write)
+        let mut writes = Vec::new();
+        if held.is_some() && self.stored.get(&cell) != Some(&(grid, tick)) {
+            let known = self.home.known(device, property);
+            writes.extend(known.and_then(|k| known_write(device, property, k, (grid, tick))));
+        }
+        let key = (link.clone(), device.clone(), property);
+        let told = self.told.get(&key).filter(|s| s.time > tick).cloned();
+        if self.owed.contains(&key) {
+            writes.extend(told.as_ref().and_then(|sample| told_write(&key, sample)));
+        }
+        (told.or(held), writes)
     }
 
     /// Puts back one entry that was stored before a restart. False when the key or the JSON is not understood.
@@ -221,13 +257,15 @@ pub(crate) fn of_device(known: &Registered) -> impl Iterator<Item = Property> {
         .filter(|p| p.is_metadata() || *p == Property::Reachable || known.description.properties.contains_key(p))
 }
 
-fn told_write((link, device, property): &(LinkId, DeviceId, Property), sample: &Sample) -> Option<StateWrite> {
+fn told_write(key: &(LinkId, DeviceId, Property), sample: &Sample) -> Option<StateWrite> {
+    let (link, device, property) = key;
     let json = serde_json::to_string(sample).ok()?;
-    Some(StateWrite { key: format!("told/{link}/{device}/{property}"), json })
+    Some(StateWrite { key: format!("told/{link}/{device}/{property}"), json, debt: Debt::Told(key.clone()) })
 }
 
 /// The stored form of what is known of one property.
-pub(crate) fn known_write(device: &DeviceId, property: Property, known: &Known) -> Option<StateWrite> {
+fn known_write(device: &DeviceId, property: Property, known: &Known, at: (Grid, Timestamp)) -> Option<StateWrite> {
     let json = serde_json::to_string(known).ok()?;
-    Some(StateWrite { key: format!("known/{device}/{property}"), json })
+    let debt = Debt::Known(device.clone(), property, at.0, at.1);
+    Some(StateWrite { key: format!("known/{device}/{property}"), json, debt })
 }

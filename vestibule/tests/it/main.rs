@@ -7,6 +7,7 @@ mod command_line;
 mod crash;
 mod demo;
 mod devices_and_alexa;
+mod disk;
 mod harness;
 mod record;
 mod recordings;
