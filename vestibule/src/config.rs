@@ -218,7 +218,9 @@ const SETTINGS: &[Setting] = &[
         optional: true,
         set: |d, v| {
             if !v.starts_with("sqlite:") {
-                return Err(format!("`{v}` is not supported; this version stores in SQLite: write sqlite:PATH"));
+                // A URL of another kind may hold a password: only its scheme is repeated.
+                let scheme: String = v.split(':').next().unwrap_or_default().chars().take(20).collect();
+                return Err(format!("`{scheme}` is not supported; this version stores in SQLite: write sqlite:PATH"));
             }
             d.config.store_url = Some(v.to_owned());
             let path = v.trim_start_matches("sqlite:").trim_start_matches("//");

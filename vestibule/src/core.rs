@@ -3,7 +3,7 @@
 
 #![expect(clippy::indexing_slicing, reason = "a key that JSON has not is null, no panic")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -45,6 +45,18 @@ pub const KEY_FILE: &str = "signing.key";
 /// Longest name that the household gives, in characters.
 const NAME_MAX_CHARS: usize = 128;
 
+/// Most leaves that wait to be recorded later; further ones are said in the log alone.
+const OWED_MAX_DRAFTS: usize = 1024;
+
+/// Something was taken back from a partner, and the ledger could not record it. It is in force, and must not come back
+/// with a restart: the next write takes it along.
+#[derive(Default)]
+struct Owed {
+    drafts: Vec<Draft>,
+    /// Keys to delete from the store.
+    gone: BTreeSet<String>,
+}
+
 /// What runs beside the core when the hub is up.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Running {
@@ -78,6 +90,8 @@ pub struct Core {
     readings: Mutex<BTreeMap<DeviceId, BTreeMap<model::Property, u64>>>,
     verified: Mutex<Option<bool>>,
     observed: Mutex<Observed>,
+    /// What was taken back and could not be recorded.
+    owed: Mutex<Owed>,
     ceiling: Option<String>,
     /// Held until the process ends, whatever ends it.
     _lock: File,
@@ -198,6 +212,7 @@ impl Core {
             readings: Mutex::default(),
             verified: Mutex::default(),
             observed: Mutex::default(),
+            owed: Mutex::default(),
             ceiling,
             _lock: lock_file,
         });
@@ -279,7 +294,7 @@ impl Core {
     /// The names of what is down.
     pub fn healthy(&self) -> Result<(), Vec<String>> {
         let running = *lock(&self.running);
-        let store = self.writer.reader().size().is_ok();
+        let store = self.writer.reader().size().is_ok() && !self.writer.stats().failing;
         let down: Vec<String> = [("devices", running.devices), ("store", store), ("listeners", running.listeners)]
             .into_iter()
             .filter(|(_, up)| !up)
@@ -452,10 +467,55 @@ impl Core {
     // ---- Ledger ----
 
     async fn append(&self, drafts: Vec<Draft>, held: Vec<(String, Option<String>)>) -> Result<Vec<Receipt>, String> {
-        if drafts.is_empty() && held.is_empty() {
+        let Owed { drafts: mut later, gone } = std::mem::take(&mut *lock(&self.owed));
+        if drafts.is_empty() && held.is_empty() && later.is_empty() && gone.is_empty() {
             return Ok(Vec::new());
         }
-        self.writer.append(Append { drafts, held }).await.map_err(|e| chain(&e))
+        let takes_back = held.iter().any(|(_, json)| json.is_none());
+        let count = drafts.len();
+        let all = Append {
+            drafts: drafts.iter().chain(&later).cloned().collect(),
+            // What is deleted late comes first: it may have been put anew since.
+            held: gone.iter().map(|key| (key.clone(), None)).chain(held.iter().cloned()).collect(),
+        };
+        match self.writer.append(all).await {
+            Ok(receipts) => Ok(receipts.into_iter().take(count).collect()),
+            Err(error) => {
+                let mut owed = lock(&self.owed);
+                owed.gone.extend(gone);
+                owed.gone.extend(held.into_iter().filter(|(_, json)| json.is_none()).map(|(key, _)| key));
+                if takes_back {
+                    later.extend(drafts);
+                }
+                owed.drafts.extend(later);
+                if owed.drafts.len() > OWED_MAX_DRAFTS {
+                    tracing::error!("too much waits to be recorded later: some of it never will be");
+                    owed.drafts.truncate(OWED_MAX_DRAFTS);
+                }
+                Err(match takes_back {
+                    true => format!(
+                        "it is in force, and not recorded yet, so a restart would undo it; it is tried again: {}",
+                        chain(&error)
+                    ),
+                    false => chain(&error),
+                })
+            }
+        }
+    }
+
+    /// Records what could not be recorded before, and finds out whether the ledger records again.
+    pub async fn settle(&self) {
+        let owes = {
+            let owed = lock(&self.owed);
+            !owed.drafts.is_empty() || !owed.gone.is_empty()
+        };
+        if owes || self.writer.stats().failing {
+            // There is no such key: deleting it writes nothing, and needs all that a write needs.
+            let probe = vec![("probe".to_owned(), None)];
+            if self.writer.append(Append { drafts: Vec::new(), held: probe }).await.is_ok() {
+                let _ = self.append(Vec::new(), Vec::new()).await;
+            }
+        }
     }
 
     async fn put(&self, held: Vec<(String, Option<String>)>) -> Result<(), String> {
@@ -771,7 +831,8 @@ impl Core {
             ledger::Link { partner: link.partner.clone(), link: id.clone(), event: LinkEvent::Revoked, profile: None };
         let leaf = Draft::link(now, leaf).map_err(|e| chain(&e))?;
         let change = format!("link ended, with {} grants", remove.len());
-        let told = self.writer.reader().load_held().map_err(|e| chain(&e))?;
+        // What it was told last is of no use without the link: where it can't be read, it stays behind and harms nobody.
+        let told = self.writer.reader().load_held().unwrap_or_default();
         let prefix = format!("told/{id}/");
         let mut held = vec![(format!("link/{id}"), None)];
         held.extend(told.into_iter().filter(|(k, _)| k.starts_with(&prefix)).map(|(k, _)| (k, None)));

@@ -161,6 +161,7 @@ async fn keep_time(core: Arc<Core>) {
     let mut erased = Timestamp::default();
     loop {
         tokio::time::sleep(TICK).await;
+        core.settle().await;
         if let Err(error) = core.recompile_if_due().await {
             tracing::error!(%error, "the decision table could not be renewed; the old one stays in force");
         }

@@ -224,13 +224,16 @@ async fn answer<A: Actuator, R: Recorder>(
         more: 0,
     };
     let receipts = match Draft::intent(now, intent, LedgerBody::new(body)) {
-        Ok(draft) => egress.recorder.record(vec![draft], answered.writes).await,
+        Ok(draft) => egress.recorder.record(vec![draft], answered.writes.clone()).await,
         Err(error) => {
             tracing::error!(%error, "an answer could not be written to the ledger");
             Err(RecordError)
         }
     };
     let receipt = receipts.ok().and_then(|r| r.into_iter().next());
+    if receipt.is_some() && !answered.writes.is_empty() {
+        egress.state.lock().unwrap_or_else(PoisonError::into_inner).settle(&answered.writes);
+    }
     if egress.tally.note(asked, receipt.is_some()) {
         let drafts = egress.tally.take_refusals(now, Digest::new(answered.policy_set));
         // Not waited for: how much was refused, and to whom, must not be heard in the latency of this answer.

@@ -46,7 +46,7 @@ pub struct Finished {
     pub decided: Vec<Decided>,
     /// What only repeats what the partner itself set: device, property, value, time.
     pub echoed: Vec<(DeviceId, Property, Value, Timestamp)>,
-    /// What must be stored in the same transaction as the INTENT.
+    /// What must be stored in the same transaction as the INTENT; then [`GateState::settle`] is to be told.
     pub writes: Vec<StateWrite>,
     /// Hash of the policies that decided.
     pub policy_set: [u8; 32],
@@ -157,9 +157,9 @@ impl<A: Actuator> Session<A> {
         let decision = table.decide(&self.link, device, property, trigger);
         let kind = state.registry.get(device).map_or(Kind::Unknown, |k| k.kind(property));
         let rung = decision.rung.unwrap_or(Rung::HourCoarse);
-        let (sample, write) = if property.is_metadata() {
+        let (sample, writes) = if property.is_metadata() {
             let value = state.registry.get(device).and_then(|k| metadata(k, property, rung));
-            (value.map(|value| Sample { value, time: self.now }), None)
+            (value.map(|value| Sample { value, time: self.now }), Vec::new())
         } else {
             state.sample(&self.link, device, property, (trigger, rung), self.now)
         };
@@ -169,7 +169,7 @@ impl<A: Actuator> Session<A> {
             (Ok(_), None) => Err(Refusal::NoValue),
             (Ok(rung), Some(s)) => Ok(Shown { rung, time: s.time, value: s.value.clone() }),
         };
-        self.writes.extend(write);
+        self.writes.extend(writes);
         let policies = decision.policies.iter().map(ToString::to_string).collect();
         let answer = match &outcome {
             Ok(shown) => Answer::Disclosed(disclose(property, shown.value.clone(), shown.time, shown.rung)),

@@ -1,6 +1,6 @@
 //! What the gate knows: the home, the table, the links, and what each link was told last.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use disclosure::Capability;
@@ -20,6 +20,17 @@ pub struct StateWrite {
     pub key: String,
     /// JSON.
     pub json: String,
+    /// What [`GateState::settle`] takes off.
+    debt: Debt,
+}
+
+/// What is owed to the store until a write of it is known to be durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Debt {
+    Known(DeviceId, Property, Grid, Timestamp),
+    Told(ToldKey),
+    /// Nothing: it is stored again when it changes.
+    None,
 }
 
 /// Of whom, of what, and for which reason: rungs differ from trigger to trigger.
@@ -46,8 +57,10 @@ pub struct GateState {
     latest: Timestamp,
     /// The tick up to which time has been given out for storing.
     kept: Timestamp,
-    /// Which ticks of `known` have been given out for storing, so that a poll stores nothing new.
+    /// Which ticks of `known` are stored, so that a poll stores nothing new.
     stored: BTreeMap<(DeviceId, Property), (Grid, Timestamp)>,
+    /// What is in `told` and not known to be stored: every message that shows it stores it again until one is recorded.
+    owed: BTreeSet<ToldKey>,
 }
 
 impl GateState {
@@ -63,6 +76,7 @@ impl GateState {
             latest: Timestamp::default(),
             kept: Timestamp::default(),
             stored: BTreeMap::new(),
+            owed: BTreeSet::new(),
         }
     }
 
@@ -110,7 +124,7 @@ impl GateState {
             return None;
         }
         self.kept = tick;
-        Some(StateWrite { key: CLOCK.to_owned(), json: tick.as_millis().to_string() })
+        Some(StateWrite { key: CLOCK.to_owned(), json: tick.as_millis().to_string(), debt: Debt::None })
     }
 
     /// Takes a reading in. Its time is never before that of an earlier reading of the same property.
@@ -149,6 +163,8 @@ impl GateState {
         self.told.retain(|(link, device, property, trigger), _| {
             table.decide(link, device, *property, *trigger).rung.is_ok()
         });
+        self.owed.retain(|key| self.told.contains_key(key));
+        self.owed.extend(begun.iter().map(|(key, _)| key.clone()));
         self.told.extend(begun);
         self.table = table;
         writes.extend(self.number());
@@ -193,7 +209,7 @@ impl GateState {
             if link.announce(&new)
                 && let Ok(json) = serde_json::to_string(link)
             {
-                writes.push(StateWrite { key: format!("link/{id}"), json });
+                writes.push(StateWrite { key: format!("link/{id}"), json, debt: Debt::None });
             }
         }
         writes
@@ -220,10 +236,30 @@ impl GateState {
             let newer = self.told.get(&key).is_none_or(|old| old.time <= sample.time);
             if newer && rung.is_ok_and(|r| r != Rung::Live) {
                 writes.extend(told_write(&key, sample));
+                self.owed.insert(key.clone());
                 self.told.insert(key, sample.clone());
             }
         }
         writes
+    }
+
+    /// These writes are durable. Until then each message that depends on one takes it along: one that was not recorded
+    /// has stored nothing, and of two at once either may be recorded first.
+    pub fn settle(&mut self, writes: &[StateWrite]) {
+        for write in writes {
+            match &write.debt {
+                Debt::Known(device, property, grid, tick) => {
+                    self.stored.insert((device.clone(), *property), (*grid, *tick));
+                }
+                Debt::None => {}
+                // What was told anew in between is another debt.
+                Debt::Told(key) => {
+                    if self.told.get(key).and_then(|sample| told_write(key, sample)).as_ref() == Some(write) {
+                        self.owed.remove(key);
+                    }
+                }
+            }
+        }
     }
 
     /// The sample that a rung would show this link at `now`, exact, with what must be stored along with it.
@@ -234,22 +270,25 @@ impl GateState {
         property: Property,
         (trigger, rung): (Trigger, Rung),
         now: Timestamp,
-    ) -> (Option<Sample>, Option<StateWrite>) {
+    ) -> (Option<Sample>, Vec<StateWrite>) {
         let grid = rung.grid();
         if grid == Grid::None {
-            return (self.home.reported(device, property).cloned(), None);
+            return (self.home.reported(device, property).cloned(), Vec::new());
         }
         let tick = tick(grid, now, &self.zone);
         let held = self.home.at_tick(device, property, grid, tick);
         let cell = (device.clone(), property);
-        let write = if held.is_some() && self.stored.get(&cell) != Some(&(grid, tick)) {
-            self.stored.insert(cell, (grid, tick));
-            self.home.known(device, property).and_then(|k| known_write(device, property, k))
-        } else {
-            None
-        };
-        let told = self.told.get(&(link.clone(), device.clone(), property, trigger)).filter(|s| s.time > tick);
-        (told.cloned().or(held), write)
+        let mut writes = Vec::new();
+        if held.is_some() && self.stored.get(&cell) != Some(&(grid, tick)) {
+            let known = self.home.known(device, property);
+            writes.extend(known.and_then(|k| known_write(device, property, k, (grid, tick))));
+        }
+        let key = (link.clone(), device.clone(), property, trigger);
+        let told = self.told.get(&key).filter(|s| s.time > tick).cloned();
+        if self.owed.contains(&key) {
+            writes.extend(told.as_ref().and_then(|sample| told_write(&key, sample)));
+        }
+        (told.or(held), writes)
     }
 
     /// Puts back one entry that was stored before a restart. False when the key or the JSON is not understood.
@@ -340,13 +379,16 @@ pub(crate) fn announced(table: &Table, link: &LinkId, device: &DeviceId, capabil
 /// Key of the stored time.
 const CLOCK: &str = "clock";
 
-fn told_write((link, device, property, trigger): &ToldKey, sample: &Sample) -> Option<StateWrite> {
+fn told_write(key: &ToldKey, sample: &Sample) -> Option<StateWrite> {
+    let (link, device, property, trigger) = key;
     let json = serde_json::to_string(sample).ok()?;
-    Some(StateWrite { key: format!("told/{link}/{device}/{property}/{trigger}"), json })
+    let debt = Debt::Told(key.clone());
+    Some(StateWrite { key: format!("told/{link}/{device}/{property}/{trigger}"), json, debt })
 }
 
 /// The stored form of what is known of one property.
-pub(crate) fn known_write(device: &DeviceId, property: Property, known: &Known) -> Option<StateWrite> {
+fn known_write(device: &DeviceId, property: Property, known: &Known, at: (Grid, Timestamp)) -> Option<StateWrite> {
     let json = serde_json::to_string(known).ok()?;
-    Some(StateWrite { key: format!("known/{device}/{property}"), json })
+    let debt = Debt::Known(device.clone(), property, at.0, at.1);
+    Some(StateWrite { key: format!("known/{device}/{property}"), json, debt })
 }

@@ -167,6 +167,38 @@ fn glance_holds_and_rounds_and_a_grant_starts_with_what_is_true_then() {
     assert_eq!(house.polled(Property::LocalTemperature), Some((Value::Temperature(18_000), 60)));
 }
 
+/// A message that was not recorded stored nothing: the next one that shows the same value takes it along, or a restart
+/// would show another value within the same tick.
+#[test]
+fn what_a_message_depends_on_is_stored_with_each_until_one_is_recorded() {
+    let mut house = house("glance");
+    house.report(Property::OccupiedHeatingSetpoint, Value::Temperature(20_000));
+    house.now = START + 90 * MINUTE;
+    let keys = |mut session: Session<Broker>, command: Option<Command>| {
+        match command {
+            Some(command) => drop(block_on(session.act(house.endpoint(), command)).unwrap()),
+            None => drop(session.ask_all(&house.endpoint(), Trigger::PartnerPoll)),
+        }
+        let writes = session.finish().writes;
+        let keys: Vec<String> = writes.iter().map(|w| w.key.split('/').next().unwrap().to_owned()).collect();
+        (writes, keys)
+    };
+    let (_not_recorded, first) = keys(house.session(), None);
+    let (writes, second) = keys(house.session(), None);
+    assert_eq!((first, second), (vec!["known".to_owned()], vec!["known".to_owned()]));
+    house.state.lock().unwrap().settle(&writes);
+    assert!(keys(house.session(), None).1.is_empty());
+
+    let (older, set) = keys(house.session(), Some(set_point(21_000)));
+    assert!(set.contains(&"told".to_owned()));
+    let (newer, _) = keys(house.session(), Some(set_point(22_000)));
+    // The older one is durable, the newer one is not yet.
+    house.state.lock().unwrap().settle(&older);
+    assert_eq!(keys(house.session(), None).1, ["told"]);
+    house.state.lock().unwrap().settle(&newer);
+    assert!(keys(house.session(), None).1.is_empty());
+}
+
 #[test]
 fn what_a_link_has_set_replaces_its_held_sample_at_once_and_asking_for_the_change_does_not_tell_it() {
     let mut house = house("glance");

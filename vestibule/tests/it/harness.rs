@@ -89,20 +89,30 @@ impl Process {
 
     /// Waits for a line that holds this text and gives what follows it.
     pub fn wait_for(&mut self, text: &str) -> String {
+        match self.wait_for_or_end(text) {
+            Some(rest) => rest,
+            None => panic!("no `{text}` on standard error; there was:\n{}", self.seen.join("\n")),
+        }
+    }
+
+    /// The same; none when it does not come before the program ends.
+    pub fn wait_for_or_end(&mut self, text: &str) -> Option<String> {
         if let Some(rest) = self.seen.iter().find_map(|l| l.split_once(text).map(|(_, r)| r.to_owned())) {
-            return rest;
+            return Some(rest);
         }
         loop {
-            match self.lines.recv_timeout(PATIENCE) {
-                Ok(line) => {
-                    self.seen.push(line.clone());
-                    if let Some((_, rest)) = line.split_once(text) {
-                        return rest.to_owned();
-                    }
-                }
-                Err(e) => panic!("no `{text}` on standard error ({e}); there was:\n{}", self.seen.join("\n")),
+            let line = self.lines.recv_timeout(PATIENCE).ok()?;
+            self.seen.push(line.clone());
+            if let Some((_, rest)) = line.split_once(text) {
+                return Some(rest.to_owned());
             }
         }
+    }
+
+    /// All that it has said on standard error; to be asked when it has ended.
+    pub fn said(&mut self) -> String {
+        self.seen.extend(self.lines.iter());
+        self.seen.join("\n")
     }
 
     /// Whether it has ended within this time.
@@ -194,21 +204,27 @@ impl Hub {
 
     /// The same, with points at which a test can make it fail.
     pub fn start_with(data: &Path, mqtt: &str, faults: &Faults) -> Self {
-        let mut command = program();
-        command.args(["serve", "--data"]).arg(data);
-        command.env("VESTIBULE__MQTT__URL", mqtt).env("VESTIBULE_FAULTS", &faults.file);
-        Self::spawn(command, data)
+        Self::spawn(faults.serve(data, mqtt), data)
     }
 
     /// Any command that serves on free ports.
-    pub fn spawn(mut command: Command, data: &Path) -> Self {
+    pub fn spawn(command: Command, data: &Path) -> Self {
+        Self::try_spawn(command, data).unwrap_or_else(|said| panic!("it did not come up; it said:\n{said}"))
+    }
+
+    /// The same; what it said, when it ends instead.
+    pub fn try_spawn(mut command: Command, data: &Path) -> Result<Self, String> {
         command.env("VESTIBULE__CONSOLE__LISTEN", "127.0.0.1:0").env("VESTIBULE__PARTNERS__LISTEN", "127.0.0.1:0");
         let mut process = Process::start(command);
         let url = |rest: String| rest.trim().trim_end_matches('/').to_owned();
-        let console = url(process.wait_for("console: "));
-        let partners = url(process.wait_for("partners: "));
-        process.wait_for("ready");
-        Self { process, data: data.to_owned(), console, partners }
+        let words = ["console: ", "partners: ", "ready"].map(|word| process.wait_for_or_end(word).map(url));
+        match words {
+            [Some(console), Some(partners), Some(_)] => Ok(Self { process, data: data.to_owned(), console, partners }),
+            _ => {
+                let _ = process.child.kill();
+                Err(process.said())
+            }
+        }
     }
 
     /// Stops it as a person would, and waits until it has.
@@ -289,6 +305,14 @@ impl Faults {
         std::fs::write(&new, plan).expect("written");
         std::fs::rename(&new, &self.file).expect("renamed");
         let _ = std::fs::remove_file(self.file.with_extension("hit"));
+    }
+
+    /// `vestibule serve` with these points in it.
+    pub fn serve(&self, data: &Path, mqtt: &str) -> Command {
+        let mut command = program();
+        command.args(["serve", "--data"]).arg(data);
+        command.env("VESTIBULE__MQTT__URL", mqtt).env("VESTIBULE_FAULTS", &self.file);
+        command
     }
 
     /// How often points have acted since they were armed.

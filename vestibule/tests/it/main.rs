@@ -3,10 +3,12 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod browser;
+mod canaries;
 mod command_line;
 mod crash;
 mod demo;
 mod devices_and_alexa;
+mod disk;
 mod harness;
 mod hostile_client;
 mod household_day;

@@ -1,6 +1,6 @@
 //! The writer thread: it alone appends, and commits all that waits in one transaction.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -98,6 +98,8 @@ pub struct Stats {
     pub failed: u64,
     /// Drafts that were given to [`LedgerWriter::append_nowait`] and not recorded.
     pub lost: u64,
+    /// The last write failed in the store: nothing is recorded now.
+    pub failing: bool,
 }
 
 #[derive(Debug)]
@@ -118,6 +120,7 @@ struct Counters {
     refused_full: AtomicU64,
     failed: AtomicU64,
     lost: AtomicU64,
+    failing: AtomicBool,
     waiting_bytes: AtomicUsize,
 }
 
@@ -237,6 +240,7 @@ impl LedgerWriter {
             refused_full: read(&c.refused_full),
             failed: read(&c.failed),
             lost: read(&c.lost),
+            failing: c.failing.load(Ordering::Relaxed),
         }
     }
 
@@ -360,6 +364,11 @@ impl Writer {
         let result = self.write(drafts, held);
         self.counters.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
         faults::pass(faults::RECORD_ANSWER);
+        // A draft that does not fit is no fault of the store.
+        let failing = result.as_ref().is_err_and(
+            |e| !matches!(e, LedgerError::Append(e) if !matches!(**e, AppendError::Store(_) | AppendError::Poisoned)),
+        );
+        self.counters.failing.store(failing, Ordering::Relaxed);
         match result {
             Ok(receipts) => {
                 add(&self.counters.recorded, count);
