@@ -153,46 +153,54 @@ fn whichever_write_fails_nothing_leaves_unrecorded_and_nothing_confirmed_is_lost
     let orders = Subscriber::start(story.mosquitto.port, "+/sp/set");
     let links = control(&story.data, &json!("links")).unwrap();
     let main = links[0]["id"].as_str().unwrap().to_owned();
-    let (mut failures, mut obeyed, mut ended) = (0, 0, Vec::new());
+    let (mut failures, mut obeyed, mut ended, mut failing) = (0, 0, Vec::new(), BTreeSet::new());
+    let all = BTreeSet::from(["link", "ask", "order", "demand", "narrow", "widen", "unlink"]);
     let passes = if full() { 20 } else { 1 };
     // Not persisted, and persisted although it was told as failed.
     for point in [faults::RECORD_BEFORE, faults::RECORD_AFTER].repeat(passes) {
-        for turn in 1.. {
+        let (mut turn, mut quiet, mut rounds) = (1, 0, 0);
+        loop {
             faults.arm(&format!("{point} fail {turn} 1"));
-            let mut failed = 0;
-            // Each link that is ended stays ended, whatever became of the record of it.
+            let mut failed = BTreeSet::new();
+            let mut note = |what: &'static str, bad: bool| {
+                if bad {
+                    failed.insert(what);
+                }
+            };
             let link = story.link("glance");
-            failed += usize::from(link.is_err());
-            failed += usize::from(story.report_state(&hub).is_err());
-            let order = story.set_temperature(&hub, 18.0 + f64::from(turn % 7));
+            note("link", link.is_err());
+            note("ask", story.report_state(&hub).is_err());
+            let order = story.set_temperature(&hub, 18.0 + f64::from(rounds % 7));
             let done = |a: &Answer| String::from_utf8_lossy(&a.body).contains("\"name\":\"Response\"");
             obeyed += usize::from(order.as_ref().is_ok_and(done));
-            failed += usize::from(order.is_err());
-            failed += usize::from(story.demand().is_err());
+            note("order", !order.is_ok_and(|a| done(&a)));
+            note("demand", story.demand().is_err());
             let narrow = json!({"profile": {"link": main, "profile": "glance", "apply": true}});
             let widen = json!({"profile": {"link": main, "profile": "everything", "apply": true}});
-            failed += usize::from(control(&story.data, &narrow).is_err());
-            failed += usize::from(control(&story.data, &widen).is_err());
-            failed += usize::from(story.report_state(&hub).is_err());
+            note("narrow", control(&story.data, &narrow).is_err());
+            note("widen", control(&story.data, &widen).is_err());
+            // A link that is ended stays ended, whatever became of the record of it.
             if let Ok((id, token)) = link {
-                failed += usize::from(control(&story.data, &json!({"unlink": {"link": id}})).is_err());
+                note("unlink", control(&story.data, &json!({"unlink": {"link": id}})).is_err());
                 let ask = directive("Alexa", "ReportState", &story.endpoints[0], &token, json!({})).to_string();
-                assert_eq!(
-                    send(&hub.partners, ask.as_bytes()).body,
-                    alexa::constants::BAD_TOKEN_EVENT,
-                    "{point} {turn}"
-                );
+                assert_eq!(send(&hub.partners, ask.as_bytes()).body, alexa::constants::BAD_TOKEN_EVENT);
                 ended.push((id, token));
             }
             let hits = faults.hits();
-            assert!(hits <= 1 && failed <= 2, "{point} {turn}: one write failed, and {failed} of the requests");
+            assert!(hits <= 1 && failed.len() <= hits, "{point} {turn}: {hits} writes failed, and so did {failed:?}");
             failures += hits;
-            if hits == 0 {
-                assert_eq!(failed, 0, "{point} {turn}: nothing failed and yet something did");
-                assert!(turn > 8, "{point}: only {turn} writes: the story tells nothing");
+            failing.append(&mut failed);
+            // Outcomes are written together with whatever comes next, so there are not as many writes each time.
+            quiet = if hits == 0 { quiet + 1 } else { 0 };
+            if quiet == 2 && failing == all {
                 break;
             }
+            // One that always slipped through has its chance again.
+            turn = if quiet == 2 { 1 } else { turn + 1 };
+            rounds += 1;
+            assert!(rounds < 200, "{point}: only {failing:?} ever failed");
         }
+        failing.clear();
     }
     faults.arm("");
     story.assert_home_works(&hub);
