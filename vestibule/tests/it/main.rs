@@ -7,6 +7,7 @@ mod command_line;
 mod crash;
 mod demo;
 mod devices_and_alexa;
+mod flood;
 mod harness;
 mod household_day;
 mod recordings;
