@@ -88,6 +88,8 @@ pub struct Core {
     doors: Mutex<Vec<Arc<Door>>>,
     counters: Arc<Counters>,
     readings: Mutex<BTreeMap<DeviceId, BTreeMap<model::Property, u64>>>,
+    /// Why devices were not taken in, each said once.
+    said: Mutex<BTreeSet<DropReason>>,
     verified: Mutex<Option<bool>>,
     observed: Mutex<Observed>,
     /// What was taken back and could not be recorded.
@@ -210,6 +212,7 @@ impl Core {
             doors: Mutex::default(),
             counters: Arc::new(Counters::default()),
             readings: Mutex::default(),
+            said: Mutex::default(),
             verified: Mutex::default(),
             observed: Mutex::default(),
             owed: Mutex::default(),
@@ -334,30 +337,46 @@ impl Core {
         }
     }
 
-    /// Takes a device's description in; gives the id under which it is known.
-    ///
-    /// # Errors
-    /// When the device can't be taken in; see [`RegistryError`].
-    pub async fn describe(&self, device: &DeviceId, description: Description) -> Result<(), RegistryError> {
-        let changed = self.state().describe(device, description)?;
-        if changed {
-            self.save_device(device).await;
+    /// Takes devices' descriptions in, or that they have withdrawn them (none): stored in one commit.
+    pub async fn describe(&self, devices: Vec<(DeviceId, Option<Description>)>) {
+        let mut changed = BTreeMap::new();
+        {
+            let mut gate = self.state();
+            for (device, description) in devices {
+                let done = match description {
+                    Some(description) => gate.describe(&device, description),
+                    None => Ok(gate.registry.withdraw(&device)),
+                };
+                match done {
+                    Ok(true) => {
+                        let json = gate.registry.get(&device).and_then(|d| serde_json::to_string(d).ok());
+                        changed.insert(format!("device/{device}"), json);
+                    }
+                    Ok(false) => {}
+                    Err(error) => self.not_taken(&device, &error),
+                }
+            }
         }
-        Ok(())
-    }
-
-    /// A device has withdrawn its description.
-    pub async fn withdraw(&self, device: &DeviceId) {
-        if self.state().registry.withdraw(device) {
-            self.save_device(device).await;
+        if changed.is_empty() {
+            return;
         }
-    }
-
-    async fn save_device(&self, device: &DeviceId) {
-        let json = self.state().registry.get(device).and_then(|d| serde_json::to_string(d).ok());
         self.mark_stale();
-        if self.put(vec![(format!("device/{device}"), json)]).await.is_err() {
-            tracing::error!(%device, "a device's description could not be stored; it will be asked for again");
+        let count = changed.len();
+        if self.put(changed.into_iter().collect()).await.is_err() {
+            tracing::error!(count, "devices' descriptions could not be stored; they will be asked for again");
+        }
+    }
+
+    /// Counts a description that was not taken; the first of each reason is logged.
+    fn not_taken(&self, device: &DeviceId, error: &RegistryError) {
+        let reason = match error {
+            RegistryError::TooManyDevices => DropReason::TooManyDevices,
+            RegistryError::TooManyProperties => DropReason::TooManyEntities,
+            RegistryError::KindChanged { .. } => DropReason::ConfigInvalid,
+        };
+        self.counters.count(reason, None);
+        if lock(&self.said).insert(reason) {
+            tracing::warn!(%device, %error, "a device was not taken in; more of them are only counted, as `{reason}`");
         }
     }
 
@@ -372,6 +391,15 @@ impl Core {
         let facts = self.facts();
         let grants: Vec<Grant> = lock(&self.grants).values().cloned().collect();
         policy::compile(&facts, &grants, self.ceiling.as_deref(), self.now()).map_err(|e| chain(&e))
+    }
+
+    /// The same on a thread of its own: of a large home it takes long, and answers don't wait for it.
+    async fn compile_aside(&self, now: Timestamp) -> Result<Table, String> {
+        let (facts, ceiling) = (self.facts(), self.ceiling.clone());
+        let grants: Vec<Grant> = lock(&self.grants).values().cloned().collect();
+        let compiled =
+            tokio::task::spawn_blocking(move || policy::compile(&facts, &grants, ceiling.as_deref(), now)).await;
+        compiled.map_err(|e| e.to_string())?.map_err(|e| chain(&e))
     }
 
     fn facts(&self) -> policy::Facts {
@@ -391,7 +419,7 @@ impl Core {
         }
         let _one = self.changing.lock().await;
         let previous = Digest::new(self.state().table().policy_hash());
-        let table = self.compile()?;
+        let table = self.compile_aside(now).await?;
         faults::pass(faults::TABLE_COMPILED);
         let next = Digest::new(table.policy_hash());
         let writes = self.state().replace_table(Arc::new(table), now);

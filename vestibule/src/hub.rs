@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use devices::mqtt::broker::{self, Broker};
-use devices::mqtt::house;
-use devices::mqtt::hub::{self, Event, Mqtt, PublishError};
+use devices::mqtt::hub::{self, Mqtt, PublishError};
+use devices::mqtt::inbox::Inbox;
 use gate::{Actuator, ActuatorError, Order};
 use model::Timestamp;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::cli::Failure;
@@ -20,9 +20,6 @@ use crate::control;
 use crate::core::{Core, chain};
 use crate::page::Page;
 use crate::server::Listeners;
-
-/// Device events that wait to be taken in; beyond it the broker's own flow control holds the devices back.
-const EVENTS_MAX: usize = 4096;
 
 /// How often the hub looks whether something is due.
 const TICK: Duration = Duration::from_secs(1);
@@ -89,7 +86,7 @@ pub async fn start(core: &Arc<Core>, speed: f64, demo: bool) -> Result<Up, Failu
     let (embedded, url) = own_broker(core, &config).await?;
     let own = embedded.as_ref().map(Broker::address);
 
-    let (sender, receiver) = mpsc::channel(EVENTS_MAX);
+    let inbox = Arc::new(Inbox::new(core.counters()));
     let mqtt = Mqtt::start(
         hub::Config {
             url,
@@ -100,10 +97,10 @@ pub async fn start(core: &Arc<Core>, speed: f64, demo: bool) -> Result<Up, Failu
             pins: core.pins(),
             counters: core.counters(),
         },
-        sender,
+        Arc::clone(&inbox),
     )
     .map_err(|e| chain(&e))?;
-    let mut tasks = vec![tokio::spawn(take_in(Arc::clone(core), receiver))];
+    let mut tasks = vec![tokio::spawn(take_in(Arc::clone(core), inbox))];
     tasks.push(tokio::spawn(keep_time(Arc::clone(core))));
     tasks.push(tokio::spawn(keep_clock(Arc::clone(core))));
     tasks.push(tokio::spawn(keep_verified(Arc::clone(core), if demo { VERIFY_EVERY_DEMO } else { VERIFY_EVERY })));
@@ -137,20 +134,15 @@ async fn own_broker(core: &Core, config: &Config) -> Result<(Option<Broker>, Str
 }
 
 /// Takes device events in.
-async fn take_in(core: Arc<Core>, mut events: mpsc::Receiver<Event>) {
-    while let Some(event) = events.recv().await {
-        match event {
-            Event::Heard(heard) => match *heard {
-                house::Event::Described { device, description } => {
-                    if let Err(error) = core.describe(&device, description).await {
-                        tracing::warn!(%device, %error, "a device was not taken in");
-                    }
-                }
-                house::Event::Withdrawn { device } => core.withdraw(&device).await,
-                house::Event::Reading(reading) => core.report(reading).await,
-            },
-            Event::Connected => core.set_running(|r| r.devices = true),
-            Event::Disconnected => core.set_running(|r| r.devices = false),
+async fn take_in(core: Arc<Core>, inbox: Arc<Inbox>) {
+    loop {
+        let batch = inbox.take().await;
+        if let Some(up) = batch.connected {
+            core.set_running(|r| r.devices = up);
+        }
+        core.describe(batch.devices).await;
+        for reading in batch.readings {
+            core.report(reading).await;
         }
     }
 }

@@ -12,7 +12,7 @@ pub enum DeviceType {
     Thermostat,
     /// Matter 0x000A.
     DoorLock,
-    /// A driven garage door, door or gate.
+    /// A driven garage door or gate.
     GarageDoor,
     /// Matter 0x0202.
     WindowCovering,
@@ -99,12 +99,8 @@ impl DeviceType {
             | Property::SystemMode
             | Property::RunningState => DeviceType::Thermostat,
             Property::LockState => DeviceType::DoorLock,
-            Property::DoorState => match class {
-                Class::Blind => DeviceType::WindowCovering,
-                _ => DeviceType::GarageDoor,
-            },
-            Property::CoverPosition => match class {
-                Class::Garage | Class::Gate | Class::Door => DeviceType::GarageDoor,
+            Property::DoorState | Property::CoverPosition => match class {
+                Class::Garage | Class::Gate => DeviceType::GarageDoor,
                 _ => DeviceType::WindowCovering,
             },
             Property::CurrentLevel => DeviceType::Light,
@@ -326,7 +322,22 @@ mod tests {
         );
         assert_eq!(of(&[]), DeviceType::Unknown);
         assert_eq!(DeviceType::of([(Property::OnOff, &Class::Light)]), DeviceType::Light);
-        assert_eq!(DeviceType::of([(Property::DoorState, &Class::Garage)]), DeviceType::GarageDoor);
+    }
+
+    #[test]
+    fn only_garages_and_gates_are_garage_doors_and_what_closes_the_home_is_an_opening() {
+        for (class, device_type, kind) in [
+            (Class::Garage, DeviceType::GarageDoor, Kind::Opening),
+            (Class::Gate, DeviceType::GarageDoor, Kind::Opening),
+            (Class::Door, DeviceType::WindowCovering, Kind::Opening),
+            (Class::Window, DeviceType::WindowCovering, Kind::Opening),
+            (Class::Blind, DeviceType::WindowCovering, Kind::Covering),
+        ] {
+            for property in [Property::DoorState, Property::CoverPosition] {
+                assert_eq!(DeviceType::of([(property, &class)]), device_type, "{class:?}");
+                assert_eq!(Kind::of(property, class), kind, "{class:?}");
+            }
+        }
     }
 
     #[test]

@@ -393,6 +393,37 @@ pub fn thermostats(port: u16, count: usize) {
     }
 }
 
+/// Publishes many retained messages over one connection, and comes back when the broker has them: MQTT 3.1.1 by hand, since
+/// a program for each message takes minutes.
+pub fn publish_all(port: u16, messages: impl IntoIterator<Item = (String, String)>) {
+    use std::io::{Read as _, Write as _};
+    let field = |bytes: &[u8]| [&u16::try_from(bytes.len()).expect("short").to_be_bytes()[..], bytes].concat();
+    let packet = |first: u8, body: &[u8]| {
+        let (mut length, mut out) = (body.len(), vec![first]);
+        loop {
+            let byte = u8::try_from(length % 128).expect("seven bits");
+            length /= 128;
+            out.push(if length > 0 { byte | 128 } else { byte });
+            if length == 0 {
+                return [out, body.to_vec()].concat();
+            }
+        }
+    };
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).expect("the broker is up");
+    let connect = [&field(b"MQTT")[..], &[4, 2, 0, 60], &field(b"many")].concat();
+    let mut bytes = packet(0x10, &connect);
+    for (topic, payload) in messages {
+        bytes.extend(packet(0x31, &[&field(topic.as_bytes())[..], payload.as_bytes()].concat()));
+    }
+    bytes.extend([0xc0, 0]);
+    stream.write_all(&bytes).expect("sent");
+    // CONNACK, then the answer to the ping, which stands behind all messages.
+    let mut answers = [0; 6];
+    stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+    stream.read_exact(&mut answers).expect("answers");
+    assert_eq!(answers, [0x20, 2, 0, 0, 0xd0, 0]);
+}
+
 /// A subscriber at QoS 1 whose messages come as `TOPIC QOS PAYLOAD` lines.
 pub struct Subscriber {
     child: Child,

@@ -9,6 +9,7 @@ mod crash;
 mod demo;
 mod devices_and_alexa;
 mod disk;
+mod flood;
 mod harness;
 mod hostile_client;
 mod household_day;

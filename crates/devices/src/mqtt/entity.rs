@@ -110,6 +110,16 @@ pub enum AvailabilityMode {
     Latest,
 }
 
+/// The one set point of a climate device that has two of its own for automatic change-over: it counts while the device only
+/// heats or only cools, the two while it does both.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SingleSetpoint {
+    /// Where it is read, as the heating set point.
+    pub source: Option<Source>,
+    /// How it is commanded, as the heating set point.
+    pub sink: Option<Sink>,
+}
+
 /// A component that the hub understands.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entity {
@@ -133,6 +143,8 @@ pub struct Entity {
     pub sources: Vec<Source>,
     /// How they are commanded.
     pub sinks: Vec<Sink>,
+    /// The set point beside the two in `sources` and `sinks`, if it has both.
+    pub single: Option<SingleSetpoint>,
     /// Where its availability is read.
     pub availability: Vec<Availability>,
     /// How these count together.
@@ -218,6 +230,7 @@ pub fn understand(component: &Component, home_unit: TemperatureScale) -> Result<
         properties: Vec::new(),
         sources: Vec::new(),
         sinks: Vec::new(),
+        single: None,
         availability: Vec::new(),
         availability_mode: match config.get("availability_mode").and_then(Json::as_str) {
             Some("any") => AvailabilityMode::Any,
@@ -243,13 +256,8 @@ pub fn understand(component: &Component, home_unit: TemperatureScale) -> Result<
     if entity.properties.is_empty() {
         return Err(DropReason::ConfigInvalid);
     }
-    let topics = entity
-        .sources
-        .iter()
-        .map(|s| &s.topic)
-        .chain(entity.sinks.iter().map(|s| &s.topic))
-        .chain(entity.availability.iter().map(|a| &a.topic));
-    for topic in topics {
+    let single = entity.single.as_ref().and_then(|s| s.sink.as_ref());
+    for topic in entity.heard().chain(entity.sinks.iter().chain(single).map(|s| &s.topic)) {
         // Wildcards would hear other devices; the birth topic is Home Assistant's own.
         let fits = !topic.is_empty()
             && topic.len() <= TOPIC_MAX_BYTES
@@ -261,6 +269,18 @@ pub fn understand(component: &Component, home_unit: TemperatureScale) -> Result<
         }
     }
     Ok(entity)
+}
+
+impl Entity {
+    /// Where its properties are read, the single set point among them.
+    pub fn all_sources(&self) -> impl Iterator<Item = &Source> {
+        self.sources.iter().chain(self.single.iter().filter_map(|s| s.source.as_ref()))
+    }
+
+    /// Every topic that it is heard on.
+    pub fn heard(&self) -> impl Iterator<Item = &String> {
+        self.all_sources().map(|s| &s.topic).chain(self.availability.iter().map(|a| &a.topic))
+    }
 }
 
 impl Builder<'_> {
@@ -370,6 +390,13 @@ impl Builder<'_> {
         if dual {
             set_point(self, "temperature_low", Property::OccupiedHeatingSetpoint);
             set_point(self, "temperature_high", Property::OccupiedCoolingSetpoint);
+            if single {
+                let (property, state) = (Property::OccupiedHeatingSetpoint, "temperature_state_template");
+                let source = self.source("temperature_state_topic", &[state], property, temperature());
+                let write = Write::Temperature(unit);
+                let sink = self.sink("temperature_command_topic", &["temperature_command_template"], property, write);
+                self.entity.single = Some(SingleSetpoint { source, sink });
+            }
         } else if single {
             let property = if heats { Property::OccupiedHeatingSetpoint } else { Property::OccupiedCoolingSetpoint };
             set_point(self, "temperature", property);
@@ -491,7 +518,7 @@ impl Builder<'_> {
             (self.word("state_closed", "closed"), door(DoorState::Closed)),
             (self.word("state_opening", "opening"), door(DoorState::Opening)),
             (self.word("state_closing", "closing"), door(DoorState::Closing)),
-            ("stopped".to_owned(), None),
+            (self.word("state_stopped", "stopped"), None),
         ];
         let closed_at = number(self.config, "position_closed").unwrap_or(0.0);
         let open_at = number(self.config, "position_open").unwrap_or(100.0);

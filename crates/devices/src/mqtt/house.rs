@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use home::{Description, Desired, Reading};
-use model::{DeviceId, Kind, Property, TemperatureScale, Timestamp, Value};
+use model::{DeviceId, Kind, Property, SystemMode, TemperatureScale, Timestamp, Value};
 
 use crate::counters::{Counters, DropReason};
 use crate::mqtt::announce::{self, Topic};
-use crate::mqtt::entity::{self, AvailabilityMode, Entity, Write};
+use crate::mqtt::entity::{self, AvailabilityMode, Entity, Sink, Write};
 use crate::template::{Engine, Payload, Rendered};
 
 /// Most components that are kept.
@@ -17,6 +17,9 @@ pub const ENTITIES_MAX: usize = 5000;
 
 /// Most topics that are heard.
 pub const TOPICS_MAX: usize = 10_000;
+
+/// Most properties whose kind is remembered for devices that have gone.
+const PINS_MAX: usize = 50_000;
 
 /// How often a device may change its kind, each time as a new device; then it is dropped.
 const KIND_CHANGES_MAX: u32 = 8;
@@ -63,6 +66,65 @@ struct Kept {
     /// The last word of each availability topic, in their order; and of the latest one that spoke.
     available: Vec<Option<bool>>,
     latest: Option<bool>,
+    /// Of a climate device with a single set point beside two: what it said last.
+    climate: Climate,
+}
+
+/// What such a climate device said of itself.
+#[derive(Clone, Debug, Default)]
+struct Climate {
+    mode: Option<SystemMode>,
+    /// The mode that was ordered since it last said one.
+    wanted: Option<SystemMode>,
+    single: Option<Value>,
+    low: Option<Value>,
+    high: Option<Value>,
+}
+
+impl Kept {
+    /// Whether it answers; none while too few of its topics have spoken.
+    fn answers(&self) -> Option<bool> {
+        let all = &self.available;
+        let (yes, no) = (all.contains(&Some(true)), all.contains(&Some(false)));
+        let spoken = !all.contains(&None);
+        match self.entity.availability_mode {
+            AvailabilityMode::All => {
+                if no {
+                    Some(false)
+                } else {
+                    spoken.then_some(true)
+                }
+            }
+            AvailabilityMode::Any => {
+                if yes {
+                    Some(true)
+                } else {
+                    (spoken && no).then_some(false)
+                }
+            }
+            AvailabilityMode::Latest => {
+                if all.is_empty() {
+                    Some(true)
+                } else {
+                    self.latest
+                }
+            }
+        }
+    }
+
+    /// Where a set point goes in the mode in force.
+    fn sink(&self, property: Property, both: bool) -> Option<&Sink> {
+        let own = || self.entity.sinks.iter().find(|s| s.property == property);
+        let single = self.entity.single.as_ref().and_then(|s| s.sink.as_ref());
+        let is_set_point = matches!(property, Property::OccupiedHeatingSetpoint | Property::OccupiedCoolingSetpoint);
+        match single {
+            Some(single) if is_set_point && !both && self.climate.commanded_mode() != Some(SystemMode::Auto) => {
+                // Only where its own would be taken too: that it can be commanded was said of that.
+                own().map(|_| single)
+            }
+            _ => own(),
+        }
+    }
 }
 
 /// Key of a component: its discovery topic, and its name within a device's description.
@@ -74,6 +136,8 @@ pub struct House {
     unit: TemperatureScale,
     engine: Engine,
     entities: BTreeMap<Key, Kept>,
+    /// The components of each device.
+    parts: BTreeMap<DeviceId, BTreeSet<Key>>,
     /// Topics and the components that hear them.
     topics: BTreeMap<String, BTreeSet<Key>>,
     /// Kinds that were pinned when a property was first seen.
@@ -82,6 +146,44 @@ pub struct House {
     reachable: BTreeMap<DeviceId, bool>,
     counters: Arc<Counters>,
     wanted: Vec<String>,
+}
+
+impl Climate {
+    /// Takes a value in; true when it is a set point, which counts by the mode and is told by [`Climate::in_force`].
+    /// What was heard is not in `before` any more.
+    fn hear(&mut self, before: &mut Self, property: Property, single: bool, value: &Value) -> bool {
+        if let (Property::SystemMode, Value::SystemMode(mode)) = (property, value) {
+            (self.mode, self.wanted) = (Some(*mode), None);
+        }
+        let (new, old) = match (property, single) {
+            (Property::OccupiedHeatingSetpoint, true) => (&mut self.single, &mut before.single),
+            (Property::OccupiedHeatingSetpoint, false) => (&mut self.low, &mut before.low),
+            (Property::OccupiedCoolingSetpoint, _) => (&mut self.high, &mut before.high),
+            _ => return false,
+        };
+        (*new, *old) = (Some(value.clone()), None);
+        true
+    }
+
+    /// The mode by which set points are commanded: the one that was ordered last, until the device says which it is in.
+    fn commanded_mode(&self) -> Option<SystemMode> {
+        self.wanted.or(self.mode)
+    }
+
+    /// The set points that count in the mode in force, where they or the mode are new. While it is off nothing counts: what
+    /// was in force last stays.
+    fn in_force(&self, before: &Self, says_mode: bool) -> Vec<(Property, Value)> {
+        let mode = if says_mode { self.mode } else { Some(self.wanted.unwrap_or(SystemMode::Heat)) };
+        let (heating, cooling) = (Property::OccupiedHeatingSetpoint, Property::OccupiedCoolingSetpoint);
+        let points = match mode {
+            Some(SystemMode::Auto) => vec![(heating, &self.low, &before.low), (cooling, &self.high, &before.high)],
+            Some(SystemMode::Heat) => vec![(heating, &self.single, &before.single)],
+            Some(SystemMode::Cool | SystemMode::Dry) => vec![(cooling, &self.single, &before.single)],
+            _ => Vec::new(),
+        };
+        let new = points.into_iter().filter(|(_, now, then)| self.mode != before.mode || now != then);
+        new.filter_map(|(property, now, _)| Some((property, now.clone()?))).collect()
+    }
 }
 
 impl House {
@@ -97,6 +199,7 @@ impl House {
             unit,
             engine: Engine::default(),
             entities: BTreeMap::new(),
+            parts: BTreeMap::new(),
             topics: BTreeMap::new(),
             pins,
             described: BTreeMap::new(),
@@ -133,7 +236,7 @@ impl House {
             return Vec::new();
         };
         if let Some(announced) = announce::topic(&self.prefix, topic) {
-            return self.announced(topic, &announced, text);
+            return self.announced(topic, &announced, text, now);
         }
         let Some(keys) = self.topics.get(topic).cloned() else {
             self.counters.count(DropReason::NoSuchTopic, None);
@@ -147,7 +250,7 @@ impl House {
         events
     }
 
-    fn announced(&mut self, topic: &str, announced: &Topic, payload: &str) -> Vec<Event> {
+    fn announced(&mut self, topic: &str, announced: &Topic, payload: &str, now: Timestamp) -> Vec<Event> {
         let old: Vec<Key> = self
             .entities
             .range((topic.to_owned(), String::new())..)
@@ -168,11 +271,11 @@ impl House {
                 }
             }
         };
-        let mut kept_words: BTreeMap<String, (Vec<Option<bool>>, Option<bool>)> = BTreeMap::new();
+        let mut before: BTreeMap<String, Kept> = BTreeMap::new();
         for key in &old {
             if let Some(kept) = self.entities.remove(key) {
-                self.unhear(key);
-                kept_words.insert(key.1.clone(), (kept.available, kept.latest));
+                self.unhear(key, &kept);
+                before.insert(key.1.clone(), kept);
             }
         }
         for component in components {
@@ -183,20 +286,26 @@ impl House {
             let understood = entity::understand(&component, self.unit).and_then(|e| self.check_templates(e));
             match understood {
                 Ok(entity) => {
-                    let words = kept_words.remove(&entity.object);
-                    touched.extend(self.keep((topic.to_owned(), component.object.clone()), entity, words));
+                    let before = before.remove(&entity.object);
+                    touched.extend(self.keep((topic.to_owned(), component.object.clone()), entity, before));
                 }
-                // A component without a platform takes itself out of its device.
-                Err(_) if component.platform.is_empty() || component.config.len() <= 1 => {}
                 Err(reason) => self.counters.count(reason, None),
             }
         }
-        touched.into_iter().filter_map(|device| self.describe(device)).collect()
+        let mut events = Vec::new();
+        for device in touched {
+            events.extend(self.describe(device.clone()));
+            if self.described.contains_key(&device) {
+                events.extend(self.reachability(&device, now));
+            }
+        }
+        events
     }
 
     fn check_templates(&mut self, entity: Entity) -> Result<Entity, DropReason> {
-        let sources = entity.sources.iter().filter_map(|s| s.template.as_ref());
-        let sinks = entity.sinks.iter().filter_map(|s| s.template.as_ref());
+        let sources = entity.all_sources().filter_map(|s| s.template.as_ref());
+        let single = entity.single.as_ref().and_then(|s| s.sink.as_ref());
+        let sinks = entity.sinks.iter().chain(single).filter_map(|s| s.template.as_ref());
         for template in sources.chain(sinks).chain(entity.availability.iter().filter_map(|a| a.template.as_ref())) {
             self.engine.check(template)?;
         }
@@ -204,39 +313,60 @@ impl House {
     }
 
     /// Keeps a component; gives the device that it belongs to.
-    fn keep(&mut self, key: Key, entity: Entity, words: Option<(Vec<Option<bool>>, Option<bool>)>) -> Option<DeviceId> {
+    fn keep(&mut self, key: Key, entity: Entity, before: Option<Kept>) -> Option<DeviceId> {
         let Some(device) = self.device_of(&entity) else {
             self.counters.count(DropReason::TooManyDevices, None);
             return None;
         };
-        let heard = entity.sources.iter().map(|s| &s.topic).chain(entity.availability.iter().map(|a| &a.topic));
-        let new: BTreeSet<String> = heard.filter(|t| !self.topics.contains_key(*t)).cloned().collect();
+        let new: BTreeSet<String> = entity.heard().filter(|t| !self.topics.contains_key(*t)).cloned().collect();
         if self.topics.len() + new.len() > TOPICS_MAX {
             self.counters.count(DropReason::TooManyTopics, Some(&device));
             return None;
         }
         self.wanted.extend(new);
-        for topic in entity.sources.iter().map(|s| &s.topic).chain(entity.availability.iter().map(|a| &a.topic)) {
+        for topic in entity.heard() {
             self.topics.entry(topic.clone()).or_default().insert(key.clone());
+        }
+        if self.pins.len() >= PINS_MAX {
+            // Of devices that are not there; the home keeps those that it has taken in.
+            self.pins.retain(|(id, _), _| self.described.contains_key(id));
         }
         for (property, d) in &entity.properties {
             self.pins.entry((device.clone(), *property)).or_insert_with(|| Kind::of(*property, d.class));
         }
-        let (available, latest) = words.unwrap_or_default();
-        let available = if available.len() == entity.availability.len() {
-            available
-        } else {
-            vec![None; entity.availability.len()]
+        let silent = vec![None; entity.availability.len()];
+        let (available, latest, climate) = match before {
+            Some(kept) if kept.entity.availability == entity.availability => {
+                (kept.available, kept.latest, kept.climate)
+            }
+            Some(kept) => (silent, None, kept.climate),
+            None => (silent, None, Climate::default()),
         };
-        self.entities.insert(key, Kept { entity, device: device.clone(), available, latest });
+        self.parts.entry(device.clone()).or_default().insert(key.clone());
+        self.entities.insert(key, Kept { entity, device: device.clone(), available, latest, climate });
         Some(device)
     }
 
-    fn unhear(&mut self, key: &Key) {
-        self.topics.retain(|_, keys| {
+    fn unhear(&mut self, key: &Key, kept: &Kept) {
+        for topic in kept.entity.heard() {
+            if let Some(keys) = self.topics.get_mut(topic) {
+                keys.remove(key);
+                if keys.is_empty() {
+                    self.topics.remove(topic);
+                }
+            }
+        }
+        if let Some(keys) = self.parts.get_mut(&kept.device) {
             keys.remove(key);
-            !keys.is_empty()
-        });
+            if keys.is_empty() {
+                self.parts.remove(&kept.device);
+            }
+        }
+    }
+
+    /// The components of a device.
+    fn parts(&self, device: &DeviceId) -> impl Iterator<Item = &Kept> {
+        self.parts.get(device).into_iter().flatten().filter_map(|key| self.entities.get(key))
     }
 
     /// The id of the device that a component belongs to. A component that claims a property which another component of the
@@ -251,8 +381,10 @@ impl House {
                 .all(|(p, d)| self.pins.get(&(id.clone(), *p)).is_none_or(|pinned| *pinned == Kind::of(*p, d.class)))
         };
         let is_free = |id: &DeviceId| {
-            let others = self.entities.values().filter(|k| k.device == *id);
-            !others.flat_map(|k| &k.entity.properties).any(|(p, _)| entity.properties.iter().any(|(q, _)| p == q))
+            !self
+                .parts(id)
+                .flat_map(|k| &k.entity.properties)
+                .any(|(p, _)| entity.properties.iter().any(|(q, _)| p == q))
         };
         for name in [base, own] {
             for change in 0..KIND_CHANGES_MAX {
@@ -272,7 +404,7 @@ impl House {
 
     fn describe(&mut self, device: DeviceId) -> Option<Event> {
         let mut description: Option<Description> = None;
-        for kept in self.entities.values().filter(|k| k.device == device) {
+        for kept in self.parts(&device) {
             let e = &kept.entity;
             let d = description.get_or_insert_with(Description::default);
             if d.name.is_empty() {
@@ -317,7 +449,9 @@ impl House {
                 Err(reason) => self.counters.count(reason, Some(&device)),
             }
         }
-        for source in kept.entity.sources.iter().filter(|s| s.topic == topic) {
+        let mut climate = kept.entity.single.is_some().then(|| (kept.climate.clone(), kept.climate.clone()));
+        let own = kept.entity.sources.len();
+        for (i, source) in kept.entity.all_sources().enumerate().filter(|(_, s)| s.topic == topic) {
             let text = match render(&mut self.engine, source.template.as_deref(), payload, now) {
                 Ok(Some(text)) => text,
                 Ok(None) => continue,
@@ -329,6 +463,9 @@ impl House {
             match entity::read(&source.read, &text) {
                 Ok(Some(value)) => {
                     self.counters.reading();
+                    if climate.as_mut().is_some_and(|(c, before)| c.hear(before, source.property, i >= own, &value)) {
+                        continue;
+                    }
                     events.push(Event::Reading(Reading {
                         device: device.clone(),
                         property: source.property,
@@ -338,6 +475,13 @@ impl House {
                 }
                 Ok(None) => {}
                 Err(reason) => self.counters.count(reason, Some(&device)),
+            }
+        }
+        if let (Some((climate, before)), Some(kept)) = (climate, self.entities.get_mut(key)) {
+            let says_mode = kept.entity.sources.iter().any(|s| s.property == Property::SystemMode);
+            kept.climate = climate;
+            for (property, value) in kept.climate.in_force(&before, says_mode) {
+                events.push(Event::Reading(Reading { device: device.clone(), property, value, time: now }));
             }
         }
         if words.is_empty() {
@@ -354,16 +498,17 @@ impl House {
         events.extend(self.reachability(&device, now));
     }
 
-    /// A reading of the device's reachability, if it changed: all its components must be available.
+    /// A reading of the device's reachability, if it changed: all its components must be available, and one without an
+    /// availability topic always is. None while it is not known.
     fn reachability(&mut self, device: &DeviceId, now: Timestamp) -> Option<Event> {
-        let mut all = true;
-        for kept in self.entities.values().filter(|k| k.device == *device && !k.entity.availability.is_empty()) {
-            all &= match kept.entity.availability_mode {
-                AvailabilityMode::All => kept.available.iter().all(|a| *a == Some(true)),
-                AvailabilityMode::Any => kept.available.contains(&Some(true)),
-                AvailabilityMode::Latest => kept.latest == Some(true),
-            };
-        }
+        let answers: Vec<Option<bool>> = self.parts(device).map(Kept::answers).collect();
+        let all = if answers.contains(&Some(false)) {
+            false
+        } else if answers.contains(&None) {
+            return None;
+        } else {
+            true
+        };
         if self.reachable.insert(device.clone(), all) == Some(all) {
             return None;
         }
@@ -384,14 +529,16 @@ impl House {
     ) -> Result<(Vec<Publication>, Vec<Reading>), DropReason> {
         let mut publications = Vec::new();
         let mut readings = Vec::new();
+        self.foresee(device, desired);
+        let asks = |p: Property| desired.iter().any(|d| d.property == p);
+        let both = asks(Property::OccupiedHeatingSetpoint) && asks(Property::OccupiedCoolingSetpoint);
         for d in desired {
-            let mine = self.entities.values().filter(|k| k.device == *device);
-            let found = mine.clone().find_map(|k| k.entity.sinks.iter().find(|s| s.property == d.property));
+            let found = self.parts(device).find_map(|k| k.sink(d.property, both));
             let Some(sink) = found.cloned() else { return Err(DropReason::ConfigUnsupported) };
             let Some(json) = entity::write(&sink.write, d.property, &d.value) else {
                 return Err(DropReason::UnknownState);
             };
-            let is_read = mine.flat_map(|k| &k.entity.sources).any(|s| s.property == d.property);
+            let is_read = self.parts(device).flat_map(|k| k.entity.all_sources()).any(|s| s.property == d.property);
             let payload = match (&sink.template, &sink.write) {
                 (Some(template), w) if !matches!(w, Write::LightJson { .. }) => {
                     self.engine.write(template, minijinja_value(&json), now)?
@@ -401,13 +548,34 @@ impl House {
                     other => other.to_string(),
                 },
             };
-            publications.push(Publication { topic: sink.topic, payload, retain: sink.retain });
+            publications.push(Publication { topic: sink.topic.clone(), payload, retain: sink.retain });
             if !is_read {
-                let (device, value) = (device.clone(), d.value.clone());
-                readings.push(Reading { device, property: d.property, value, time: now });
+                let take = |property, value| Reading { device: device.clone(), property, value, time: now };
+                // A light that takes brightness and power as one is off at no brightness, and on at any.
+                if let (Write::LightJson { .. }, Property::CurrentLevel, Value::Percent(level)) =
+                    (&sink.write, d.property, &d.value)
+                    && !asks(Property::OnOff)
+                {
+                    readings.push(take(Property::OnOff, Value::Bool(*level > 0)));
+                }
+                readings.push(take(d.property, d.value.clone()));
             }
         }
         Ok((publications, readings))
+    }
+
+    /// A climate device that is told a mode is in it from now on, until it says another: that decides where set points go.
+    fn foresee(&mut self, device: &DeviceId, desired: &[Desired]) {
+        let mode = desired.iter().find_map(|d| match d.value {
+            Value::SystemMode(mode) => Some(mode),
+            _ => None,
+        });
+        let (Some(mode), Some(keys)) = (mode, self.parts.get(device)) else { return };
+        for key in keys {
+            if let Some(kept) = self.entities.get_mut(key) {
+                kept.climate.wanted = Some(mode);
+            }
+        }
     }
 }
 
@@ -495,7 +663,14 @@ mod tests {
     fn a_thermostat_is_read_and_commanded() {
         let mut house = house();
         let events = hear(&mut house, "homeassistant/climate/0x01/climate/config", TRV);
-        let [Event::Described { device, description }] = events.as_slice() else { panic!("{events:?}") };
+        let [Event::Described { device, description }, Event::Reading(answers)] = events.as_slice() else {
+            panic!("{events:?}")
+        };
+        assert_eq!(
+            (answers.property, &answers.value),
+            (Property::Reachable, &Value::Bool(true)),
+            "it has no availability"
+        );
         assert_eq!(device.as_str(), "0x01");
         let types = DeviceType::of(description.properties.iter().map(|(p, d)| (*p, &d.class)));
         assert_eq!(types, DeviceType::Thermostat);
@@ -614,6 +789,116 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_said_of_a_device_before_its_topics_have_spoken() {
+        let config = |mode: &str| {
+            format!(
+                r#"{{"uniq_id":"a","dev":{{"ids":["a"]}},"dev_cla":"moisture","stat_t":"a/s","avty_mode":"{mode}",
+                "avty":[{{"t":"bridge"}},{{"t":"a/avty"}}]}}"#
+            )
+        };
+        // What is said after the first topic, and after the second.
+        for (mode, words, said) in [
+            ("all", ["online", "online"], [None, Some(true)]),
+            ("all", ["offline", "online"], [Some(false), None]),
+            ("any", ["offline", "online"], [None, Some(true)]),
+            ("any", ["offline", "offline"], [None, Some(false)]),
+            ("latest", ["online", "offline"], [Some(true), Some(false)]),
+        ] {
+            let mut house = house();
+            let topic = "homeassistant/binary_sensor/a/config";
+            let answers = |events: &[Event]| match readings(events).as_slice() {
+                [] => None,
+                [(name, Value::Bool(yes))] if name == "reachable" => Some(*yes),
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(answers(&hear(&mut house, topic, &config(mode))), None);
+            let got = [("bridge", words[0]), ("a/avty", words[1])].map(|(t, w)| answers(&hear(&mut house, t, w)));
+            assert_eq!(got, said, "{mode} {words:?}");
+            // Announced again, nothing changes; without availability it is always there.
+            assert_eq!(answers(&hear(&mut house, topic, &config(mode))), None);
+            let plain = r#"{"uniq_id":"a","dev":{"ids":["a"]},"dev_cla":"moisture","stat_t":"a/s"}"#;
+            let was = house.reachable.get(&DeviceId::new("a").unwrap()) == Some(&true);
+            assert_eq!(answers(&hear(&mut house, topic, plain)), (!was).then_some(true));
+        }
+    }
+
+    #[test]
+    fn a_single_set_point_counts_in_heat_and_cool_and_two_in_automatic_change_over() {
+        let mut house = house();
+        let config = r#"{"uniq_id":"c","dev":{"ids":["c"]},"temp_unit":"F","modes":["off","heat","cool","heat_cool"],
+            "mode_stat_t":"c/mode","mode_cmd_t":"c/mode/set","temp_stat_t":"c/one","temp_cmd_t":"c/one/set",
+            "temp_lo_stat_t":"c/low","temp_lo_cmd_t":"c/low/set","temp_hi_stat_t":"c/high","temp_hi_cmd_t":"c/high/set"}"#;
+        hear(&mut house, "homeassistant/climate/c/config", config);
+        let (heating, cooling) = (Property::OccupiedHeatingSetpoint, Property::OccupiedCoolingSetpoint);
+        let milli = |f: i32| Value::Temperature(((f - 32) * 5000 + 4) / 9);
+        let mut say = |topic: &str, text: &str| {
+            let events = hear(&mut house, topic, text);
+            let points = readings(&events).into_iter().filter(|(p, _)| p != "system_mode");
+            points.collect::<Vec<_>>()
+        };
+        // Before the mode is known none counts.
+        for (topic, text) in [("c/low", "60"), ("c/high", "78"), ("c/one", "68")] {
+            assert_eq!(say(topic, text), []);
+        }
+        let told = |p: Property, f: i32| (p.to_string(), milli(f));
+        assert_eq!(say("c/mode", "heat"), [told(heating, 68)]);
+        assert_eq!(say("c/low", "61"), []);
+        assert_eq!(say("c/one", "70"), [told(heating, 70)]);
+        assert_eq!(say("c/mode", "cool"), [told(cooling, 70)]);
+        assert_eq!(say("c/mode", "heat_cool"), [told(heating, 61), told(cooling, 78)]);
+        assert_eq!(say("c/one", "71"), []);
+        assert_eq!(say("c/mode", "off"), []);
+        assert_eq!(say("c/mode", "heat"), [told(heating, 71)]);
+
+        let id = DeviceId::new("c").unwrap();
+        let mut order = |desired: &[(Property, Value)]| {
+            let desired: Vec<Desired> =
+                desired.iter().map(|(property, value)| Desired { property: *property, value: value.clone() }).collect();
+            let (sent, _) = house.command(&id, &desired, Timestamp::default()).unwrap();
+            sent.into_iter().map(|p| p.topic).collect::<Vec<_>>()
+        };
+        let at = || Value::Temperature(21_000);
+        let mode = |m| (Property::SystemMode, Value::SystemMode(m));
+        assert_eq!(order(&[(heating, at())]), ["c/one/set"]);
+        assert_eq!(order(&[(heating, at()), (cooling, at())]), ["c/low/set", "c/high/set"]);
+        assert_eq!(order(&[mode(SystemMode::Auto)]), ["c/mode/set"]);
+        assert_eq!(order(&[(heating, at())]), ["c/low/set"], "it was told to change over");
+        assert_eq!(order(&[mode(SystemMode::Cool), (cooling, at())]), ["c/mode/set", "c/one/set"]);
+    }
+
+    #[test]
+    fn a_component_that_is_taken_out_takes_its_properties_with_it() {
+        let mut house = house();
+        let config = |components: &str| {
+            format!(r#"{{"dev":{{"ids":"d"}},"stat_t":"d/s","cmd_t":"d/c","cmps":{{{components}}}}}"#)
+        };
+        let properties = |events: &[Event]| match events.first() {
+            Some(Event::Described { description, .. }) => description.properties.keys().copied().collect(),
+            _ => Vec::new(),
+        };
+        let topic = "homeassistant/device/d/config";
+        let both = r#""s":{"p":"switch","uniq_id":"s"},"h":{"p":"sensor","dev_cla":"humidity","uniq_id":"h"}"#;
+        let first = hear(&mut house, topic, &config(both));
+        assert_eq!(properties(&first), [Property::RelativeHumidity, Property::OnOff]);
+        let second = hear(&mut house, topic, &config(r#""s":{"p":"switch","uniq_id":"s"},"h":{"p":"sensor"}"#));
+        assert_eq!(properties(&second), [Property::OnOff]);
+        let device = DeviceId::new("d").unwrap();
+        let third = hear(&mut house, topic, &config(r#""s":{"p":"switch"},"h":{"p":"sensor"}"#));
+        assert_eq!(third, [Event::Withdrawn { device }]);
+        assert!(house.topics.is_empty() && house.parts.is_empty());
+        assert_eq!(hear(&mut house, topic, &config(r#""m":{"p":"switch"}"#)), []);
+    }
+
+    #[test]
+    fn a_cover_may_have_words_of_its_own() {
+        let mut house = house();
+        let config = r#"{"uniq_id":"w","dev":{"ids":["w"]},"stat_t":"w/s","cmd_t":"w/c","stat_stopped":"halted"}"#;
+        hear(&mut house, "homeassistant/cover/w/config", config);
+        assert_eq!(hear(&mut house, "w/s", "halted"), []);
+        assert_eq!(house.counters.dropped(), BTreeMap::new());
+    }
+
+    #[test]
     fn a_json_light_and_a_dimmer_take_the_same_orders() {
         let mut house = house();
         let json = r#"{"schema":"json","uniq_id":"j","dev":{"ids":["j"]},"stat_t":"j","cmd_t":"j/set","brightness":true,"brightness_scale":254}"#;
@@ -629,6 +914,20 @@ mod tests {
         );
         let kind = house.described.get(&id).unwrap().properties.get(&Property::OnOff).unwrap().class;
         assert_eq!(kind, Class::Light);
+        // One that never reports, and says that it dims by the short key alone: no brightness is off.
+        let silent = r#"{"schema":"json","uniq_id":"q","dev":{"ids":["q"]},"cmd_t":"q/set","sup_clrm":["brightness"]}"#;
+        hear(&mut house, "homeassistant/light/q/config", silent);
+        let id = DeviceId::new("q").unwrap();
+        for (level, payload, on) in
+            [(0, r#"{"state":"OFF"}"#, false), (10_000, r#"{"state":"ON","brightness":255}"#, true)]
+        {
+            let desired = [Desired { property: Property::CurrentLevel, value: Value::Percent(level) }];
+            let (sent, told) = house.command(&id, &desired, Timestamp::default()).unwrap();
+            assert_eq!(sent[0].payload, payload);
+            let told: Vec<_> = told.into_iter().map(|r| (r.property, r.value)).collect();
+            let expected = [(Property::OnOff, Value::Bool(on)), (Property::CurrentLevel, Value::Percent(level))];
+            assert_eq!(told, expected);
+        }
     }
 
     proptest! {

@@ -1,6 +1,7 @@
-//! The connection to the broker: hears devices and hands commands over.
+//! The connections to the broker: one hears devices, the other hands commands over. A command's acknowledgement never stands
+//! behind what devices say, and giving one up ends no subscription.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,16 +12,21 @@ use rumqttc::{
 };
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::counters::{Counters, DropReason};
-use crate::mqtt::house::{self, House};
+use crate::mqtt::house::{self, House, Publication};
+use crate::mqtt::inbox::Inbox;
 
 /// Largest packet taken from the broker, bytes. The client library's own default of 10 KiB would end the connection at the
 /// first larger retained message.
 pub const PACKET_MAX_BYTES: usize = (1 << 20) + 4096;
 
-/// How long the broker may take to acknowledge a command.
+/// How long the broker may take to acknowledge all messages of a command.
 pub const COMMAND_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// How long a command waits for the connection, which may just be coming back.
+pub const CONNECT_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Requests that wait for the connection.
 const REQUESTS_MAX: usize = 1024;
@@ -40,12 +46,19 @@ const BACKOFF_MIN: Duration = Duration::from_millis(200);
 /// Longest pause between attempts to connect.
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
+/// A connection that stood this long was a good one: the next pause is the shortest again.
+const STEADY: Duration = Duration::from_secs(60);
+
+/// What the name of the connection for commands ends with.
+pub const COMMANDS_SUFFIX: &str = "-commands";
+
 /// What to connect to, and how to understand what is heard.
 #[derive(Clone)]
 pub struct Config {
     /// `mqtt://user:password@host:port` or `mqtts://`.
     pub url: String,
-    /// Name of this client at the broker.
+    /// Name of this client at the broker; the connection for commands has [`COMMANDS_SUFFIX`] behind it. No other client may
+    /// have it: a broker lets the newer one of two with the same name put the older one out.
     pub client_id: String,
     /// Prefix of Home Assistant MQTT discovery.
     pub discovery_prefix: String,
@@ -57,17 +70,6 @@ pub struct Config {
     pub clock: Arc<dyn Clock>,
     /// Where drops are counted.
     pub counters: Arc<Counters>,
-}
-
-/// What the connection tells the hub.
-#[derive(Debug)]
-pub enum Event {
-    /// Something was heard.
-    Heard(Box<house::Event>),
-    /// The broker is there, and all subscriptions are asked for.
-    Connected,
-    /// The broker is gone; the connection is tried again.
-    Disconnected,
 }
 
 /// The URL is none.
@@ -91,17 +93,29 @@ pub enum PublishError {
 
 struct Shared {
     house: Mutex<House>,
-    client: Mutex<Option<AsyncClient>>,
+    /// The client for commands, while it is connected.
+    commands: watch::Sender<Option<AsyncClient>>,
     cut: watch::Sender<u64>,
-    events: mpsc::Sender<Event>,
+    inbox: Arc<Inbox>,
+    /// Which connections stand.
+    up: Mutex<BTreeSet<Role>>,
     clock: Arc<dyn Clock>,
     counters: Arc<Counters>,
 }
 
-/// A connection that is kept up until this is dropped.
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Role {
+    Hear,
+    Command,
+}
+
+const ROLES: [Role; 2] = [Role::Hear, Role::Command];
+
+/// Connections that are kept up until this is dropped.
 pub struct Mqtt {
     shared: Arc<Shared>,
-    task: JoinHandle<()>,
+    tasks: Vec<JoinHandle<()>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -116,8 +130,9 @@ pub fn check_url(url: &str) -> Result<(), UrlError> {
     parse(url, "check").map(drop)
 }
 
-fn options(config: &Config) -> Result<MqttOptions, UrlError> {
-    let mut options = parse(&config.url, &config.client_id)?;
+fn options(config: &Config, role: Role) -> Result<MqttOptions, UrlError> {
+    let suffix = if role == Role::Command { COMMANDS_SUFFIX } else { "" };
+    let mut options = parse(&config.url, &format!("{}{suffix}", config.client_id))?;
     options.set_keep_alive(KEEP_ALIVE_S);
     options.set_clean_session(true);
     options.set_max_packet_size(PACKET_MAX_BYTES, PACKET_MAX_BYTES);
@@ -157,100 +172,143 @@ impl Mqtt {
     ///
     /// # Errors
     /// When the URL is none.
-    pub fn start(config: Config, events: mpsc::Sender<Event>) -> Result<Self, UrlError> {
-        let options = options(&config)?;
+    pub fn start(config: Config, inbox: Arc<Inbox>) -> Result<Self, UrlError> {
+        let options = ROLES.map(|role| options(&config, role).map(|o| (role, o)));
         let house = House::new(&config.discovery_prefix, config.home_unit, config.pins, Arc::clone(&config.counters));
         let shared = Arc::new(Shared {
             house: Mutex::new(house),
-            client: Mutex::new(None),
+            commands: watch::Sender::new(None),
             cut: watch::Sender::new(0),
-            events,
+            inbox,
+            up: Mutex::default(),
             clock: config.clock,
             counters: config.counters,
         });
-        let task = tokio::spawn(keep_connected(Arc::clone(&shared), options));
-        Ok(Self { shared, task })
+        let mut tasks = Vec::new();
+        for options in options {
+            let (role, options) = options?;
+            tasks.push(tokio::spawn(keep_connected(Arc::clone(&shared), role, options)));
+        }
+        Ok(Self { shared, tasks })
     }
 
-    /// Hands an order to the broker; comes back when the broker has acknowledged it.
+    /// Hands an order to the broker; comes back when the broker has acknowledged it, or after [`CONNECT_PATIENCE`] and
+    /// [`COMMAND_TIMEOUT`].
     ///
     /// # Errors
     /// When the device takes no such command, there is no broker now, or it does not acknowledge in time.
     pub async fn carry_out(&self, device: &DeviceId, desired: &[Desired]) -> Result<(), PublishError> {
         let now = self.shared.clock.now();
         // The broker first: whether it is there tells nothing of the device, and what the device takes might.
-        let client = lock(&self.shared.client).clone().ok_or(PublishError::NotConnected)?;
+        let mut commands = self.shared.commands.subscribe();
+        let client = match tokio::time::timeout(CONNECT_PATIENCE, commands.wait_for(Option::is_some)).await {
+            Ok(Ok(client)) => client.clone().ok_or(PublishError::NotConnected)?,
+            Ok(Err(_)) | Err(_) => return Err(PublishError::NotConnected),
+        };
         let (publications, optimistic) =
             lock(&self.shared.house).command(device, desired, now).map_err(|_| PublishError::NotSupported)?;
-        let mut notices = Vec::new();
-        for p in publications {
-            let how = PublishOptions::new(QoS::AtLeastOnce).retain(p.retain);
-            let notice =
-                client.publish_tracked(p.topic, p.payload, how).await.map_err(|_| PublishError::NotConnected)?;
-            notices.push(notice);
-        }
-        for notice in notices {
-            match tokio::time::timeout(COMMAND_TIMEOUT, notice.wait_async()).await {
-                Ok(Ok(_)) => {}
-                Ok(Err(_)) => return Err(PublishError::NotConnected),
-                Err(_) => {
-                    self.shared.cut.send_modify(|n| *n += 1);
-                    return Err(PublishError::TimedOut);
-                }
-            }
-        }
+        // In a task of its own: who gave the order may not wait for the end, and then too it must not be sent late.
+        let shared = Arc::clone(&self.shared);
+        let handed = tokio::spawn(async move {
+            let Ok(done) = tokio::time::timeout(COMMAND_TIMEOUT, hand_over(&client, publications)).await else {
+                shared.cut.send_modify(|n| *n += 1);
+                return Err(PublishError::TimedOut);
+            };
+            done
+        });
+        handed.await.map_err(|_| PublishError::NotConnected)??;
         for reading in optimistic {
-            // A hub that is stopping takes no readings any more.
-            let _ = self.shared.events.send(Event::Heard(Box::new(house::Event::Reading(reading)))).await;
+            self.shared.inbox.put(house::Event::Reading(reading));
         }
         Ok(())
     }
 }
 
+/// Publishes, and waits until all is acknowledged.
+async fn hand_over(client: &AsyncClient, publications: Vec<Publication>) -> Result<(), PublishError> {
+    let mut notices = Vec::new();
+    for p in publications {
+        let how = PublishOptions::new(QoS::AtLeastOnce).retain(p.retain);
+        let notice = client.publish_tracked(p.topic, p.payload, how).await.map_err(|_| PublishError::NotConnected)?;
+        notices.push(notice);
+    }
+    for notice in notices {
+        notice.wait_async().await.map_err(|_| PublishError::NotConnected)?;
+    }
+    Ok(())
+}
+
 impl Drop for Mqtt {
     fn drop(&mut self) {
-        self.task.abort();
+        self.tasks.iter().for_each(JoinHandle::abort);
     }
 }
 
 /// Each connection has a client of its own: what was not sent over one is never sent over the next.
-async fn keep_connected(shared: Arc<Shared>, options: MqttOptions) {
+async fn keep_connected(shared: Arc<Shared>, role: Role, options: MqttOptions) {
     let mut backoff = BACKOFF_MIN;
     loop {
         let mut cut = shared.cut.subscribe();
         let built = AsyncClient::builder(options.clone()).capacity(REQUESTS_MAX).try_build();
-        let was_up = match built {
+        let mut since = None;
+        match built {
             Ok((client, mut events)) => {
-                let up = tokio::select! {
-                    up = converse(&shared, &client, &mut events) => up,
-                    _ = cut.changed() => true,
+                let is_cut = async {
+                    match role {
+                        Role::Command => drop(cut.changed().await),
+                        Role::Hear => std::future::pending().await,
+                    }
                 };
-                *lock(&shared.client) = None;
-                up
+                tokio::select! {
+                    () = converse(&shared, role, &client, &mut events, &mut since) => {}
+                    () = is_cut => tracing::warn!("the broker did not acknowledge a command: the connection for commands was cut"),
+                }
             }
-            Err(error) => {
-                tracing::error!(%error, "the broker can't be spoken to");
-                false
-            }
-        };
-        if was_up {
+            Err(error) => tracing::error!(%error, "the broker can't be spoken to"),
+        }
+        shared.stands(role, false);
+        if since.is_some_and(|t: Instant| t.elapsed() >= STEADY) {
             backoff = BACKOFF_MIN;
-            if shared.events.send(Event::Disconnected).await.is_err() {
-                return;
-            }
         }
         tokio::time::sleep(backoff).await;
         backoff = (backoff * 2).min(BACKOFF_MAX);
     }
 }
 
-/// Speaks with the broker until the connection ends. True when it had stood.
-async fn converse(shared: &Shared, client: &AsyncClient, events: &mut EventLoop) -> bool {
-    let mut up = false;
+impl Shared {
+    /// Notes that a connection stands or has ended. The hub is connected while both stand.
+    fn stands(&self, role: Role, stands: bool) {
+        let mut up = lock(&self.up);
+        let before = up.len() == ROLES.len();
+        if stands {
+            up.insert(role)
+        } else {
+            up.remove(&role)
+        };
+        if role == Role::Command && !stands {
+            self.commands.send_replace(None);
+        }
+        let after = up.len() == ROLES.len();
+        if before != after {
+            self.inbox.set_connected(after);
+        }
+    }
+}
+
+/// Speaks with the broker until the connection ends; notes since when it stood. What came in is put by, never waited for:
+/// acknowledgements are read at once.
+async fn converse(
+    shared: &Shared,
+    role: Role,
+    client: &AsyncClient,
+    events: &mut EventLoop,
+    since: &mut Option<Instant>,
+) {
     let (wanted, mut subscriptions) = mpsc::unbounded_channel::<Vec<String>>();
     // Asking for subscriptions waits for the event loop, so it can't be done from within it.
     let asker = client.clone();
-    let subscriber = tokio::spawn(async move {
+    let mut subscriber = tokio::task::JoinSet::new();
+    subscriber.spawn(async move {
         while let Some(topics) = subscriptions.recv().await {
             for chunk in topics.chunks(SUBSCRIBE_CHUNK) {
                 let filters = chunk.iter().map(|t| SubscribeFilter::new(t.clone(), QoS::AtLeastOnce));
@@ -263,18 +321,17 @@ async fn converse(shared: &Shared, client: &AsyncClient, events: &mut EventLoop)
     loop {
         match events.poll().await {
             Ok(MqttEvent::Incoming(Packet::ConnAck(_))) => {
-                up = true;
-                tracing::info!("connected to the broker");
-                let topics = {
-                    let mut house = lock(&shared.house);
-                    house.take_new_topics();
-                    [house.discovery_filters(), house.topics()].concat()
-                };
-                let _ = wanted.send(topics);
-                *lock(&shared.client) = Some(client.clone());
-                if shared.events.send(Event::Connected).await.is_err() {
-                    break;
+                *since = Some(Instant::now());
+                tracing::info!(?role, "connected to the broker");
+                match role {
+                    Role::Command => drop(shared.commands.send_replace(Some(client.clone()))),
+                    Role::Hear => {
+                        let mut house = lock(&shared.house);
+                        house.take_new_topics();
+                        let _ = wanted.send([house.discovery_filters(), house.topics()].concat());
+                    }
                 }
+                shared.stands(role, true);
             }
             Ok(MqttEvent::Incoming(Packet::SubAck(ack))) => {
                 let refused = ack.return_codes.iter().filter(|c| **c == rumqttc::SubscribeReasonCode::Failure).count();
@@ -290,23 +347,15 @@ async fn converse(shared: &Shared, client: &AsyncClient, events: &mut EventLoop)
                 if !new.is_empty() {
                     let _ = wanted.send(new);
                 }
-                for event in heard {
-                    // Waiting here holds the broker back: nothing is dropped.
-                    if shared.events.send(Event::Heard(Box::new(event))).await.is_err() {
-                        subscriber.abort();
-                        return up;
-                    }
-                }
+                heard.into_iter().for_each(|event| shared.inbox.put(event));
             }
             Ok(_) => {}
             Err(error) => {
-                tracing::warn!(%error, "no connection to the broker");
-                break;
+                tracing::warn!(?role, %error, "no connection to the broker");
+                return;
             }
         }
     }
-    subscriber.abort();
-    up
 }
 
 #[cfg(test)]

@@ -1,8 +1,10 @@
 //! Devices that speak MQTT. [`hub::Mqtt`] keeps the connection; [`house::House`] is pure and knows what was announced
-//! ([`announce`], [`entity`]) and what a message means; [`broker`] is for homes without one.
+//! ([`announce`], [`entity`]) and what a message means; [`inbox`] is where what was heard waits; [`broker`] is for homes
+//! without one.
 
 pub mod announce;
 pub mod broker;
 pub mod entity;
 pub mod house;
 pub mod hub;
+pub mod inbox;
