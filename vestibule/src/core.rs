@@ -3,7 +3,7 @@
 
 #![expect(clippy::indexing_slicing, reason = "a key that JSON has not is null, no panic")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -73,6 +73,8 @@ pub struct Core {
     changing: tokio::sync::Mutex<()>,
     /// Something changed that the table is compiled from.
     stale: std::sync::atomic::AtomicBool,
+    /// Devices whose description is not stored yet.
+    unsaved: Mutex<BTreeSet<DeviceId>>,
     running: Mutex<Running>,
     doors: Mutex<Vec<Arc<Door>>>,
     counters: Arc<Counters>,
@@ -114,7 +116,10 @@ fn random<const N: usize>() -> Result<[u8; N], String> {
 }
 
 /// A short random id.
-fn random_id(prefix: &str) -> Result<String, String> {
+///
+/// # Errors
+/// When the system gives no randomness.
+pub fn random_id(prefix: &str) -> Result<String, String> {
     let hex: String = random::<6>()?.iter().map(|b| format!("{b:02x}")).collect();
     Ok(format!("{prefix}-{hex}"))
 }
@@ -180,6 +185,7 @@ impl Core {
             demands: Mutex::default(),
             changing: tokio::sync::Mutex::default(),
             stale: std::sync::atomic::AtomicBool::new(false),
+            unsaved: Mutex::default(),
             running: Mutex::default(),
             doors: Mutex::default(),
             counters: Arc::new(Counters::default()),
@@ -246,6 +252,7 @@ impl Core {
 
     /// Records what waits and closes the files.
     pub async fn close(&self) {
+        self.save_devices().await;
         self.flush_refusals().await;
         self.history.flush().await;
         let writer = self.writer.clone();
@@ -282,9 +289,14 @@ impl Core {
     /// Takes a reading in: home state at once, history within a second.
     pub async fn report(&self, reading: Reading) {
         let (device, property) = (reading.device.clone(), reading.property);
-        *lock(&self.readings).entry(device.clone()).or_default().entry(property).or_default() += 1;
         let (update, known) = {
             let mut gate = self.state();
+            // Of a device that is not known nothing is kept: there is no end of such names.
+            if gate.registry.get(&device).is_none() {
+                self.counters.count(DropReason::NoSuchDevice, None);
+                return;
+            }
+            *lock(&self.readings).entry(device.clone()).or_default().entry(property).or_default() += 1;
             let update = gate.report(reading);
             (update, gate.home.known(&device, property).cloned())
         };
@@ -298,30 +310,61 @@ impl Core {
         }
     }
 
-    /// Takes a device's description in; gives the id under which it is known.
+    /// Takes a device's description in. It is stored within a second ([`Core::save_devices`]), many in one commit: a device
+    /// that describes itself anew all the time must not hold the readings of others back. Before anything is granted it is
+    /// stored, so that its kinds are pinned for as long as a grant holds.
     ///
     /// # Errors
     /// When the device can't be taken in; see [`RegistryError`].
-    pub async fn describe(&self, device: &DeviceId, description: Description) -> Result<(), RegistryError> {
-        let changed = self.state().describe(device, description)?;
+    pub fn describe(&self, device: &DeviceId, description: Description) -> Result<(), RegistryError> {
+        let changed = {
+            let mut gate = self.state();
+            let shape = |gate: &GateState| gate.registry.get(device).map(|d| (d.present, d.device_type(), d.kinds()));
+            let before = shape(&gate);
+            let changed = gate.describe(device, description)?;
+            if changed && before != shape(&gate) {
+                self.mark_stale();
+            }
+            changed
+        };
         if changed {
-            self.save_device(device).await;
+            lock(&self.unsaved).insert(device.clone());
         }
         Ok(())
     }
 
+    /// Counts a description that was not taken in.
+    pub fn not_taken_in(&self, device: &DeviceId, error: &RegistryError) {
+        tracing::debug!(%device, %error, "a device was not taken in");
+        let reason = match error {
+            RegistryError::TooManyDevices => DropReason::TooManyDevices,
+            RegistryError::TooManyProperties | RegistryError::KindChanged { .. } => DropReason::ConfigInvalid,
+        };
+        self.counters.count(reason, Some(device));
+    }
+
     /// A device has withdrawn its description.
-    pub async fn withdraw(&self, device: &DeviceId) {
+    pub fn withdraw(&self, device: &DeviceId) {
         if self.state().registry.withdraw(device) {
-            self.save_device(device).await;
+            lock(&self.unsaved).insert(device.clone());
+            self.mark_stale();
         }
     }
 
-    async fn save_device(&self, device: &DeviceId) {
-        let json = self.state().registry.get(device).and_then(|d| serde_json::to_string(d).ok());
-        self.mark_stale();
-        if self.put(vec![(format!("device/{device}"), json)]).await.is_err() {
-            tracing::error!(%device, "a device's description could not be stored; it will be asked for again");
+    /// Stores the descriptions that have changed.
+    pub async fn save_devices(&self) {
+        let unsaved = std::mem::take(&mut *lock(&self.unsaved));
+        if unsaved.is_empty() {
+            return;
+        }
+        let held = {
+            let gate = self.state();
+            let json = |d: &DeviceId| gate.registry.get(d).and_then(|d| serde_json::to_string(d).ok());
+            unsaved.iter().map(|d| (format!("device/{d}"), json(d))).collect()
+        };
+        if let Err(error) = self.put(held).await {
+            tracing::error!(%error, "devices' descriptions could not be stored yet");
+            lock(&self.unsaved).extend(unsaved);
         }
     }
 
@@ -794,6 +837,11 @@ impl Core {
     }
 
     async fn apply_profile(&self, id: &LinkId, profile: &Profile) -> Result<(usize, usize, Vec<String>), String> {
+        // What is granted must be what is stored: a device can't come back as something else after a crash.
+        self.save_devices().await;
+        if !lock(&self.unsaved).is_empty() {
+            return Err("the devices could not be stored: see the log".into());
+        }
         let change = self.difference(id, profile)?;
         let link = {
             let mut gate = self.state();

@@ -89,7 +89,8 @@ pub async fn start(core: &Arc<Core>, speed: f64, demo: bool) -> Result<Up, Failu
     let mqtt = Mqtt::start(
         hub::Config {
             url,
-            client_id: "vestibule".into(),
+            // A device that knew the name could take the connection over.
+            client_id: crate::core::random_id("vestibule")?,
             discovery_prefix: config.discovery_prefix.clone(),
             home_unit: config.units,
             clock: core.clock(),
@@ -137,11 +138,12 @@ async fn take_in(core: Arc<Core>, mut events: mpsc::Receiver<Event>) {
         match event {
             Event::Heard(heard) => match *heard {
                 house::Event::Described { device, description } => {
-                    if let Err(error) = core.describe(&device, description).await {
-                        tracing::warn!(%device, %error, "a device was not taken in");
+                    if let Err(error) = core.describe(&device, description) {
+                        // Counted and shown by `vestibule devices`: a device must not be able to fill the log.
+                        core.not_taken_in(&device, &error);
                     }
                 }
-                house::Event::Withdrawn { device } => core.withdraw(&device).await,
+                house::Event::Withdrawn { device } => core.withdraw(&device),
                 house::Event::Reading(reading) => core.report(reading).await,
             },
             Event::Connected => core.set_running(|r| r.devices = true),
@@ -156,6 +158,7 @@ async fn keep_time(core: Arc<Core>) {
     let mut erased = Timestamp::default();
     loop {
         tokio::time::sleep(TICK).await;
+        core.save_devices().await;
         if let Err(error) = core.recompile_if_due().await {
             tracing::error!(%error, "the decision table could not be renewed; the old one stays in force");
         }

@@ -9,4 +9,5 @@ mod demo;
 mod devices_and_alexa;
 mod harness;
 mod hostile_client;
+mod hostile_device;
 mod recordings;

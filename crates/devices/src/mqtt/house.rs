@@ -18,6 +18,10 @@ pub const ENTITIES_MAX: usize = 5000;
 /// Most topics that are heard.
 pub const TOPICS_MAX: usize = 10_000;
 
+/// Most kinds that are pinned: a device that takes itself out and comes back under ever new names finds no end of names,
+/// but an end of places. Those of the devices that the home has taken in come from there at each start.
+pub const PINS_MAX: usize = 4 * home::DEVICES_MAX * home::PROPERTIES_PER_DEVICE_MAX;
+
 /// How often a device may change its kind, each time as a new device; then it is dropped.
 const KIND_CHANGES_MAX: u32 = 8;
 
@@ -74,6 +78,8 @@ pub struct House {
     unit: TemperatureScale,
     engine: Engine,
     entities: BTreeMap<Key, Kept>,
+    /// The components of each device: a home of thousands must not be walked for each message.
+    members: BTreeMap<DeviceId, BTreeSet<Key>>,
     /// Topics and the components that hear them.
     topics: BTreeMap<String, BTreeSet<Key>>,
     /// Kinds that were pinned when a property was first seen.
@@ -97,6 +103,7 @@ impl House {
             unit,
             engine: Engine::default(),
             entities: BTreeMap::new(),
+            members: BTreeMap::new(),
             topics: BTreeMap::new(),
             pins,
             described: BTreeMap::new(),
@@ -171,7 +178,7 @@ impl House {
         let mut kept_words: BTreeMap<String, (Vec<Option<bool>>, Option<bool>)> = BTreeMap::new();
         for key in &old {
             if let Some(kept) = self.entities.remove(key) {
-                self.unhear(key);
+                self.unhear(key, &kept);
                 kept_words.insert(key.1.clone(), (kept.available, kept.latest));
             }
         }
@@ -209,16 +216,21 @@ impl House {
             self.counters.count(DropReason::TooManyDevices, None);
             return None;
         };
-        let heard = entity.sources.iter().map(|s| &s.topic).chain(entity.availability.iter().map(|a| &a.topic));
-        let new: BTreeSet<String> = heard.filter(|t| !self.topics.contains_key(*t)).cloned().collect();
+        let unknown = |p: &Property| !self.pins.contains_key(&(device.clone(), *p));
+        if self.pins.len() + entity.properties.iter().filter(|(p, _)| unknown(p)).count() > PINS_MAX {
+            self.counters.count(DropReason::TooManyDevices, Some(&device));
+            return None;
+        }
+        let new: BTreeSet<String> = entity.heard().filter(|t| !self.topics.contains_key(*t)).cloned().collect();
         if self.topics.len() + new.len() > TOPICS_MAX {
             self.counters.count(DropReason::TooManyTopics, Some(&device));
             return None;
         }
         self.wanted.extend(new);
-        for topic in entity.sources.iter().map(|s| &s.topic).chain(entity.availability.iter().map(|a| &a.topic)) {
+        for topic in entity.heard() {
             self.topics.entry(topic.clone()).or_default().insert(key.clone());
         }
+        self.members.entry(device.clone()).or_default().insert(key.clone());
         for (property, d) in &entity.properties {
             self.pins.entry((device.clone(), *property)).or_insert_with(|| Kind::of(*property, d.class));
         }
@@ -232,11 +244,26 @@ impl House {
         Some(device)
     }
 
-    fn unhear(&mut self, key: &Key) {
-        self.topics.retain(|_, keys| {
+    fn unhear(&mut self, key: &Key, kept: &Kept) {
+        for topic in kept.entity.heard() {
+            if let Some(keys) = self.topics.get_mut(topic) {
+                keys.remove(key);
+                if keys.is_empty() {
+                    self.topics.remove(topic);
+                }
+            }
+        }
+        if let Some(keys) = self.members.get_mut(&kept.device) {
             keys.remove(key);
-            !keys.is_empty()
-        });
+            if keys.is_empty() {
+                self.members.remove(&kept.device);
+            }
+        }
+    }
+
+    /// The components of a device.
+    fn of(&self, device: &DeviceId) -> impl Iterator<Item = &Kept> + Clone {
+        self.members.get(device).into_iter().flatten().filter_map(|key| self.entities.get(key))
     }
 
     /// The id of the device that a component belongs to. A component that claims a property which another component of the
@@ -251,8 +278,7 @@ impl House {
                 .all(|(p, d)| self.pins.get(&(id.clone(), *p)).is_none_or(|pinned| *pinned == Kind::of(*p, d.class)))
         };
         let is_free = |id: &DeviceId| {
-            let others = self.entities.values().filter(|k| k.device == *id);
-            !others.flat_map(|k| &k.entity.properties).any(|(p, _)| entity.properties.iter().any(|(q, _)| p == q))
+            !self.of(id).flat_map(|k| &k.entity.properties).any(|(p, _)| entity.properties.iter().any(|(q, _)| p == q))
         };
         for name in [base, own] {
             for change in 0..KIND_CHANGES_MAX {
@@ -272,7 +298,7 @@ impl House {
 
     fn describe(&mut self, device: DeviceId) -> Option<Event> {
         let mut description: Option<Description> = None;
-        for kept in self.entities.values().filter(|k| k.device == device) {
+        for kept in self.of(&device) {
             let e = &kept.entity;
             let d = description.get_or_insert_with(Description::default);
             if d.name.is_empty() {
@@ -357,7 +383,7 @@ impl House {
     /// A reading of the device's reachability, if it changed: all its components must be available.
     fn reachability(&mut self, device: &DeviceId, now: Timestamp) -> Option<Event> {
         let mut all = true;
-        for kept in self.entities.values().filter(|k| k.device == *device && !k.entity.availability.is_empty()) {
+        for kept in self.of(device).filter(|k| !k.entity.availability.is_empty()) {
             all &= match kept.entity.availability_mode {
                 AvailabilityMode::All => kept.available.iter().all(|a| *a == Some(true)),
                 AvailabilityMode::Any => kept.available.contains(&Some(true)),
@@ -385,7 +411,7 @@ impl House {
         let mut publications = Vec::new();
         let mut readings = Vec::new();
         for d in desired {
-            let mine = self.entities.values().filter(|k| k.device == *device);
+            let mine = self.of(device);
             let found = mine.clone().find_map(|k| k.entity.sinks.iter().find(|s| s.property == d.property));
             let Some(sink) = found.cloned() else { return Err(DropReason::ConfigUnsupported) };
             let Some(json) = entity::write(&sink.write, d.property, &d.value) else {

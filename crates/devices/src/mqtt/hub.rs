@@ -1,4 +1,5 @@
-//! The connection to the broker: hears devices and hands commands over.
+//! The connections to the broker: one hears devices, the other hands commands over. What a broker sends on one connection
+//! it sends in order, so on one alone the acknowledgement of a command would wait behind all that a babbling device says.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,11 +14,16 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::counters::{Counters, DropReason};
-use crate::mqtt::house::{self, House};
+use crate::mqtt::house::{self, House, PAYLOAD_MAX_BYTES};
+use crate::mqtt::sieve::Sieve;
 
-/// Largest packet taken from the broker, bytes. The client library's own default of 10 KiB would end the connection at the
-/// first larger retained message.
-pub const PACKET_MAX_BYTES: usize = (1 << 20) + 4096;
+/// Longest packet taken from the broker, bytes: one with the longest topic there can be, and more payload than is read, so
+/// that one which was cut to this length (see `sieve`) is seen to be too long. The client library's own default of 10 KiB
+/// would end the connection at the first larger retained message.
+pub const PACKET_MAX_BYTES: usize = PAYLOAD_MAX_BYTES + 1 + TOPIC_FIELD_MAX_BYTES + 2;
+
+/// Longest topic of a PUBLISH with its length, as MQTT can write it.
+const TOPIC_FIELD_MAX_BYTES: usize = 2 + u16::MAX as usize;
 
 /// How long the broker may take to acknowledge a command.
 pub const COMMAND_TIMEOUT: Duration = Duration::from_secs(4);
@@ -45,7 +51,8 @@ const BACKOFF_MAX: Duration = Duration::from_secs(30);
 pub struct Config {
     /// `mqtt://user:password@host:port` or `mqtts://`.
     pub url: String,
-    /// Name of this client at the broker.
+    /// Name of this client at the broker. One that others can't guess: a broker ends the connection of whoever had a name
+    /// before.
     pub client_id: String,
     /// Prefix of Home Assistant MQTT discovery.
     pub discovery_prefix: String,
@@ -64,9 +71,9 @@ pub struct Config {
 pub enum Event {
     /// Something was heard.
     Heard(Box<house::Event>),
-    /// The broker is there, and all subscriptions are asked for.
+    /// The broker is there: all subscriptions are asked for, and commands can be handed over.
     Connected,
-    /// The broker is gone; the connection is tried again.
+    /// The broker is gone, for hearing or for commands; it is tried again.
     Disconnected,
 }
 
@@ -89,7 +96,15 @@ pub enum PublishError {
     TimedOut,
 }
 
+/// Which connections stand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Standing {
+    hears: bool,
+    speaks: bool,
+}
+
 struct Shared {
+    standing: Mutex<Standing>,
     house: Mutex<House>,
     client: Mutex<Option<AsyncClient>>,
     cut: watch::Sender<u64>,
@@ -98,17 +113,18 @@ struct Shared {
     counters: Arc<Counters>,
 }
 
-/// A connection that is kept up until this is dropped.
+/// Connections that are kept up until this is dropped.
 pub struct Mqtt {
     shared: Arc<Shared>,
-    task: JoinHandle<()>,
+    hears: JoinHandle<()>,
+    speaks: JoinHandle<()>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn options(config: &Config) -> Result<MqttOptions, UrlError> {
+fn options(config: &Config, client_id: &str) -> Result<MqttOptions, UrlError> {
     let failed = |e: &dyn std::fmt::Display| UrlError(e.to_string());
     // The library wants the client's name in the URL.
     let tls = config.url.strip_prefix("mqtts://");
@@ -116,10 +132,15 @@ fn options(config: &Config) -> Result<MqttOptions, UrlError> {
     let (port_less, default_port) = (!has_port(&plain), if tls.is_some() { 8883 } else { 1883 });
     let plain = if port_less { format!("{}:{default_port}", plain.trim_end_matches('/')) } else { plain };
     let separator = if plain.contains('?') { '&' } else { '?' };
-    let url = format!("{plain}{separator}client_id={}", config.client_id);
+    let url = format!("{plain}{separator}client_id={client_id}");
     let mut options = MqttOptions::parse_url(url).map_err(|e| failed(&e))?;
     if tls.is_some() {
+        // Here the packets can't be seen below TLS: a broker with TLS has to refuse what is too large itself.
         options.set_transport(Transport::try_tls_with_default_config().map_err(|e| failed(&e))?);
+    } else {
+        options.set_socket_connector(|host, network| async move {
+            rumqttc::default_socket_connect(host, network).await.map(Sieve::new)
+        });
     }
     options.set_keep_alive(KEEP_ALIVE_S);
     options.set_clean_session(true);
@@ -145,9 +166,11 @@ impl Mqtt {
     /// # Errors
     /// When the URL is none.
     pub fn start(config: Config, events: mpsc::Sender<Event>) -> Result<Self, UrlError> {
-        let options = options(&config)?;
+        let to_hear = options(&config, &config.client_id)?;
+        let to_speak = options(&config, &format!("{}-commands", config.client_id))?;
         let house = House::new(&config.discovery_prefix, config.home_unit, config.pins, Arc::clone(&config.counters));
         let shared = Arc::new(Shared {
+            standing: Mutex::default(),
             house: Mutex::new(house),
             client: Mutex::new(None),
             cut: watch::Sender::new(0),
@@ -155,8 +178,9 @@ impl Mqtt {
             clock: config.clock,
             counters: config.counters,
         });
-        let task = tokio::spawn(keep_connected(Arc::clone(&shared), options));
-        Ok(Self { shared, task })
+        let hears = tokio::spawn(keep_hearing(Arc::clone(&shared), to_hear));
+        let speaks = tokio::spawn(keep_speaking(Arc::clone(&shared), to_speak));
+        Ok(Self { shared, hears, speaks })
     }
 
     /// Hands an order to the broker; comes back when the broker has acknowledged it.
@@ -195,43 +219,113 @@ impl Mqtt {
 
 impl Drop for Mqtt {
     fn drop(&mut self) {
-        self.task.abort();
+        self.hears.abort();
+        self.speaks.abort();
     }
 }
 
-/// Each connection has a client of its own: what was not sent over one is never sent over the next.
-async fn keep_connected(shared: Arc<Shared>, options: MqttOptions) {
-    let mut backoff = BACKOFF_MIN;
+impl Shared {
+    /// Notes that a connection stands or ended; gives what the hub is to be told, if that changes whether devices can be
+    /// heard and commanded.
+    fn stands(&self, change: impl FnOnce(&mut Standing)) -> Option<Event> {
+        let mut standing = lock(&self.standing);
+        let whole = |s: &Standing| s.hears && s.speaks;
+        let before = whole(&standing);
+        change(&mut standing);
+        match (before, whole(&standing)) {
+            (false, true) => Some(Event::Connected),
+            (true, false) => Some(Event::Disconnected),
+            _ => None,
+        }
+    }
+
+    /// Tells the hub. False when it has ended.
+    async fn tell(&self, event: Option<Event>) -> bool {
+        match event {
+            Some(event) => self.events.send(event).await.is_ok(),
+            None => true,
+        }
+    }
+}
+
+/// The pause before the next attempt to connect.
+struct Backoff(Duration);
+
+impl Backoff {
+    async fn pause(&mut self, was_up: bool) {
+        if was_up {
+            self.0 = BACKOFF_MIN;
+        }
+        tokio::time::sleep(self.0).await;
+        self.0 = (self.0 * 2).min(BACKOFF_MAX);
+    }
+}
+
+/// Keeps the connection on which devices are heard.
+async fn keep_hearing(shared: Arc<Shared>, options: MqttOptions) {
+    let mut backoff = Backoff(BACKOFF_MIN);
     loop {
-        let mut cut = shared.cut.subscribe();
-        let built = AsyncClient::builder(options.clone()).capacity(REQUESTS_MAX).try_build();
-        let was_up = match built {
-            Ok((client, mut events)) => {
-                let up = tokio::select! {
-                    up = converse(&shared, &client, &mut events) => up,
-                    _ = cut.changed() => true,
-                };
-                *lock(&shared.client) = None;
-                up
-            }
+        let was_up = match AsyncClient::builder(options.clone()).capacity(REQUESTS_MAX).try_build() {
+            Ok((client, mut events)) => hear(&shared, &client, &mut events).await,
             Err(error) => {
                 tracing::error!(%error, "the broker can't be spoken to");
                 false
             }
         };
-        if was_up {
-            backoff = BACKOFF_MIN;
-            if shared.events.send(Event::Disconnected).await.is_err() {
-                return;
-            }
+        let ended = shared.stands(|s| s.hears = false);
+        if !shared.tell(ended).await {
+            return;
         }
-        tokio::time::sleep(backoff).await;
-        backoff = (backoff * 2).min(BACKOFF_MAX);
+        backoff.pause(was_up).await;
     }
 }
 
-/// Speaks with the broker until the connection ends. True when it had stood.
-async fn converse(shared: &Shared, client: &AsyncClient, events: &mut EventLoop) -> bool {
+/// Keeps the connection on which commands go out. Each one has a client of its own: what was not sent over one is never
+/// sent over the next.
+async fn keep_speaking(shared: Arc<Shared>, options: MqttOptions) {
+    let mut backoff = Backoff(BACKOFF_MIN);
+    loop {
+        let mut cut = shared.cut.subscribe();
+        let mut was_up = false;
+        match AsyncClient::builder(options.clone()).capacity(REQUESTS_MAX).try_build() {
+            Ok((client, mut events)) => {
+                let speak = async {
+                    loop {
+                        match events.poll().await {
+                            Ok(MqttEvent::Incoming(Packet::ConnAck(_))) => {
+                                was_up = true;
+                                *lock(&shared.client) = Some(client.clone());
+                                let begun = shared.stands(|s| s.speaks = true);
+                                // Not waited for: the acknowledgements of commands come by here.
+                                let shared = Arc::clone(&shared);
+                                tokio::spawn(async move { shared.tell(begun).await });
+                            }
+                            Ok(_) => {}
+                            Err(error) => {
+                                tracing::warn!(%error, "no connection to the broker for commands");
+                                return;
+                            }
+                        }
+                    }
+                };
+                tokio::select! {
+                    () = speak => {}
+                    _ = cut.changed() => {}
+                }
+            }
+            Err(error) => tracing::error!(%error, "the broker can't be spoken to"),
+        }
+        *lock(&shared.client) = None;
+        let ended = shared.stands(|s| s.speaks = false);
+        if !shared.tell(ended).await {
+            return;
+        }
+        backoff.pause(was_up).await;
+    }
+}
+
+/// Hears devices until the connection ends. True when it had stood.
+async fn hear(shared: &Shared, client: &AsyncClient, events: &mut EventLoop) -> bool {
     let mut up = false;
     let (wanted, mut subscriptions) = mpsc::unbounded_channel::<Vec<String>>();
     // Asking for subscriptions waits for the event loop, so it can't be done from within it.
@@ -257,8 +351,8 @@ async fn converse(shared: &Shared, client: &AsyncClient, events: &mut EventLoop)
                     [house.discovery_filters(), house.topics()].concat()
                 };
                 let _ = wanted.send(topics);
-                *lock(&shared.client) = Some(client.clone());
-                if shared.events.send(Event::Connected).await.is_err() {
+                let begun = shared.stands(|s| s.hears = true);
+                if !shared.tell(begun).await {
                     break;
                 }
             }

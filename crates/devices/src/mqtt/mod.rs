@@ -6,3 +6,4 @@ pub mod broker;
 pub mod entity;
 pub mod house;
 pub mod hub;
+mod sieve;
