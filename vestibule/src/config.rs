@@ -284,13 +284,24 @@ impl Config {
         file: Option<&Path>,
         environment: impl Iterator<Item = (String, String)>,
     ) -> Result<Self, Vec<Problem>> {
+        let named = file.map(|path| (path.display().to_string(), read(path)));
+        Self::from_text(named, environment)
+    }
+
+    /// The same of a file that has been read: its name, and its text or why there is none.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn from_text(
+        file: Option<(String, Result<String, String>)>,
+        environment: impl Iterator<Item = (String, String)>,
+    ) -> Result<Self, Vec<Problem>> {
         let mut draft = Draft { config: Config::default(), mqtt_url: None, mqtt_listen: None };
         let mut problems = Vec::new();
-        if let Some(path) = file {
-            match read(path) {
-                Ok(text) => draft.take_file(&path.display().to_string(), &text, &mut problems),
-                Err(text) => problems.push(Problem { place: path.display().to_string(), text }),
-            }
+        match &file {
+            Some((name, Ok(text))) => draft.take_file(name, text, &mut problems),
+            Some((name, Err(text))) => problems.push(Problem { place: name.clone(), text: text.clone() }),
+            None => {}
         }
         let environment: BTreeMap<String, String> =
             environment.filter(|(name, _)| name.starts_with("VESTIBULE__")).collect();
@@ -299,7 +310,7 @@ impl Config {
         }
         if draft.mqtt_url.is_some() && draft.mqtt_listen.is_some() {
             problems.push(Problem {
-                place: file.map_or_else(|| "environment".into(), |p| p.display().to_string()),
+                place: file.map_or_else(|| "environment".into(), |(name, _)| name),
                 text: "[mqtt] has both `url` and `listen`: keep one (an external broker, or the hub's own)".into(),
             });
         }

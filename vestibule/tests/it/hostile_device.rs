@@ -162,6 +162,7 @@ fn attack_the_parsers(port: u16) {
         ("regex", "{{ value | regex_replace('(a|aa)+$', value) }}"),
         ("output", "{% for i in range(200) %}aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa{% endfor %}"),
         ("recursion", "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}"),
+        ("error", "{{ 'x' | int }}"),
         ("file", "{% include '/etc/passwd' %}"),
         ("list", "{{ [1] * 1000000000 }}"),
         ("nested", &format!("{}1{}", "{{ ".to_owned() + &"(".repeat(2000), ")".repeat(2000) + " }}")),
@@ -175,7 +176,7 @@ fn attack_the_parsers(port: u16) {
     evil.send("homeassistant/device/many/config", many_components().as_bytes(), true);
     evil.send("homeassistant/switch/wild/config", br##"{"uniq_id":"w","stat_t":"#","cmd_t":"z/trv/set/#"}"##, true);
     evil.send("homeassistant/vacuum/odd/config", br#"{"uniq_id":"o","stat_t":"o"}"#, true);
-    evil.send("homeassistant/sensor/empty/config", br#"{"uniq_id":"e"}"#, true);
+    evil.send("homeassistant/switch/empty/config", br#"{"uniq_id":"e"}"#, true);
     // What one moment is a blind is a garage door the next, and takes its grants along if nobody looks.
     for n in 0..40 {
         let class = if n % 2 == 0 { "blind" } else { "garage" };
@@ -247,8 +248,9 @@ fn story(hub: &Hub, port: u16) {
     let over = Arc::new(AtomicBool::new(false));
     let done = Arc::clone(&over);
     let attacker = std::thread::spawn(move || {
-        attack(port);
         attack_the_parsers(port);
+        // At the end, since afterwards there is no place for anything new.
+        attack(port);
         done.store(true, Ordering::SeqCst);
     });
     let (rounds, reading, command) = honest(hub, port, token.trim(), &thermostat, &over);
@@ -270,7 +272,13 @@ fn story(hub: &Hub, port: u16) {
         "too_many_entities",
         "too_many_devices",
     ];
-    let devices = hub.wait_until(&["devices"], |d| all_reasons.iter().all(|r| dropped(d).contains_key(*r)));
+    // The last of it comes through when all before has.
+    let devices = hub.wait_until(&["devices"], |d| {
+        let count = |reason: &str| dropped(d).get(reason).copied().unwrap_or(0);
+        count("too_many_entities") + count("too_many_topics") > FLOOD as u64 / 2 && count("no_such_device") > 1000
+    });
+    let missing: Vec<_> = all_reasons.iter().filter(|r| !dropped(&devices).contains_key(**r)).collect();
+    assert!(missing.is_empty(), "not counted: {missing:?} in {:?}", dropped(&devices));
     println!(
         "{rounds} honest rounds; slowest reading {reading:?}, command {command:?}; dropped: {:?}",
         dropped(&devices)
