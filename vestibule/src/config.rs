@@ -14,6 +14,9 @@ use toml::de::{DeTable, DeValue};
 /// Longest configuration file, in bytes.
 const FILE_MAX_BYTES: u64 = 1 << 20;
 
+/// Most problems that are listed; the rest are counted.
+const PROBLEMS_MAX: usize = 100;
+
 /// What the hub is told by its owner.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -374,7 +377,9 @@ fn scalar(value: &DeValue<'_>) -> Option<String> {
 
 impl Draft {
     fn take_file(&mut self, name: &str, text: &str, problems: &mut Vec<Problem>) {
-        let line = |at: usize| text.get(..at).unwrap_or(text).matches('\n').count() + 1;
+        // The lines are counted once: a file of nothing but mistakes must not be read through for each.
+        let ends: Vec<usize> = text.match_indices('\n').map(|(at, _)| at).collect();
+        let line = |at: usize| ends.partition_point(|end| *end < at) + 1;
         let mut found: Vec<(usize, String)> = Vec::new();
         // A file with a mistake is read on: the rest may have others.
         let (root, errors) = DeTable::parse_recoverable(text);
@@ -412,6 +417,10 @@ impl Draft {
             // One mistake of writing is told once: what was made of its line is a guess.
             found.dedup_by_key(|(at, _)| *at);
         }
+        let more = found.len().saturating_sub(PROBLEMS_MAX);
+        let more_at = found.get(PROBLEMS_MAX).map(|(at, _)| *at);
+        found.truncate(PROBLEMS_MAX);
+        found.extend(more_at.map(|at| (at, format!("{more} more problems from here on are not listed"))));
         problems.extend(found.into_iter().map(|(at, text)| Problem { place: format!("{name}:{at}"), text }));
     }
 
