@@ -14,6 +14,9 @@ use toml::de::{DeTable, DeValue};
 /// Longest configuration file, in bytes.
 const FILE_MAX_BYTES: u64 = 1 << 20;
 
+/// Most problems that are listed; the rest are counted.
+const PROBLEMS_MAX: usize = 100;
+
 /// What the hub is told by its owner.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -292,31 +295,39 @@ impl Config {
         file: Option<&Path>,
         environment: impl Iterator<Item = (String, String)>,
     ) -> Result<Self, Vec<Problem>> {
+        let named = file.map(|path| (path.display().to_string(), read(path)));
+        Self::from_text(named, environment)
+    }
+
+    /// The same of a file that has been read: its name, and its text or why there is none.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn from_text(
+        file: Option<(String, Result<String, String>)>,
+        environment: impl Iterator<Item = (String, String)>,
+    ) -> Result<Self, Vec<Problem>> {
         let mut draft = Draft { config: Config::default(), mqtt_url: None, mqtt_listen: None };
         let mut problems = Vec::new();
-        if let Some(path) = file {
-            match read(path) {
-                Ok(text) => draft.take_file(&path.display().to_string(), &text, &mut problems),
-                Err(text) => problems.push(Problem { place: path.display().to_string(), text }),
-            }
+        match &file {
+            Some((name, Ok(text))) => draft.take_file(name, text, &mut problems),
+            Some((name, Err(text))) => problems.push(Problem { place: name.clone(), text: text.clone() }),
+            None => {}
         }
         let environment: BTreeMap<String, String> =
             environment.filter(|(name, _)| name.starts_with("VESTIBULE__")).collect();
         for (name, value) in &environment {
             draft.take_variable(name, value, &mut problems);
         }
+        let whole = file.map_or_else(|| "environment".to_owned(), |(name, _)| name);
         if draft.mqtt_url.is_some() && draft.mqtt_listen.is_some() {
-            problems.push(Problem {
-                place: file.map_or_else(|| "environment".into(), |p| p.display().to_string()),
-                text: "[mqtt] has both `url` and `listen`: keep one (an external broker, or the hub's own)".into(),
-            });
+            let text = "[mqtt] has both `url` and `listen`: keep one (an external broker, or the hub's own)".into();
+            problems.push(Problem { place: whole.clone(), text });
         }
-        let listeners = [draft.config.console_listen, draft.config.partners_listen];
-        if listeners[0] == listeners[1] && listeners[0].port() != 0 {
-            problems.push(Problem {
-                place: file.map_or_else(|| "environment".into(), |p| p.display().to_string()),
-                text: format!("[console] and [partners] both listen on {}: give each its own port", listeners[0]),
-            });
+        let (console, partners) = (draft.config.console_listen, draft.config.partners_listen);
+        if console == partners && console.port() != 0 {
+            let text = format!("[console] and [partners] both listen on {console}: give each its own port");
+            problems.push(Problem { place: whole, text });
         }
         match (draft.mqtt_url, draft.mqtt_listen) {
             (Some(url), _) => draft.config.mqtt = Mqtt::External(url),
@@ -384,7 +395,9 @@ impl Setting {
 
 impl Draft {
     fn take_file(&mut self, name: &str, text: &str, problems: &mut Vec<Problem>) {
-        let line = |at: usize| text.get(..at).unwrap_or(text).matches('\n').count() + 1;
+        // The lines are counted once: a file of nothing but mistakes must not be read through for each.
+        let ends: Vec<usize> = text.match_indices('\n').map(|(at, _)| at).collect();
+        let line = |at: usize| ends.partition_point(|end| *end < at) + 1;
         let mut found: Vec<(usize, String)> = Vec::new();
         // A file with a mistake is read on: the rest may have others.
         let (root, errors) = DeTable::parse_recoverable(text);
@@ -421,6 +434,10 @@ impl Draft {
             // One mistake of writing is told once: what was made of its line is a guess.
             found.dedup_by_key(|(at, _)| *at);
         }
+        let more = found.len().saturating_sub(PROBLEMS_MAX);
+        let more_at = found.get(PROBLEMS_MAX).map(|(at, _)| *at);
+        found.truncate(PROBLEMS_MAX);
+        found.extend(more_at.map(|at| (at, format!("{more} more problems from here on are not listed"))));
         problems.extend(found.into_iter().map(|(at, text)| Problem { place: format!("{name}:{at}"), text }));
     }
 

@@ -84,6 +84,8 @@ pub struct Core {
     changing: tokio::sync::Mutex<()>,
     /// Something changed that the table is compiled from.
     stale: std::sync::atomic::AtomicBool,
+    /// Devices whose description is not stored yet.
+    unsaved: Mutex<BTreeSet<DeviceId>>,
     running: Mutex<Running>,
     doors: Mutex<Vec<Arc<Door>>>,
     counters: Arc<Counters>,
@@ -129,7 +131,10 @@ fn random<const N: usize>() -> Result<[u8; N], String> {
 }
 
 /// A short random id.
-fn random_id(prefix: &str) -> Result<String, String> {
+///
+/// # Errors
+/// When the system gives no randomness.
+pub fn random_id(prefix: &str) -> Result<String, String> {
     let hex: String = random::<6>()?.iter().map(|b| format!("{b:02x}")).collect();
     Ok(format!("{prefix}-{hex}"))
 }
@@ -208,6 +213,7 @@ impl Core {
             grants: Mutex::new(grants),
             changing: tokio::sync::Mutex::default(),
             stale: std::sync::atomic::AtomicBool::new(false),
+            unsaved: Mutex::default(),
             running: Mutex::default(),
             doors: Mutex::default(),
             counters: Arc::new(Counters::default()),
@@ -275,6 +281,7 @@ impl Core {
 
     /// Records what waits and closes the files.
     pub async fn close(&self) {
+        self.save_devices().await;
         self.flush_refusals().await;
         self.history.flush().await;
         let writer = self.writer.clone();
@@ -321,9 +328,14 @@ impl Core {
     /// Takes a reading in: home state at once, history within a second.
     pub async fn report(&self, reading: Reading) {
         let (device, property) = (reading.device.clone(), reading.property);
-        *lock(&self.readings).entry(device.clone()).or_default().entry(property).or_default() += 1;
         let (update, known) = {
             let mut gate = self.state();
+            // Of a device that is not known nothing is kept: there is no end of such names.
+            if gate.registry.get(&device).is_none() {
+                self.counters.count(DropReason::NoSuchDevice, None);
+                return;
+            }
+            *lock(&self.readings).entry(device.clone()).or_default().entry(property).or_default() += 1;
             let update = gate.report(reading);
             (update, gate.home.known(&device, property).cloned())
         };
@@ -337,33 +349,31 @@ impl Core {
         }
     }
 
-    /// Takes devices' descriptions in, or that they have withdrawn them (none): stored in one commit.
-    pub async fn describe(&self, devices: Vec<(DeviceId, Option<Description>)>) {
-        let mut changed = BTreeMap::new();
-        {
-            let mut gate = self.state();
-            for (device, description) in devices {
-                let done = match description {
-                    Some(description) => gate.describe(&device, description),
-                    None => Ok(gate.registry.withdraw(&device)),
-                };
-                match done {
-                    Ok(true) => {
-                        let json = gate.registry.get(&device).and_then(|d| serde_json::to_string(d).ok());
-                        changed.insert(format!("device/{device}"), json);
+    /// Takes devices' descriptions in, or that they have withdrawn them (none). They are stored within a second
+    /// ([`Core::save_devices`]), many in one commit: a device that describes itself anew all the time must not hold the
+    /// readings of others back. Before anything is granted it is stored, so that its kinds are pinned for as long as a grant
+    /// holds.
+    pub fn describe(&self, devices: Vec<(DeviceId, Option<Description>)>) {
+        let shape = |gate: &GateState, device: &DeviceId| {
+            gate.registry.get(device).map(|d| (d.present, d.device_type(), d.kinds()))
+        };
+        let mut gate = self.state();
+        for (device, description) in devices {
+            let before = shape(&gate, &device);
+            let done = match description {
+                Some(description) => gate.describe(&device, description),
+                None => Ok(gate.registry.withdraw(&device)),
+            };
+            match done {
+                Ok(true) => {
+                    if before != shape(&gate, &device) {
+                        self.mark_stale();
                     }
-                    Ok(false) => {}
-                    Err(error) => self.not_taken(&device, &error),
+                    lock(&self.unsaved).insert(device);
                 }
+                Ok(false) => {}
+                Err(error) => self.not_taken(&device, &error),
             }
-        }
-        if changed.is_empty() {
-            return;
-        }
-        self.mark_stale();
-        let count = changed.len();
-        if self.put(changed.into_iter().collect()).await.is_err() {
-            tracing::error!(count, "devices' descriptions could not be stored; they will be asked for again");
         }
     }
 
@@ -377,6 +387,23 @@ impl Core {
         self.counters.count(reason, None);
         if lock(&self.said).insert(reason) {
             tracing::warn!(%device, %error, "a device was not taken in; more of them are only counted, as `{reason}`");
+        }
+    }
+
+    /// Stores the descriptions that have changed.
+    pub async fn save_devices(&self) {
+        let unsaved = std::mem::take(&mut *lock(&self.unsaved));
+        if unsaved.is_empty() {
+            return;
+        }
+        let held = {
+            let gate = self.state();
+            let json = |d: &DeviceId| gate.registry.get(d).and_then(|d| serde_json::to_string(d).ok());
+            unsaved.iter().map(|d| (format!("device/{d}"), json(d))).collect()
+        };
+        if let Err(error) = self.put(held).await {
+            tracing::error!(%error, "devices' descriptions could not be stored yet");
+            lock(&self.unsaved).extend(unsaved);
         }
     }
 
@@ -902,6 +929,11 @@ impl Core {
     }
 
     async fn apply_profile(&self, id: &LinkId, profile: &Profile) -> Result<(usize, usize, Vec<String>), String> {
+        // What is granted must be what is stored: a device can't come back as something else after a crash.
+        self.save_devices().await;
+        if !lock(&self.unsaved).is_empty() {
+            return Err("the devices could not be stored: see the log".into());
+        }
         let change = self.difference(id, profile)?;
         let link = {
             let mut gate = self.state();

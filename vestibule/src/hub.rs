@@ -90,7 +90,8 @@ pub async fn start(core: &Arc<Core>, speed: f64, demo: bool) -> Result<Up, Failu
     let mqtt = Mqtt::start(
         hub::Config {
             url,
-            client_id: "vestibule".into(),
+            // A device that knew the name could take the connection over.
+            client_id: crate::core::random_id("vestibule")?,
             discovery_prefix: config.discovery_prefix.clone(),
             home_unit: config.units,
             clock: core.clock(),
@@ -140,7 +141,7 @@ async fn take_in(core: Arc<Core>, inbox: Arc<Inbox>) {
         if let Some(up) = batch.connected {
             core.set_running(|r| r.devices = up);
         }
-        core.describe(batch.devices).await;
+        core.describe(batch.devices);
         for reading in batch.readings {
             core.report(reading).await;
         }
@@ -154,6 +155,7 @@ async fn keep_time(core: Arc<Core>) {
     loop {
         tokio::time::sleep(TICK).await;
         core.settle().await;
+        core.save_devices().await;
         if let Err(error) = core.recompile_if_due().await {
             tracing::error!(%error, "the decision table could not be renewed; the old one stays in force");
         }

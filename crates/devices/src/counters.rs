@@ -28,7 +28,7 @@ macro_rules! reasons {
 reasons! {
     /// The payload is not UTF-8.
     NotUtf8 = "not_utf8",
-    /// The payload is larger than [`crate::hub::PACKET_MAX_BYTES`].
+    /// The payload is larger than [`crate::mqtt::house::PAYLOAD_MAX_BYTES`].
     TooLarge = "too_large",
     /// A number was expected, and this is none (or it is not finite).
     NotANumber = "not_a_number",
@@ -61,6 +61,8 @@ reasons! {
     TooManyEntities = "too_many_entities",
     /// More devices than [`home::DEVICES_MAX`], or one changed its kind too often.
     TooManyDevices = "too_many_devices",
+    /// A reading of a device that the home has not taken in, or has forgotten.
+    NoSuchDevice = "no_such_device",
     /// More topics than [`crate::discovery::TOPICS_MAX`].
     TooManyTopics = "too_many_topics",
     /// More messages at once than the hub could work off.

@@ -64,6 +64,11 @@ impl Registered {
         }
         self.description.properties.get(&property).map_or(Kind::Unknown, |d| Kind::of(property, d.class))
     }
+
+    /// Its own properties with their kinds: what policies know of it.
+    pub fn kinds(&self) -> Vec<(Property, Kind)> {
+        self.description.properties.iter().map(|(p, d)| (*p, Kind::of(*p, d.class))).collect()
+    }
 }
 
 /// Why a description was not taken.

@@ -176,7 +176,14 @@ fn ceiling(schema: &Schema, maker: Option<&str>) -> Result<PolicySet, CompileErr
     }
 }
 
-fn entities(facts: &Facts, types: &Types, schema: &Schema) -> Result<Entities, CompileError> {
+/// What Cedar is told of the home: of its devices those that it will be asked about. Nothing is granted of the others, so
+/// nothing is asked; a home full of strangers must not make each change of policy slow.
+fn entities(
+    facts: &Facts,
+    asked: impl Fn(&DeviceId) -> bool,
+    types: &Types,
+    schema: &Schema,
+) -> Result<Entities, CompileError> {
     let failed = |e: &dyn std::fmt::Display| CompileError::Entities(e.to_string());
     let household = || refer(&types.household, facts.household.as_str());
     let mut all = vec![Entity::new_no_attrs(uid(&types.household, facts.household.as_str()), HashSet::new())];
@@ -191,7 +198,7 @@ fn entities(facts: &Facts, types: &Types, schema: &Schema) -> Result<Entities, C
         let id = uid(&types.link, link.link.as_str());
         all.push(Entity::new(id, attributes, HashSet::new()).map_err(|e| failed(&e))?);
     }
-    for device in &facts.devices {
+    for device in facts.devices.iter().filter(|d| asked(&d.device)) {
         let device_uid = uid(&types.device, device.device.as_str());
         let attributes = HashMap::from([
             ("household".to_owned(), household()),
@@ -287,11 +294,11 @@ pub fn compile(facts: &Facts, grants: &[Grant], maker: Option<&str>, now: Timest
     let schema = schema::parse(&schema_text).map_err(CompileError::Schema)?;
     let types = Types::new()?;
     let ceiling = ceiling(&schema, maker)?;
-    let entities = entities(facts, &types, &schema)?;
-    let asker = Asker { authorizer: Authorizer::new(), schema: &schema, types: &types, entities: &entities };
-
     let mut held: Vec<&Grant> = grants.iter().filter(|g| g.household == facts.household && g.holds_at(now)).collect();
     held.sort_by(|a, b| a.id.cmp(&b.id));
+    let granted: BTreeSet<&DeviceId> = held.iter().map(|g| &g.device).collect();
+    let entities = entities(facts, |d| granted.contains(d), &types, &schema)?;
+    let asker = Asker { authorizer: Authorizer::new(), schema: &schema, types: &types, entities: &entities };
     let mut hash = Sha256::new();
     let text: String = held.iter().map(|g| g.policy_text()).collect();
     for text in [schema_text.as_str(), CEILING, maker.unwrap_or_default(), text.as_str()] {
@@ -536,7 +543,7 @@ mod tests {
         let facts = facts();
         let schema = schema::parse(&schema::text()).unwrap();
         let types = Types::new().unwrap();
-        let entities = change(entities(&facts, &types, &schema).unwrap(), &types);
+        let entities = change(entities(&facts, |_| true, &types, &schema).unwrap(), &types);
         let asker = Asker { authorizer: Authorizer::new(), schema: &schema, types: &types, entities: &entities };
         let mut set = ceiling(&schema, maker).unwrap();
         for policy in policies("@id(\"all\") permit(principal, action, resource);").unwrap().into_values() {

@@ -6,7 +6,7 @@ use testkit::{Exchange, PretendAlexa};
 use crate::harness::{Hub, Mosquitto, Subscriber, publish, sha256};
 
 /// A home as three common kinds of bridge announce it.
-fn announce(port: u16) {
+pub fn announce(port: u16) {
     let device = r#""dev":{"ids":["0x01"],"name":"Bedroom of Alice","mf":"Maker of Secrets","mdl":"SECRET-TRV"}"#;
     publish(
         port,

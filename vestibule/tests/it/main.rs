@@ -12,6 +12,7 @@ mod disk;
 mod flood;
 mod harness;
 mod hostile_client;
+mod hostile_device;
 mod household_day;
 mod record;
 mod recordings;

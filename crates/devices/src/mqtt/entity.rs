@@ -153,9 +153,17 @@ pub struct Entity {
     pub features: Features,
 }
 
-/// A text for people: bounded, without control characters.
+/// Characters that are not seen and change how others are: they turn the direction of a text, end its line, or carry words
+/// that only a machine reads.
+fn is_unseen(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
+        || matches!(c, '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
+}
+
+/// A text for people: bounded, without what is not seen.
 fn tidy(text: &str) -> Option<String> {
-    let text: String = text.chars().filter(|c| !c.is_control()).take(TEXT_MAX_CHARS).collect();
+    let text: String = text.chars().filter(|c| !is_unseen(*c)).take(TEXT_MAX_CHARS).collect();
     let text = text.trim().to_owned();
     (!text.is_empty()).then_some(text)
 }

@@ -12,14 +12,18 @@ use crate::mqtt::announce::{self, Topic};
 use crate::mqtt::entity::{self, AvailabilityMode, Entity, Sink, Write};
 use crate::template::{Engine, Payload, Rendered};
 
-/// Most components that are kept.
+/// Most components that are kept. When there are so many, only devices that the home knew at the start get further places.
 pub const ENTITIES_MAX: usize = 5000;
 
 /// Most topics that are heard.
 pub const TOPICS_MAX: usize = 10_000;
 
-/// Most properties whose kind is remembered for devices that have gone.
-const PINS_MAX: usize = 50_000;
+/// How many times as many components and topics there may be for devices that the home knew at the start.
+const KNOWN_TIMES: usize = 4;
+
+/// Most kinds that are pinned: a device that takes itself out and comes back under ever new names finds no end of names,
+/// but an end of places. Those of the devices that the home has taken in come from there at each start.
+pub const PINS_MAX: usize = 4 * home::DEVICES_MAX * home::PROPERTIES_PER_DEVICE_MAX;
 
 /// How often a device may change its kind, each time as a new device; then it is dropped.
 const KIND_CHANGES_MAX: u32 = 8;
@@ -142,6 +146,8 @@ pub struct House {
     topics: BTreeMap<String, BTreeSet<Key>>,
     /// Kinds that were pinned when a property was first seen.
     pins: BTreeMap<(DeviceId, Property), Kind>,
+    /// The devices that the home knew at the start.
+    known: BTreeSet<DeviceId>,
     described: BTreeMap<DeviceId, Description>,
     reachable: BTreeMap<DeviceId, bool>,
     counters: Arc<Counters>,
@@ -201,6 +207,7 @@ impl House {
             entities: BTreeMap::new(),
             parts: BTreeMap::new(),
             topics: BTreeMap::new(),
+            known: pins.keys().map(|(device, _)| device.clone()).collect(),
             pins,
             described: BTreeMap::new(),
             reachable: BTreeMap::new(),
@@ -279,10 +286,6 @@ impl House {
             }
         }
         for component in components {
-            if self.entities.len() >= ENTITIES_MAX {
-                self.counters.count(DropReason::TooManyEntities, None);
-                continue;
-            }
             let understood = entity::understand(&component, self.unit).and_then(|e| self.check_templates(e));
             match understood {
                 Ok(entity) => {
@@ -318,18 +321,26 @@ impl House {
             self.counters.count(DropReason::TooManyDevices, None);
             return None;
         };
+        // After a restart everything is announced anew, in any order: whoever floods the hub must not take the places of the
+        // devices that the home has.
+        let times = if self.known.contains(&device) { KNOWN_TIMES } else { 1 };
+        if self.entities.len() >= ENTITIES_MAX * times {
+            self.counters.count(DropReason::TooManyEntities, None);
+            return None;
+        }
+        let unknown = |p: &Property| !self.pins.contains_key(&(device.clone(), *p));
+        if self.pins.len() + entity.properties.iter().filter(|(p, _)| unknown(p)).count() > PINS_MAX {
+            self.counters.count(DropReason::TooManyDevices, Some(&device));
+            return None;
+        }
         let new: BTreeSet<String> = entity.heard().filter(|t| !self.topics.contains_key(*t)).cloned().collect();
-        if self.topics.len() + new.len() > TOPICS_MAX {
+        if self.topics.len() + new.len() > TOPICS_MAX * times {
             self.counters.count(DropReason::TooManyTopics, Some(&device));
             return None;
         }
         self.wanted.extend(new);
         for topic in entity.heard() {
             self.topics.entry(topic.clone()).or_default().insert(key.clone());
-        }
-        if self.pins.len() >= PINS_MAX {
-            // Of devices that are not there; the home keeps those that it has taken in.
-            self.pins.retain(|(id, _), _| self.described.contains_key(id));
         }
         for (property, d) in &entity.properties {
             self.pins.entry((device.clone(), *property)).or_insert_with(|| Kind::of(*property, d.class));
@@ -896,6 +907,40 @@ mod tests {
         hear(&mut house, "homeassistant/cover/w/config", config);
         assert_eq!(hear(&mut house, "w/s", "halted"), []);
         assert_eq!(house.counters.dropped(), BTreeMap::new());
+    }
+
+    #[test]
+    fn a_flood_of_strangers_ends_and_takes_no_place_of_a_known_device() {
+        let known = DeviceId::new("known").unwrap();
+        let pins = BTreeMap::from([((known.clone(), Property::OnOff), Kind::of(Property::OnOff, Class::Switch))]);
+        let mut house = House::new("homeassistant", TemperatureScale::Celsius, pins, Arc::default());
+        let counters = Arc::clone(&house.counters);
+        let switch =
+            |id: &str| format!(r#"{{"uniq_id":"{id}","dev":{{"ids":["{id}"]}},"stat_t":"{id}/s","cmd_t":"{id}/c"}}"#);
+        let dropped = |reason| counters.dropped().get(&reason).copied().unwrap_or(0);
+        for n in 0..ENTITIES_MAX + 10 {
+            hear(&mut house, &format!("homeassistant/switch/f{n}/config"), &switch(&format!("f{n}")));
+        }
+        assert_eq!((house.entities.len(), dropped(DropReason::TooManyEntities)), (ENTITIES_MAX, 10));
+        let events = hear(&mut house, "homeassistant/switch/known/config", &switch("known"));
+        assert!(matches!(events.as_slice(), [Event::Described { device, .. }] if *device == known), "{events:?}");
+        assert_eq!(readings(&hear(&mut house, "known/s", "ON")), [("on_off".to_owned(), Value::Bool(true))]);
+        // Who takes itself out and comes back under another name, again and again, leaves a pin each time; and nothing else.
+        for n in 0..ENTITIES_MAX {
+            hear(&mut house, &format!("homeassistant/switch/f{n}/config"), "");
+        }
+        assert_eq!((house.entities.len(), house.topics.len(), house.parts.len()), (1, 1, 1));
+        let left = PINS_MAX - house.pins.len();
+        house
+            .pins
+            .extend((0..left).map(|n| ((DeviceId::new(format!("p{n}")).unwrap(), Property::OnOff), Kind::Appliance)));
+        assert_eq!(hear(&mut house, "homeassistant/switch/new/config", &switch("new")), []);
+        assert_eq!(dropped(DropReason::TooManyDevices), 1);
+        assert_eq!(
+            hear(&mut house, "homeassistant/switch/f1/config", &switch("f1")).len(),
+            1,
+            "its pin is there already"
+        );
     }
 
     #[test]

@@ -1,5 +1,6 @@
-//! The connections to the broker: one hears devices, the other hands commands over. A command's acknowledgement never stands
-//! behind what devices say, and giving one up ends no subscription.
+//! The connections to the broker: one hears devices, the other hands commands over. What a broker sends on one connection
+//! it sends in order, so on one alone the acknowledgement of a command would wait behind all that a babbling device says;
+//! and giving a command up would end every subscription.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,12 +16,17 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::counters::{Counters, DropReason};
-use crate::mqtt::house::{self, House, Publication};
+use crate::mqtt::house::{self, House, PAYLOAD_MAX_BYTES, Publication};
 use crate::mqtt::inbox::Inbox;
+use crate::mqtt::sieve::Sieve;
 
-/// Largest packet taken from the broker, bytes. The client library's own default of 10 KiB would end the connection at the
-/// first larger retained message.
-pub const PACKET_MAX_BYTES: usize = (1 << 20) + 4096;
+/// Longest packet taken from the broker, bytes: one with the longest topic there can be, and more payload than is read, so
+/// that one which was cut to this length (see `sieve`) is seen to be too long. The client library's own default of 10 KiB
+/// would end the connection at the first larger retained message.
+pub const PACKET_MAX_BYTES: usize = PAYLOAD_MAX_BYTES + 1 + TOPIC_FIELD_MAX_BYTES + 2;
+
+/// Longest topic of a PUBLISH with its length, as MQTT can write it.
+const TOPIC_FIELD_MAX_BYTES: usize = 2 + u16::MAX as usize;
 
 /// How long the broker may take to acknowledge all messages of a command.
 pub const COMMAND_TIMEOUT: Duration = Duration::from_secs(4);
@@ -58,7 +64,7 @@ pub struct Config {
     /// `mqtt://user:password@host:port` or `mqtts://`.
     pub url: String,
     /// Name of this client at the broker; the connection for commands has [`COMMANDS_SUFFIX`] behind it. No other client may
-    /// have it: a broker lets the newer one of two with the same name put the older one out.
+    /// have it or guess it: a broker lets the newer one of two with the same name put the older one out.
     pub client_id: String,
     /// Prefix of Home Assistant MQTT discovery.
     pub discovery_prefix: String,
@@ -151,7 +157,12 @@ fn parse(url: &str, client_id: &str) -> Result<MqttOptions, UrlError> {
     let url = format!("{plain}{separator}client_id={client_id}");
     let mut options = MqttOptions::parse_url(url).map_err(|e| failed(&e))?;
     if tls.is_some() {
+        // Here the packets can't be seen below TLS: a broker with TLS has to refuse what is too large itself.
         options.set_transport(Transport::try_tls_with_default_config().map_err(|e| failed(&e))?);
+    } else {
+        options.set_socket_connector(|host, network| async move {
+            rumqttc::default_socket_connect(host, network).await.map(Sieve::new)
+        });
     }
     Ok(options)
 }

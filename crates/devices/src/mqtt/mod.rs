@@ -8,3 +8,4 @@ pub mod entity;
 pub mod house;
 pub mod hub;
 pub mod inbox;
+mod sieve;

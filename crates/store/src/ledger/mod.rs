@@ -5,5 +5,5 @@ mod tree;
 mod writer;
 
 pub use reader::{Filter, LIST_MAX, LedgerReader, ReadError, Shown};
-pub use tree::SqliteLedger;
+pub use tree::{SqliteLedger, unpack};
 pub use writer::{Append, BATCH_MAX_JOBS, LedgerError, LedgerWriter, Opening, QUEUE_MAX_BYTES, QUEUE_MAX_JOBS, Stats};

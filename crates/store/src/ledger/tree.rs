@@ -262,7 +262,11 @@ fn pack(bytes: &[u8]) -> Result<Vec<u8>, StoreError> {
     encoder.write_all(bytes).and_then(|()| encoder.finish()).map_err(failed("a body can't be compressed"))
 }
 
-fn unpack(packed: &[u8]) -> Result<Vec<u8>, StoreError> {
+/// Unpacks a stored body.
+///
+/// # Errors
+/// When it is not what [`SqliteLedger`] packed.
+pub fn unpack(packed: &[u8]) -> Result<Vec<u8>, StoreError> {
     let mut bytes = Vec::new();
     // A bomb stops here, and then doesn't fit its commitment.
     let limit = u64::try_from(BODY_MAX_BYTES).unwrap_or(u64::MAX).saturating_add(1);
