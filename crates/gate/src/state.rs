@@ -105,6 +105,13 @@ impl GateState {
         self.registry.describe(id, description)
     }
 
+    /// Forgets the readings of a device, and what links were told of it.
+    pub fn forget(&mut self, device: &DeviceId) {
+        self.home.forget(device);
+        self.told.retain(|(_, d, _), _| d != device);
+        self.stored.retain(|(d, _), _| d != device);
+    }
+
     /// Puts a new table in force. What a link may newly poll on a grid starts with what is true now ("the first reading
     /// after a grant answers at once and is held until the next tick"); what it may poll no longer is forgotten.
     pub fn replace_table(&mut self, table: Arc<Table>, now: Timestamp) -> Vec<StateWrite> {

@@ -18,6 +18,9 @@ pub const ENTITIES_MAX: usize = 5000;
 /// Most topics that are heard.
 pub const TOPICS_MAX: usize = 10_000;
 
+/// Most kinds that are pinned. Pins outlive what was announced; when there are so many, nothing new is taken in.
+const PINS_MAX: usize = home::DEVICES_MAX * home::PROPERTIES_PER_DEVICE_MAX;
+
 /// How often a device may change its kind, each time as a new device; then it is dropped.
 const KIND_CHANGES_MAX: u32 = 8;
 
@@ -209,6 +212,11 @@ impl House {
             self.counters.count(DropReason::TooManyDevices, None);
             return None;
         };
+        let unpinned = entity.properties.iter().filter(|(p, _)| !self.pins.contains_key(&(device.clone(), *p))).count();
+        if self.pins.len().saturating_add(unpinned) > PINS_MAX {
+            self.counters.count(DropReason::TooManyDevices, None);
+            return None;
+        }
         let heard = entity.sources.iter().map(|s| &s.topic).chain(entity.availability.iter().map(|a| &a.topic));
         let new: BTreeSet<String> = heard.filter(|t| !self.topics.contains_key(*t)).cloned().collect();
         if self.topics.len() + new.len() > TOPICS_MAX {
