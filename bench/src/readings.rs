@@ -166,10 +166,11 @@ fn visible(hub: &Hub, form: Form, count: usize) -> Result<(), Fail> {
         let device = list.iter().find(|d| d.get("id").and_then(Value::as_str) == id).ok_or("a device is missing")?;
         let properties = device.get("properties").and_then(Value::as_array).ok_or("no properties")?;
         let found = properties.iter().find(|p| p.get("property").and_then(Value::as_str) == Some("local_temperature"));
-        let shown = found.and_then(|p| p.get("shown")).and_then(Value::as_str).unwrap_or_default();
-        let number = shown.split(' ').next().and_then(|t| t.parse::<f64>().ok());
-        if number.is_none_or(|n| (n - celsius).abs() > 0.001) {
-            return Err(format!("{topic} said {celsius} last, and the home state is `{shown}`").into());
+        let value = found.and_then(|p| p.get("value")).map(ToString::to_string).unwrap_or_default();
+        // A temperature is in millidegrees, whatever stands around the number.
+        let digits: String = value.chars().filter(char::is_ascii_digit).collect();
+        if digits.parse::<f64>().ok() != Some((celsius * 1000.0).round()) {
+            return Err(format!("{topic} said {celsius} last, and the home state is {value}").into());
         }
     }
     Ok(())
