@@ -143,6 +143,12 @@ pub struct DemoArgs {
     /// The broker (a free port if not given)
     #[arg(long, value_name = "A:P", default_value = "127.0.0.1:0")]
     pub mqtt: SocketAddr,
+    /// A broker elsewhere in place of the demonstration's own, as in mqtt://127.0.0.1:1883
+    #[arg(long, value_name = "URL", conflicts_with = "mqtt")]
+    pub broker: Option<String>,
+    /// After how many days of home time bodies are erased; their record stays
+    #[arg(long, value_name = "N", default_value_t = 365)]
+    pub retention_days: u32,
     /// Replay this recording instead of simulating a home
     #[arg(long, value_name = "FILE")]
     pub replay: Option<PathBuf>,

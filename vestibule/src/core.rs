@@ -786,7 +786,8 @@ impl Core {
             if !gate.registry.forget(&device) {
                 return Err(format!("there is no device `{device}`; `vestibule devices` lists them"));
             }
-            gate.home.forget(&device);
+            gate.forget(&device);
+            lock(&self.readings).remove(&device);
             let mut grants = lock(&self.grants);
             let gone: Vec<GrantId> = grants.values().filter(|g| g.device == device).map(|g| g.id.clone()).collect();
             gone.iter().for_each(|id| drop(grants.remove(id)));
@@ -892,6 +893,7 @@ impl Core {
         let mut held = vec![(format!("link/{id}"), None)];
         held.extend(told.into_iter().filter(|(k, _)| k.starts_with(&prefix)).map(|(k, _)| (k, None)));
         self.change_grants(&link, Vec::new(), remove, change, vec![leaf], held).await?;
+        self.tally.forget(&id);
         Ok(json!({}))
     }
 

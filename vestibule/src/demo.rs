@@ -70,7 +70,8 @@ pub async fn run(args: DemoArgs) -> Result<(), Failure> {
     let config = Config {
         home_name: "A home in Greensboro".into(),
         timezone: zone.clone(),
-        mqtt: Mqtt::Embedded(args.mqtt),
+        mqtt: args.broker.clone().map_or(Mqtt::Embedded(args.mqtt), Mqtt::External),
+        retention_days: args.retention_days,
         console_listen: args.console,
         partners_listen: args.partners,
         ..Config::default()
@@ -153,11 +154,15 @@ fn start_home(
     zone: TimeZone,
     stopped: watch::Receiver<bool>,
 ) -> Result<tokio::task::JoinHandle<()>, String> {
-    let broker = up.broker.ok_or("the demonstration has a broker of its own")?;
+    let (host, port) = match (&args.broker, up.broker) {
+        (Some(url), _) => host_and_port(url)?,
+        (None, Some(own)) => (own.ip().to_string(), own.port()),
+        (None, None) => return Err("the demonstration needs a broker".into()),
+    };
     if let Some(file) = &args.replay {
         let options = devices::replay::Options {
             file: file.clone(),
-            mqtt_url: format!("mqtt://{broker}"),
+            mqtt_url: format!("mqtt://{host}:{port}"),
             speed: args.speed,
             stay_online: true,
         };
@@ -174,11 +179,19 @@ fn start_home(
     }
     let simulation = Simulation::new(SEED, core.now().as_millis(), zone);
     Ok(tokio::spawn(async move {
-        let (host, port) = (broker.ip().to_string(), broker.port());
         if let Err(error) = devices::simulator::run(simulation, host, port, clock, stopped).await {
             tracing::error!(%error, "the simulated home stopped");
         }
     }))
+}
+
+/// Where a broker is that asks for no password, as in `mqtt://127.0.0.1:1883`.
+fn host_and_port(url: &str) -> Result<(String, u16), String> {
+    let parse = || {
+        let (host, port) = url.strip_prefix("mqtt://")?.trim_end_matches('/').rsplit_once(':')?;
+        (!host.is_empty() && !host.contains('@')).then_some((host.to_owned(), port.parse().ok()?))
+    };
+    parse().ok_or_else(|| format!("`{url}` is no broker that the demonstration can use: write mqtt://HOST:PORT"))
 }
 
 /// Waits until devices have come and no more come.

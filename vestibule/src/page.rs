@@ -17,6 +17,9 @@ const TOLD_POINTS_MAX: usize = 3000;
 /// Cells (link, device, property) of which points are kept.
 const TOLD_CELLS_MAX: usize = 5000;
 
+/// Points kept in all, some 20 MiB: at the limit each property gives its oldest away for its newest.
+const TOLD_POINTS_ALL_MAX: usize = 200_000;
+
 /// Lanes of a strip.
 const LANES_MAX: usize = 40;
 
@@ -40,6 +43,8 @@ type Cell = (LinkId, DeviceId, Property);
 #[derive(Default)]
 struct Seen {
     told: BTreeMap<Cell, VecDeque<(Timestamp, Value, Timestamp)>>,
+    /// Points of all cells.
+    points: usize,
     /// What a link was told beside its own echoes: how many distinct facts, per property.
     facts: BTreeMap<(LinkId, Property), u64>,
     refused: BTreeMap<(LinkId, Property), BTreeMap<(Trigger, Refusal), u64>>,
@@ -83,10 +88,15 @@ impl Page {
     }
 
     fn note(&self, asked: &Asked) {
+        let is_new = !self.lock().polls.contains_key(&asked.link);
+        // Each new link makes room of the old ones.
+        let links: Option<BTreeSet<LinkId>> =
+            is_new.then(|| self.core.state().links.iter().map(|l| l.id.clone()).collect());
         let mut seen = self.lock();
-        if asked.message == "Alexa.ReportState" {
-            *seen.polls.entry(asked.link.clone()).or_default() += 1;
+        if let Some(links) = links {
+            seen.keep(&links);
         }
+        *seen.polls.entry(asked.link.clone()).or_default() += u64::from(asked.message == "Alexa.ReportState");
         let told = asked.told.iter().filter(|t| !t.echo).map(|t| t.property);
         let refused = asked.refused.iter().filter(|r| r.2 != Trigger::Discovery).map(|r| r.1);
         for property in told.chain(refused).collect::<BTreeSet<_>>() {
@@ -257,6 +267,16 @@ const DEMANDS: [Demand; 3] = [
 ];
 
 impl Seen {
+    /// Drops what links that have ended were told.
+    fn keep(&mut self, links: &BTreeSet<LinkId>) {
+        self.told.retain(|(link, _, _), _| links.contains(link));
+        self.points = self.told.values().map(VecDeque::len).sum();
+        self.facts.retain(|(link, _), _| links.contains(link));
+        self.refused.retain(|(link, _), _| links.contains(link));
+        self.polls.retain(|link, _| links.contains(link));
+        self.asked.retain(|(link, _), _| links.contains(link));
+    }
+
     fn tell(&mut self, asked: &Asked, told: &Told) {
         let cell = (asked.link.clone(), told.device.clone(), told.property);
         if !self.told.contains_key(&cell) && self.told.len() >= TOLD_CELLS_MAX {
@@ -269,8 +289,9 @@ impl Seen {
                 *self.facts.entry((asked.link.clone(), told.property)).or_default() += 1;
             }
             points.push_back((asked.time, told.value.clone(), told.time));
-            if points.len() > TOLD_POINTS_MAX {
-                points.pop_front();
+            self.points += 1;
+            if (points.len() > TOLD_POINTS_MAX || self.points > TOLD_POINTS_ALL_MAX) && points.pop_front().is_some() {
+                self.points -= 1;
             }
         }
     }

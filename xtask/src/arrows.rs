@@ -32,7 +32,7 @@ const FLOORS: &[&[&str]] = &[
 ];
 
 /// Outside the house: no room may use them, save as below.
-const OUTSIDE: &[&str] = &["hostile", "testkit", "xtask"];
+const OUTSIDE: &[&str] = &["bench", "hostile", "testkit", "xtask"];
 
 /// Rooms that may use `testkit` outside their tests: the binary, for the demo's pretend partners.
 const MAY_USE_TESTKIT: &[&str] = &["vestibule"];

@@ -3,12 +3,14 @@
 //! - `test`: installs or asks for the outside programs that tests talk to, runs every test, counts.
 //! - `lint`: formatting, clippy, docs, and cargo-deny where it is installed.
 //! - `ci`: `test`, then `lint`; what `.ci/run` calls.
+//! - `bench`: measures the release build against what this machine could do at best.
 //! - `soak`: the long forms of tests, in release builds where they can be.
 //! - `peers`: prints the outside programs as shell exports, for running one test by hand.
 //!
 //! The tests in this package hold the workspace's shape: the arrows between rooms (`arrows`), and
 //! the tidiness of every file (`tidy`).
 
+mod bench;
 mod lint;
 mod peers;
 mod shell;
@@ -29,6 +31,7 @@ const USAGE: &str = "usage: cargo xtask <task>
   test    install (Debian, as root) or list the programs that tests need, then run every test
   lint    cargo fmt --check, clippy, rustdoc, and cargo-deny where it is installed
   ci      test, then lint
+  bench   build for release and measure; `cargo xtask bench --help` lists its parts
   soak    run the long forms of tests: all, or those named
   peers   print the programs that tests need as shell exports: eval \"$(cargo xtask peers)\"
 ";
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
         ["test"] => run_test(),
         ["lint"] => lint::run(),
         ["ci"] => run_ci(),
+        ["bench", rest @ ..] => bench::run(rest),
         ["soak", names @ ..] => soak::run(names),
         ["peers"] => run_peers(),
         ["help" | "--help" | "-h"] => {

@@ -178,7 +178,7 @@ async fn read(mut body: Body, bodies: &Semaphore) -> Result<Read<'_>, Unread> {
 }
 
 /// The link of the token in the directive. A bearer token in the header, if there is one, must be the same.
-fn authenticate<A, R>(egress: &Egress<A, R>, headers: &HeaderMap, token: Option<&str>) -> Option<Link> {
+fn authenticate<A, R>(egress: &Egress<A, R>, headers: &HeaderMap, token: Option<&str>) -> Option<Arc<Link>> {
     let token = token?;
     if let Some(value) = headers.get(header::AUTHORIZATION) {
         let (scheme, given) = value.to_str().ok()?.split_once(' ')?;
@@ -187,7 +187,7 @@ fn authenticate<A, R>(egress: &Egress<A, R>, headers: &HeaderMap, token: Option<
         }
     }
     let state = egress.state.lock().unwrap_or_else(PoisonError::into_inner);
-    state.links.authenticate(token).cloned()
+    state.links.authenticate(token)
 }
 
 async fn answer<A: Actuator, R: Recorder>(

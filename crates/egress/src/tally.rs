@@ -124,6 +124,11 @@ impl Tally {
         self.lock().links.get(link).map(|(c, _)| *c).unwrap_or_default()
     }
 
+    /// Drops the counts of a link that has ended; they stay in the sum of all. Its refusals are still recorded.
+    pub fn forget(&self, link: &LinkId) {
+        self.lock().links.remove(link);
+    }
+
     /// Requests without a valid token, requests that were no directive or too large, and answers that were held back
     /// because they could not be recorded.
     pub fn constant_answers(&self) -> (u64, u64, u64) {

@@ -141,14 +141,7 @@ impl<A: Actuator> Session<A> {
 
     fn device(&self, state: &GateState, endpoint: &EndpointId) -> Option<DeviceId> {
         let link = state.links.get(&self.link)?;
-        // Every device is compared: which one fits, or none, takes the same work.
-        let mut found = None;
-        for (device, _) in link.devices() {
-            if link.endpoint(device) == *endpoint && state.registry.get(device).is_some() {
-                found = Some(device.clone());
-            }
-        }
-        found
+        link.find(endpoint).filter(|device| state.registry.get(device).is_some()).cloned()
     }
 
     /// Decides and samples one property. The same work is done whether it is withheld or not.

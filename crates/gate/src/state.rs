@@ -143,6 +143,14 @@ impl GateState {
         self.registry.describe(id, description)
     }
 
+    /// Forgets the readings of a device, and what links were told of it.
+    pub fn forget(&mut self, device: &DeviceId) {
+        self.home.forget(device);
+        self.told.retain(|(_, d, _, _), _| d != device);
+        self.owed.retain(|(_, d, _, _)| d != device);
+        self.stored.retain(|(d, _), _| d != device);
+    }
+
     /// Puts the table in force with which the hub was running before it stopped: nothing is new, and what was held is still
     /// held.
     pub fn resume(&mut self, table: Arc<Table>) -> Vec<StateWrite> {

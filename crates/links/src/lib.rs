@@ -3,6 +3,7 @@
 //! Pure: randomness comes in as bytes. A token is shown once, when the link is made; only its hash is kept.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -77,6 +78,9 @@ pub struct Link {
     endpoint_key: [u8; 32],
     /// What this partner calls the devices that it was granted.
     devices: BTreeMap<DeviceId, LinkDevice>,
+    /// Their ids on this link, computed once: each message compares them all.
+    #[serde(skip)]
+    endpoints: BTreeMap<DeviceId, EndpointId>,
 }
 
 impl std::fmt::Debug for Link {
@@ -106,6 +110,7 @@ impl Link {
             token_hash,
             endpoint_key: random.1,
             devices: BTreeMap::new(),
+            endpoints: BTreeMap::new(),
         };
         (link, token)
     }
@@ -113,6 +118,27 @@ impl Link {
     /// The id of a device on this link: HMAC-SHA-256 under the link's own key, so that two links can't be joined by it
     /// and it tells nothing of the hub's own id.
     pub fn endpoint(&self, device: &DeviceId) -> EndpointId {
+        self.endpoints.get(device).cloned().unwrap_or_else(|| self.compute(device))
+    }
+
+    /// The enrolled device that has this id on this link. Every one is compared: which one fits, or none, takes the same
+    /// work.
+    pub fn find(&self, id: &EndpointId) -> Option<&DeviceId> {
+        let mut found = None;
+        for (device, endpoint) in &self.endpoints {
+            if endpoint == id {
+                found = Some(device);
+            }
+        }
+        found
+    }
+
+    /// Computes the ids of the enrolled devices; they are not stored with the link.
+    fn index(&mut self) {
+        self.endpoints = self.devices.keys().map(|device| (device.clone(), self.compute(device))).collect();
+    }
+
+    fn compute(&self, device: &DeviceId) -> EndpointId {
         let mut bytes = [0u8; 32];
         if let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&self.endpoint_key) {
             mac.update(device.as_str().as_bytes());
@@ -130,6 +156,7 @@ impl Link {
                 self.devices.insert(id.clone(), LinkDevice { number: None, device_type, name: None });
             }
         }
+        self.index();
     }
 
     /// Numbers those of these devices that have no number yet: they are announced to this link from now on. The order of
@@ -178,33 +205,35 @@ impl Link {
 /// All links of a home, found by token.
 #[derive(Debug, Default)]
 pub struct Links {
-    links: BTreeMap<LinkId, Link>,
+    /// Shared, so that a message holds its link without copying it.
+    links: BTreeMap<LinkId, Arc<Link>>,
 }
 
 impl Links {
     /// Adds or replaces a link.
-    pub fn insert(&mut self, link: Link) {
-        self.links.insert(link.id.clone(), link);
+    pub fn insert(&mut self, mut link: Link) {
+        link.index();
+        self.links.insert(link.id.clone(), Arc::new(link));
     }
 
     /// Removes a link: its token is worth nothing from now on.
     pub fn remove(&mut self, id: &LinkId) -> Option<Link> {
-        self.links.remove(id)
+        self.links.remove(id).map(Arc::unwrap_or_clone)
     }
 
     /// One link.
     pub fn get(&self, id: &LinkId) -> Option<&Link> {
-        self.links.get(id)
+        self.links.get(id).map(Arc::as_ref)
     }
 
     /// One link, to change it.
     pub fn get_mut(&mut self, id: &LinkId) -> Option<&mut Link> {
-        self.links.get_mut(id)
+        self.links.get_mut(id).map(Arc::make_mut)
     }
 
     /// All links, by id.
     pub fn iter(&self) -> impl Iterator<Item = &Link> {
-        self.links.values()
+        self.links.values().map(Arc::as_ref)
     }
 
     /// How many there are.
@@ -218,7 +247,7 @@ impl Links {
     }
 
     /// The link that this token opens. Every link is compared, in constant time, whichever fits.
-    pub fn authenticate(&self, token: &str) -> Option<&Link> {
+    pub fn authenticate(&self, token: &str) -> Option<Arc<Link>> {
         if token.len() > TOKEN_MAX_BYTES {
             return None;
         }
@@ -229,7 +258,7 @@ impl Links {
                 found = Some(link);
             }
         }
-        found
+        found.cloned()
     }
 }
 
@@ -276,6 +305,22 @@ mod tests {
         let device = DeviceId::new("thermostat-living-room").unwrap();
         assert_ne!(a.endpoint(&device), b.endpoint(&device));
         assert_eq!(a.endpoint(&device), link("a", 1).0.endpoint(&device));
+    }
+
+    #[test]
+    fn a_device_is_found_by_its_id_on_its_own_link_also_after_the_link_was_stored() {
+        let device = DeviceId::new("thermostat-living-room").unwrap();
+        let mut links = Links::default();
+        for (id, seed) in [("a", 1), ("b", 2)] {
+            let (mut link, _) = link(id, seed);
+            link.enroll([(&device, DeviceType::Thermostat)]);
+            let stored = serde_json::to_string(&link).unwrap();
+            links.insert(serde_json::from_str(&stored).unwrap());
+        }
+        let all: Vec<&Link> = links.iter().collect();
+        let [a, b] = all.as_slice() else { panic!("two links") };
+        assert_eq!(a.find(&a.endpoint(&device)), Some(&device));
+        assert_eq!(a.find(&b.endpoint(&device)), None);
     }
 
     #[test]

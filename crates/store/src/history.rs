@@ -1,6 +1,7 @@
 //! Home state and history, in a file and on a connection of their own: a busy sensor can't be heard in the latency of an
 //! answer. Written at most [`BEHIND_MS`] late, so a crash may lose that much of the history (never of the record).
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -251,22 +252,28 @@ fn write(
             "INSERT INTO sample (device, property, time, value) VALUES (?1, ?2, ?3, ?4)
              ON CONFLICT (device, property, time) DO UPDATE SET value = excluded.value",
         )?;
+        // Of one property only the newest state is written: a busy sensor has many in a batch.
+        let mut newest = BTreeMap::new();
         for message in batch.drain(..) {
             match message {
                 Message::Note { device, property, known: k, changed } => {
-                    let json = serde_json::to_string(&k).unwrap_or_default();
-                    known.execute(params![device.as_str(), property.as_str(), json])?;
                     if let (true, Some(s)) = (changed, &k.reported) {
                         let value = serde_json::to_string(&s.value).unwrap_or_default();
                         sample.execute(params![device.as_str(), property.as_str(), s.time.as_millis(), value])?;
                     }
+                    newest.insert((device, property), k);
                 }
                 Message::Forget { device } => {
+                    newest.retain(|(d, _), _| *d != device);
                     transaction.execute("DELETE FROM known WHERE device = ?1", [device.as_str()])?;
                     transaction.execute("DELETE FROM sample WHERE device = ?1", [device.as_str()])?;
                 }
                 Message::Flush(done) => waiting.push(done),
             }
+        }
+        for ((device, property), k) in newest {
+            let json = serde_json::to_string(&k).unwrap_or_default();
+            known.execute(params![device.as_str(), property.as_str(), json])?;
         }
     }
     let failed = |e| rusqlite::Error::ToSqlConversionFailure(Box::new(e));

@@ -155,27 +155,37 @@ pub fn peer(variable: &str, places: &[&str]) -> PathBuf {
 
 /// Mosquitto on a free port.
 pub struct Mosquitto {
-    _process: Process,
+    process: Process,
     pub port: u16,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Mosquitto {
     pub fn start() -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let port = free_port();
-        let config = dir.path().join("mosquitto.conf");
         std::fs::write(
-            &config,
+            dir.path().join("mosquitto.conf"),
             format!("listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\nmax_queued_messages 0\n"),
         )
         .expect("written");
+        Self { process: Self::launch(dir.path()), port, dir }
+    }
+
+    fn launch(dir: &Path) -> Process {
         let program = peer("VESTIBULE_MOSQUITTO", &["/usr/sbin/mosquitto", "/usr/local/sbin/mosquitto"]);
         let mut command = Command::new(program);
-        command.arg("-v").arg("-c").arg(&config);
+        command.arg("-v").arg("-c").arg(dir.join("mosquitto.conf"));
         let mut process = Process::start(command);
         process.wait_for("running");
-        Self { _process: process, port, _dir: dir }
+        process
+    }
+
+    /// Kills it and starts it again on the same port: it has forgotten everything.
+    pub fn restart(&mut self) {
+        self.process.signal("KILL");
+        let _ = self.process.child.wait();
+        self.process = Self::launch(self.dir.path());
     }
 
     pub fn url(&self) -> String {

@@ -16,4 +16,5 @@ mod hostile_device;
 mod household_day;
 mod record;
 mod recordings;
+mod week;
 mod wire;

@@ -1,12 +1,11 @@
 //! [`LedgerStore`] over a SQLite connection.
 
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::ops::Range;
 use std::time::Duration;
 
-use flate2::Compression;
 use flate2::read::DeflateDecoder;
-use flate2::write::DeflateEncoder;
+use flate2::{Compress, Compression, FlushCompress, Status};
 use ledger::limits::{BODY_MAX_BYTES, SALT_BYTES};
 use ledger::{Batch, Digest, LedgerStore, StoreError, StoredBody, StoredHead};
 use model::Timestamp;
@@ -20,6 +19,9 @@ pub(crate) const ERASE_MAX_BODIES: i64 = 1000;
 /// How long emptying the write-ahead log waits for readers.
 const EMPTY_WAL_TIMEOUT: Duration = Duration::from_millis(50);
 
+/// Room for the smallest packed body, bytes.
+const PACKED_MIN_BYTES: usize = 256;
+
 /// The tree of one household, over one connection.
 #[derive(Debug)]
 pub struct SqliteLedger {
@@ -27,12 +29,14 @@ pub struct SqliteLedger {
     household: i64,
     /// Held values to write with the next batch; none deletes the key.
     held: Vec<(String, Option<String>)>,
+    /// Packs the bodies. Kept, because a new one takes longer to make than a body to pack.
+    packer: Compress,
 }
 
 impl SqliteLedger {
     /// The tree of the household with this number (see [`crate::household_key`]).
     pub fn new(connection: Connection, household: i64) -> Self {
-        Self { connection, household, held: Vec::new() }
+        Self { connection, household, held: Vec::new(), packer: Compress::new(Compression::fast(), false) }
     }
 
     /// Key and value pairs that the next write commits together with its leaves; none deletes the key. The newest of a
@@ -170,7 +174,7 @@ impl LedgerStore for SqliteLedger {
         let bodies = batch
             .bodies
             .iter()
-            .map(|row| Ok((signed(row.index)?, row, pack(&row.kept)?)))
+            .map(|row| Ok((signed(row.index)?, row, pack(&mut self.packer, &row.kept)?)))
             .collect::<Result<Vec<_>, StoreError>>()?;
         let (size, previous) = (signed(batch.size)?, signed(batch.previous_size)?);
         let (first_leaf, first_hash) = (previous, signed(batch.first_hash)?);
@@ -257,9 +261,18 @@ fn signed_or_max(n: u64) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
 }
 
-fn pack(bytes: &[u8]) -> Result<Vec<u8>, StoreError> {
-    let mut encoder = DeflateEncoder::new(Vec::new(), Compression::fast());
-    encoder.write_all(bytes).and_then(|()| encoder.finish()).map_err(failed("a body can't be compressed"))
+fn pack(packer: &mut Compress, bytes: &[u8]) -> Result<Vec<u8>, StoreError> {
+    packer.reset();
+    let mut packed = Vec::with_capacity(bytes.len() / 2 + PACKED_MIN_BYTES);
+    loop {
+        let done = usize::try_from(packer.total_in()).unwrap_or(usize::MAX);
+        let rest = bytes.get(done..).unwrap_or_default();
+        let status = packer.compress_vec(rest, &mut packed, FlushCompress::Finish);
+        if status.map_err(failed("a body can't be compressed"))? == Status::StreamEnd {
+            return Ok(packed);
+        }
+        packed.reserve(packed.capacity());
+    }
 }
 
 /// Unpacks a stored body.
