@@ -4,7 +4,7 @@
 //! database, then from the start of the log again. So the files after each confirmed write are kept, and between two of
 //! them every state is made that a cut could leave: the log up to any frame, or into one, or with holes among what no
 //! sync had confirmed yet; then the database with any number of the pages of a checkpoint.
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise, its helpers too")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 
 use std::path::Path;
 

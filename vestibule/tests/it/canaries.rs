@@ -141,7 +141,8 @@ fn marked_values_names_and_secrets_are_in_their_place_and_nowhere_else() {
     hub.cli(&["devices", "name", &device, NAMES[5]]);
     let token = hub.cli(&["link", "alexa", "--profile", "everything", "--print-token"]).trim().to_owned();
     let gone = hub.cli(&["link", "alexa", "--profile", "glance", "--print-token"]).trim().to_owned();
-    let secrets: Vec<&str> = [&token, &gone].into_iter().flat_map(|t| [t.as_str(), &t[4..]]).collect();
+    let secrets: Vec<&str> =
+        [&token, &gone].into_iter().flat_map(|t| [t.as_str(), t.trim_start_matches("vst_")]).collect();
     let letter = dir.path().join("letter.txt");
     std::fs::write(&letter, LETTER[0]).unwrap();
     let letter = letter.display().to_string();
