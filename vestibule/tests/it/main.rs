@@ -10,4 +10,5 @@ mod devices_and_alexa;
 mod flood;
 mod harness;
 mod household_day;
+mod own_broker;
 mod recordings;
