@@ -195,6 +195,9 @@ enum DevicesCmd {
     Add {
         /// User name
         name: String,
+        /// Give a name that is there already another password
+        #[arg(long)]
+        replace: bool,
         #[command(flatten)]
         data: DataArgs,
     },
@@ -379,8 +382,8 @@ fn dispatch(command: Cmd) -> Result<(), Failure> {
         Cmd::Profile(ProfileCmd::List { json }) => profiles(json),
         Cmd::Devices { command: None, show } => devices(&show),
         Cmd::Devices { command: Some(command), .. } => match command {
-            DevicesCmd::Add { name, data } => {
-                let done = ask(&data, Request::DeviceAdd { name })?;
+            DevicesCmd::Add { name, replace, data } => {
+                let done = ask(&data, Request::DeviceAdd { name, replace })?;
                 let (user, password) = (text(&done, "user"), text(&done, "password"));
                 print(&format!("user: {user}\npassword, shown this once: {password}\n"))
             }

@@ -13,6 +13,8 @@ pub enum Request {
     DeviceAdd {
         /// User name.
         name: String,
+        /// Gives a name that is there another password.
+        replace: bool,
     },
     /// Gives a device the household's name, for all partners or for one link.
     Name {

@@ -10,6 +10,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use devices::mqtt::broker::{self, DeviceUsers};
 use devices::{Counters, DropReason};
 use egress::{Door, RecordError, Recorder, Tally};
 use gate::{GateState, StateWrite};
@@ -24,7 +25,7 @@ use store::{History, Store};
 
 use crate::audit;
 use crate::commands::Request;
-use crate::config::Config;
+use crate::config::{Config, Mqtt};
 use crate::observed::Observed;
 
 /// The only household of a self-hosted hub.
@@ -57,6 +58,9 @@ struct Owed {
     gone: BTreeSet<String>,
 }
 
+/// How the hub's name at the broker begins.
+const CLIENT_ID_PREFIX: &str = "vestibule-";
+
 /// What runs beside the core when the hub is up.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Running {
@@ -71,6 +75,8 @@ pub struct Core {
     data: PathBuf,
     config: Config,
     household: HouseholdId,
+    client_id: String,
+    users: DeviceUsers,
     clock: Arc<dyn Clock>,
     /// Shared with egress, which holds it for one look-up at a time.
     pub gate: Arc<Mutex<GateState>>,
@@ -176,6 +182,7 @@ impl Core {
             format!("`{}` is in use by another vestibule; stop it, or choose another --data", data.display())
         })?;
         let seed = signing_key(&data.join(KEY_FILE)).map_err(|e| failed("the signing key", e))?;
+        let client_id = client_id(&data.join("client.id")).map_err(|e| failed("the name of the MQTT client", e))?;
         let household = HouseholdId::new(HOUSEHOLD).map_err(|e| e.to_string())?;
         let damaged = |e: &dyn std::error::Error| format!("{}; if it is damaged, put a backup in its place", chain(e));
         let store = Store::open(&config.store_url(data)).map_err(|e| damaged(&e))?;
@@ -195,9 +202,13 @@ impl Core {
         for row in known {
             gate.home.restore(row.device, row.property, row.known);
         }
+        let users = DeviceUsers::default();
         let mut grants = BTreeMap::new();
         for (key, value) in writer.reader().load_held().map_err(|e| chain(&e))? {
-            if !restore(&mut gate, &mut grants, &key, &value) {
+            if let Some(name) = key.strip_prefix("mqttuser/") {
+                let hash = serde_json::from_str(&value).map_err(|e| format!("the store holds `{key}` wrongly: {e}"))?;
+                users.insert(name.to_owned(), hash);
+            } else if !restore(&mut gate, &mut grants, &key, &value) {
                 return Err(format!("the store holds `{key}`, which this version can't read; use the newer program"));
             }
         }
@@ -205,6 +216,8 @@ impl Core {
             data: data.to_owned(),
             config,
             household,
+            client_id,
+            users,
             clock,
             gate: Arc::new(Mutex::new(gate)),
             history,
@@ -261,7 +274,7 @@ impl Core {
     pub fn pins(&self) -> BTreeMap<(DeviceId, model::Property), model::Kind> {
         let gate = self.state();
         let all = gate.registry.iter();
-        all.flat_map(|(id, d)| d.description.properties.keys().map(|p| ((id.clone(), *p), d.kind(*p)))).collect()
+        all.flat_map(|(id, d)| d.pins.keys().map(|p| ((id.clone(), *p), d.kind(*p)))).collect()
     }
 
     /// The gate's state, for one look.
@@ -353,26 +366,48 @@ impl Core {
     /// ([`Core::save_devices`]), many in one commit: a device that describes itself anew all the time must not hold the
     /// readings of others back. Before anything is granted it is stored, so that its kinds are pinned for as long as a grant
     /// holds.
-    pub fn describe(&self, devices: Vec<(DeviceId, Option<Description>)>) {
+    pub async fn describe(&self, devices: Vec<(DeviceId, Option<Description>)>) {
         let shape = |gate: &GateState, device: &DeviceId| {
             gate.registry.get(device).map(|d| (d.present, d.device_type(), d.kinds()))
         };
-        let mut gate = self.state();
-        for (device, description) in devices {
-            let before = shape(&gate, &device);
-            let done = match description {
-                Some(description) => gate.describe(&device, description),
-                None => Ok(gate.registry.withdraw(&device)),
-            };
-            match done {
-                Ok(true) => {
-                    if before != shape(&gate, &device) {
-                        self.mark_stale();
+        let granted: BTreeSet<DeviceId> = lock(&self.grants).values().map(|g| g.device.clone()).collect();
+        let mut forgotten = Vec::new();
+        {
+            let mut gate = self.state();
+            for (device, description) in devices {
+                let before = shape(&gate, &device);
+                let done = match description {
+                    Some(description) => match gate.describe(&device, description.clone()) {
+                        Err(RegistryError::TooManyDevices) => {
+                            match gate.registry.make_room(|id| granted.contains(id)) {
+                                Some((gone, known)) => {
+                                    gate.forget(&gone);
+                                    lock(&self.owed).gone.extend(keys_of(&gone, &known));
+                                    forgotten.push(gone);
+                                    gate.describe(&device, description)
+                                }
+                                None => Err(RegistryError::TooManyDevices),
+                            }
+                        }
+                        done => done,
+                    },
+                    None => Ok(gate.registry.withdraw(&device)),
+                };
+                match done {
+                    Ok(true) => {
+                        if before != shape(&gate, &device) {
+                            self.mark_stale();
+                        }
+                        lock(&self.unsaved).insert(device);
                     }
-                    lock(&self.unsaved).insert(device);
+                    Ok(false) => {}
+                    Err(error) => self.not_taken(&device, &error),
                 }
-                Ok(false) => {}
-                Err(error) => self.not_taken(&device, &error),
+            }
+        }
+        for device in forgotten {
+            if self.history.forget(device).await.is_err() {
+                tracing::error!("the history has stopped");
             }
         }
     }
@@ -667,7 +702,7 @@ impl Core {
     pub async fn carry_out(&self, request: Request) -> Result<Value, String> {
         match request {
             Request::Devices => Ok(self.devices()),
-            Request::DeviceAdd { name } => self.add_device_user(name).await,
+            Request::DeviceAdd { name, replace } => self.add_device_user(name, replace).await,
             Request::Name { device, name, link } => self.name(device, name, link).await,
             Request::Forget { device } => self.forget(device).await,
             Request::PolicyShow => self.policy_show().await,
@@ -732,26 +767,35 @@ impl Core {
         json!({"devices": list, "readings": total, "dropped": dropped})
     }
 
-    async fn add_device_user(&self, name: String) -> Result<Value, String> {
+    async fn add_device_user(&self, name: String, replace: bool) -> Result<Value, String> {
+        if matches!(self.config.mqtt, Mqtt::External(_)) {
+            let mend = "make the name and password at that broker";
+            return Err(format!("devices speak with the broker of `[mqtt] url`, which is not the hub's own; {mend}"));
+        }
+        let _one = self.changing.lock().await;
         let id = DeviceId::new(name).map_err(|e| e.to_string())?;
+        if id.as_str() == broker::HUB {
+            return Err(format!("`{id}` is the hub's own name at its broker; choose another"));
+        }
+        if self.users.hash(id.as_str()).is_some() && !replace {
+            return Err(format!("`{id}` has a password already; `--replace` makes a new one"));
+        }
         let bytes = random::<PASSWORD_BYTES>()?;
         let password = base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, bytes);
-        let hash = devices::mqtt::broker::hash_password(&password, &random::<16>()?).map_err(|e| chain(&e))?;
+        let hash = broker::hash_password(&password, &random::<16>()?).map_err(|e| chain(&e))?;
         self.put(vec![(format!("mqttuser/{id}"), Some(to_json(&hash)?))]).await?;
+        self.users.insert(id.to_string(), hash);
         Ok(json!({"user": id, "password": password}))
     }
 
-    /// Users of the hub's own broker: name and password hash.
-    ///
-    /// # Errors
-    /// When the store can't be read.
-    pub fn device_users(&self) -> Result<Vec<(String, String)>, String> {
-        let held = self.writer.reader().load_held().map_err(|e| chain(&e))?;
-        let users = held.into_iter().filter_map(|(key, json)| {
-            let name = key.strip_prefix("mqttuser/")?.to_owned();
-            Some((name, serde_json::from_str(&json).ok()?))
-        });
-        Ok(users.collect())
+    /// Users of the hub's own broker.
+    pub fn device_users(&self) -> DeviceUsers {
+        self.users.clone()
+    }
+
+    /// What the hub calls itself at the broker; no other hub has this name.
+    pub fn client_id(&self) -> &str {
+        &self.client_id
     }
 
     async fn name(&self, device: DeviceId, name: Option<String>, link: Option<LinkId>) -> Result<Value, String> {
@@ -1084,6 +1128,13 @@ impl Core {
     }
 }
 
+/// Where an ungranted device is stored.
+fn keys_of(device: &DeviceId, known: &Registered) -> impl Iterator<Item = String> {
+    let properties = known.pins.keys().copied().chain([model::Property::Reachable]);
+    let known = properties.map(move |p| format!("known/{device}/{p}"));
+    std::iter::once(format!("device/{device}")).chain(known)
+}
+
 /// The gate's writes, as the store takes them.
 fn held(writes: impl IntoIterator<Item = StateWrite>) -> Vec<(String, Option<String>)> {
     writes.into_iter().map(|w| (w.key, Some(w.json))).collect()
@@ -1131,7 +1182,6 @@ fn restore(gate: &mut GateState, grants: &mut BTreeMap<GrantId, Grant>, key: &st
             }
             _ => false,
         },
-        Some(("mqttuser", _)) => true,
         _ => gate.restore(key, value),
     }
 }
@@ -1156,6 +1206,22 @@ fn signing_key(path: &Path) -> std::io::Result<[u8; 32]> {
         }
         Err(e) => Err(e),
     }
+}
+
+/// The hub's name at the broker; made when there is none. A broker puts out the older of two clients of one name, so two hubs
+/// must not have the same. At most 23 bytes with what stands behind it: more a broker may refuse.
+fn client_id(path: &Path) -> std::io::Result<String> {
+    match std::fs::read_to_string(path) {
+        Ok(id) if id.starts_with(CLIENT_ID_PREFIX) => return Ok(id.trim().to_owned()),
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
+        Ok(_) | Err(_) => {}
+    }
+    let random: String = random::<5>().map_err(std::io::Error::other)?.iter().map(|b| format!("{b:02x}")).collect();
+    let id = format!("{CLIENT_ID_PREFIX}{random}");
+    let mut file = std::fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path)?;
+    file.write_all(id.as_bytes())?;
+    file.sync_all()?;
+    Ok(id)
 }
 
 /// An error with its causes, in one line.

@@ -90,8 +90,7 @@ pub async fn start(core: &Arc<Core>, speed: f64, demo: bool) -> Result<Up, Failu
     let mqtt = Mqtt::start(
         hub::Config {
             url,
-            // A device that knew the name could take the connection over.
-            client_id: crate::core::random_id("vestibule")?,
+            client_id: core.client_id().to_owned(),
             discovery_prefix: config.discovery_prefix.clone(),
             home_unit: config.units,
             clock: core.clock(),
@@ -124,10 +123,13 @@ async fn own_broker(core: &Core, config: &Config) -> Result<(Option<Broker>, Str
     match &config.mqtt {
         MqttAt::External(url) => Ok((None, url.clone())),
         MqttAt::Embedded(listen) => {
-            let users = core.device_users()?;
-            let broker = Broker::start(broker::Config { listen: *listen, users, data: core.data().join("mqtt") })
-                .await
-                .map_err(|e| chain(&e))?;
+            let own = broker::Config {
+                listen: *listen,
+                users: core.device_users(),
+                hub_client_id: core.client_id().to_owned(),
+                data: core.data().join("mqtt"),
+            };
+            let broker = Broker::start(own).await.map_err(|e| chain(&e))?;
             let url = broker.hub_url();
             Ok((Some(broker), url))
         }
@@ -141,7 +143,7 @@ async fn take_in(core: Arc<Core>, inbox: Arc<Inbox>) {
         if let Some(up) = batch.connected {
             core.set_running(|r| r.devices = up);
         }
-        core.describe(batch.devices);
+        core.describe(batch.devices).await;
         for reading in batch.readings {
             core.report(reading).await;
         }

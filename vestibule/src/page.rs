@@ -156,7 +156,7 @@ impl Page {
     fn cells(&self) -> Vec<(DeviceId, Property, String)> {
         let state = self.core.state();
         let mut cells = Vec::new();
-        for (id, known) in state.registry.iter() {
+        for (id, known) in state.registry.iter().filter(|(_, known)| known.present) {
             let name = known.household_name.clone().unwrap_or_else(|| known.description.name.clone());
             for property in known.description.properties.keys() {
                 cells.push((id.clone(), *property, name.clone()));

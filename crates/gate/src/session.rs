@@ -156,6 +156,8 @@ impl<A: Actuator> Session<A> {
         } else {
             state.sample(&self.link, device, property, (trigger, rung), self.now)
         };
+        // What is not there has no value, whatever it said last.
+        let sample = sample.filter(|_| state.registry.get(device).is_some_and(|k| k.has(property)));
         let shaped = sample.map(|s| shape(property, s, rung));
         let outcome = match (decision.rung, &shaped) {
             (Err(refusal), _) => Err(refusal),
@@ -188,7 +190,7 @@ impl<A: Actuator> Session<A> {
                 told.extend(self.look(state, device, p, trigger).disclosed());
             }
         }
-        // It is numbered when a table that announces it comes into force.
+        // It is numbered when a table that announces it comes into force. What has withdrawn itself has nothing to announce.
         let (true, Some(number)) = (announced, on_link.number) else { return None };
         let granted = told.iter().find(|d| d.property() == Property::NodeLabel).map(Disclosed::value);
         let name = match (&on_link.name, granted) {
@@ -332,6 +334,10 @@ impl<A: Actuator> Session<A> {
                 return Err(ActError::Refused(refusal));
             }
         };
+        // Only now: that it is gone is told to nobody who may not command it.
+        if !known.present {
+            return Err(ActError::Refused(Refusal::NoSuchEndpoint));
+        }
         let sees = |p: Property| self.sees(state, &device, p);
         let reported = |p: Property| state.home.reported(&device, p).map(|s| s.value.clone());
         if sees(Property::Reachable) && reported(Property::Reachable) == Some(Value::Bool(false)) {
@@ -445,7 +451,8 @@ fn only_setpoint(state: &GateState, device: &DeviceId) -> Option<Property> {
 /// is the cooling one.
 fn commanded(state: &GateState, device: &DeviceId, command: &Command) -> Option<Property> {
     let known = state.registry.get(device)?;
-    let takes = |p: Property| known.description.properties.get(&p).is_some_and(|d| d.command);
+    // By its pins: that it no longer takes it is said after policy, by the plan.
+    let takes = |p: Property| known.pins.get(&p).is_some_and(|d| d.command);
     let first = command.property();
     let other = match first {
         Property::OccupiedHeatingSetpoint => Property::OccupiedCoolingSetpoint,

@@ -103,7 +103,7 @@ impl GateState {
             .map(|(id, known)| DeviceFact {
                 device: id.clone(),
                 device_type: known.device_type(),
-                properties: of_device(known).map(|p| (p, known.kind(p))).collect(),
+                properties: pinned(known).map(|p| (p, known.kind(p))).collect(),
             })
             .collect();
         Facts { household, links, devices }
@@ -345,17 +345,21 @@ impl GateState {
     }
 }
 
-/// Every property of every device, metadata and reachability too.
+/// Every property that any device ever had, metadata and reachability too.
 pub(crate) fn properties(registry: &Registry) -> impl Iterator<Item = (&DeviceId, &Registered, Property)> {
-    registry.iter().flat_map(|(id, known)| of_device(known).map(move |p| (id, known, p)))
+    registry.iter().flat_map(|(id, known)| pinned(known).map(move |p| (id, known, p)))
 }
 
-/// Every property of a device, in the order of the table.
+/// Every property that a device ever had, in the order of the table. Policy speaks of these: that one is gone changes no
+/// decision, so it can't be seen in one.
+pub(crate) fn pinned(known: &Registered) -> impl Iterator<Item = Property> {
+    let always = |p: Property| p.is_metadata() || p == Property::Reachable;
+    model::ALL_PROPERTIES.iter().copied().filter(move |p| always(*p) || known.pins.contains_key(p))
+}
+
+/// Every property that a device has now; none when it is not there.
 pub(crate) fn of_device(known: &Registered) -> impl Iterator<Item = Property> {
-    model::ALL_PROPERTIES
-        .iter()
-        .copied()
-        .filter(|p| p.is_metadata() || *p == Property::Reachable || known.description.properties.contains_key(p))
+    model::ALL_PROPERTIES.iter().copied().filter(|p| known.has(*p))
 }
 
 /// What a link can do with a device, and be told of it.

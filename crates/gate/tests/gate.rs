@@ -253,6 +253,59 @@ fn a_strange_endpoint_is_none_at_all_and_commands_need_their_grant() {
     assert_eq!(house.broker.0.lock().unwrap().len(), 1);
 }
 
+#[test]
+fn what_is_gone_is_neither_announced_nor_told_nor_commanded_and_only_who_may_see_it_can_tell() {
+    let lock = || Command::SetLock(LockState::Unlocked);
+    for profile in ["everything", "commands-only"] {
+        let house = house(profile);
+        house.report(Property::LocalTemperature, Value::Temperature(20_000));
+        house.report(Property::LockState, Value::LockState(LockState::Locked));
+        let described = house.state.lock().unwrap().registry.get(&thermostat()).unwrap().description.clone();
+        let has = |p: Property| {
+            let views = house.session().endpoints();
+            views.iter().any(|v| v.capabilities.iter().any(|c| c.property == p))
+        };
+        let hash = || {
+            let state = house.state.lock().unwrap();
+            let facts = state.facts(household(), |_| true);
+            policy::compile(&facts, &[], None, Timestamp::default()).unwrap().table_hash()
+        };
+        let (before, facts) = (house.session().endpoints(), hash());
+        assert!(has(Property::LockState));
+        // A component is taken out of it.
+        let mut without = described.clone();
+        without.properties.remove(&Property::LockState);
+        house.state.lock().unwrap().describe(&thermostat(), without).unwrap();
+        assert!(!has(Property::LockState) && has(Property::OccupiedHeatingSetpoint));
+        assert!(house.poll().iter().all(|d| d.property() != Property::LockState));
+        assert_eq!(house.act(lock()), Err(ActError::Refused(Refusal::NotSupported)));
+        assert_eq!(hash(), facts, "no decision tells it");
+        // All of it is gone.
+        house.state.lock().unwrap().registry.withdraw(&thermostat());
+        assert_eq!((house.session().endpoints(), house.poll()), (Vec::new(), Vec::new()));
+        assert!(house.session().endpoint(&house.endpoint()).is_none());
+        assert_eq!(house.act(set_point(21_000)), Err(ActError::Refused(Refusal::NoSuchEndpoint)));
+        assert_eq!(hash(), facts);
+        assert!(house.broker.0.lock().unwrap().is_empty());
+        // Back again, it is what it was.
+        house.state.lock().unwrap().describe(&thermostat(), described).unwrap();
+        assert_eq!(house.session().endpoints(), before);
+    }
+    // To a link without a grant it is always the same.
+    let house = house("everything");
+    let empty =
+        policy::compile(&house.state.lock().unwrap().facts(household(), |_| true), &[], None, Timestamp::default());
+    house.state.lock().unwrap().replace_table(Arc::new(empty.unwrap()), Timestamp::from_millis(house.now));
+    let seen = || (house.session().endpoints(), house.poll(), house.act(lock()), house.act(set_point(21_000)));
+    let before = seen();
+    let mut nothing = house.state.lock().unwrap().registry.get(&thermostat()).unwrap().description.clone();
+    nothing.properties.clear();
+    house.state.lock().unwrap().describe(&thermostat(), nothing).unwrap();
+    assert_eq!(seen(), before);
+    house.state.lock().unwrap().registry.withdraw(&thermostat());
+    assert_eq!(seen(), before);
+}
+
 /// What happens in a home in one minute.
 #[derive(Clone, Debug)]
 enum Event {

@@ -228,6 +228,7 @@ mod tests {
                 },
                 ..Description::default()
             },
+            pins: BTreeMap::new(),
             household_name: None,
             present: true,
         }

@@ -43,8 +43,11 @@ pub struct PropertyDescription {
 /// A device that the hub knows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Registered {
-    /// How it describes itself now.
+    /// How it describes itself now, or did last.
     pub description: Description,
+    /// Every property that it ever had, as it was when first seen; it can be commanded if it ever could.
+    #[serde(default)]
+    pub pins: BTreeMap<Property, PropertyDescription>,
     /// The household's own name for it, if it gave one.
     pub household_name: Option<String>,
     /// False when the device has withdrawn its description (an empty discovery payload).
@@ -62,7 +65,22 @@ impl Registered {
         if property.is_metadata() || property == Property::Reachable {
             return Kind::of(property, Class::None);
         }
-        self.description.properties.get(&property).map_or(Kind::Unknown, |d| Kind::of(property, d.class))
+        self.pins.get(&property).map_or(Kind::Unknown, |d| Kind::of(property, d.class))
+    }
+
+    /// Whether it is there and has this property now. What is not there is neither told nor commanded.
+    pub fn has(&self, property: Property) -> bool {
+        let always = property.is_metadata() || property == Property::Reachable;
+        self.present && (always || self.description.properties.contains_key(&property))
+    }
+
+    /// Pins what is new in the description. True when something was.
+    fn pin(&mut self) -> bool {
+        let before = self.pins.clone();
+        for (property, said) in &self.description.properties {
+            self.pins.entry(*property).or_insert(*said).command |= said.command;
+        }
+        self.pins != before
     }
 
     /// Its own properties with their kinds: what policies know of it.
@@ -111,12 +129,14 @@ impl Registry {
         match self.devices.get_mut(id) {
             None if count >= DEVICES_MAX => Err(RegistryError::TooManyDevices),
             None => {
-                self.devices.insert(id.clone(), Registered { description, household_name: None, present: true });
+                let mut new = Registered { description, pins: BTreeMap::new(), household_name: None, present: true };
+                new.pin();
+                self.devices.insert(id.clone(), new);
                 Ok(true)
             }
             Some(known) => {
                 for (property, claimed) in &description.properties {
-                    let Some(pinned) = known.description.properties.get(property) else { continue };
+                    let Some(pinned) = known.pins.get(property) else { continue };
                     let (pinned, claimed) = (Kind::of(*property, pinned.class), Kind::of(*property, claimed.class));
                     if pinned != claimed {
                         return Err(RegistryError::KindChanged { property: *property, pinned, claimed });
@@ -124,15 +144,19 @@ impl Registry {
                 }
                 let changed = known.description != description || !known.present;
                 // A property that is gone for now keeps its pin: it may come back, as what it was.
-                let mut description = description;
-                for (property, pinned) in &known.description.properties {
-                    description.properties.entry(*property).or_insert(*pinned);
-                }
                 known.description = description;
                 known.present = true;
-                Ok(changed)
+                Ok(known.pin() || changed)
             }
         }
+    }
+
+    /// Makes room for a new device: one that is not there, and that the household has neither named nor asked to `keep`, is
+    /// forgotten. Gives it.
+    pub fn make_room(&mut self, keep: impl Fn(&DeviceId) -> bool) -> Option<(DeviceId, Registered)> {
+        let mut gone = self.devices.iter().filter(|(id, d)| !d.present && d.household_name.is_none() && !keep(id));
+        let id = gone.next()?.0.clone();
+        self.devices.remove_entry(&id)
     }
 
     /// The device has withdrawn its description. It stays known: its pins and grants hold if it comes back.
@@ -173,7 +197,9 @@ impl Registry {
     }
 
     /// Puts back what was known before a restart.
-    pub fn restore(&mut self, id: DeviceId, device: Registered) {
+    pub fn restore(&mut self, id: DeviceId, mut device: Registered) {
+        // Pins were once kept among what the device says of itself.
+        device.pin();
         self.devices.insert(id, device);
     }
 }
@@ -200,7 +226,30 @@ mod tests {
         assert!(registry.withdraw(&id));
         registry.describe(&id, Description::default()).unwrap();
         assert!(matches!(registry.describe(&id, described(Class::Garage)), Err(RegistryError::KindChanged { .. })));
-        assert_eq!(registry.get(&id).unwrap().kind(Property::DoorState), Kind::Covering);
-        assert_eq!(registry.get(&id).unwrap().kind(Property::LockState), Kind::Unknown);
+        let known = registry.get(&id).unwrap();
+        assert_eq!(known.kind(Property::DoorState), Kind::Covering);
+        assert_eq!(known.kind(Property::LockState), Kind::Unknown);
+        // What it no longer says it has is pinned, and not there.
+        assert!(!known.has(Property::DoorState) && known.has(Property::Reachable));
+        registry.describe(&id, described(Class::Blind)).unwrap();
+        assert!(registry.get(&id).unwrap().has(Property::DoorState));
+        registry.withdraw(&id);
+        assert!(!registry.get(&id).unwrap().has(Property::DoorState));
+    }
+
+    #[test]
+    fn what_is_gone_and_kept_by_nobody_makes_room() {
+        let mut registry = Registry::default();
+        let id = |n: usize| DeviceId::new(format!("d{n:04}")).unwrap();
+        for n in 0..DEVICES_MAX {
+            registry.describe(&id(n), described(Class::Blind)).unwrap();
+        }
+        assert_eq!(registry.describe(&id(DEVICES_MAX), described(Class::Blind)), Err(RegistryError::TooManyDevices));
+        assert_eq!(registry.make_room(|_| false), None, "all are there");
+        assert!((0..3).all(|n| registry.withdraw(&id(n))));
+        registry.rename(&id(1), Some("Mine".into()));
+        assert_eq!(registry.make_room(|kept| *kept == id(0)).map(|d| d.0), Some(id(2)));
+        assert_eq!(registry.make_room(|kept| *kept == id(0)), None);
+        assert_eq!(registry.describe(&id(DEVICES_MAX), described(Class::Blind)), Ok(true));
     }
 }

@@ -289,3 +289,60 @@ fn an_unlinked_partner_is_a_stranger_and_a_new_device_waits() {
         assert_eq!(after.json["event"]["payload"]["endpoints"], json!([]));
     });
 }
+
+#[test]
+fn what_is_removed_by_an_empty_payload_is_gone_and_what_has_no_availability_answers() {
+    let story = begin();
+    let alexa = story.alexa("everything");
+    let port = story.mosquitto.port;
+    let device_of = |devices: &Value, id: &str| {
+        devices["devices"].as_array().and_then(|all| all.iter().find(|d| d["id"] == id).cloned()).unwrap_or_default()
+    };
+    let types = |found: &Exchange| {
+        let endpoints = found.json["event"]["payload"]["endpoints"].as_array().unwrap().clone();
+        let mut all: Vec<String> =
+            endpoints.iter().map(|e| e["displayCategories"][0].as_str().unwrap_or_default().to_owned()).collect();
+        all.sort();
+        all
+    };
+    runtime().block_on(async {
+        let before = types(&alexa.discover().await.unwrap());
+        assert!(before.iter().any(|t| t == "GARAGE_DOOR"), "{before:?}");
+        let garage = alexa.endpoint_with("Alexa.ModeController", None).unwrap();
+        let state = alexa.report_state(&garage).await.unwrap();
+        let connectivity = state.property("Alexa.EndpointHealth", "connectivity");
+        assert_eq!(connectivity, Some(&json!({"value": "OK"})), "{}", state.json);
+
+        // The garage door comes again as a blind: that is another device, and the door is gone.
+        publish(
+            port,
+            "homeassistant/cover/garage/config",
+            r#"{"uniq_id":"garage1","dev_cla":"blind","stat_t":"g/state","cmd_t":"g/set","dev":{"ids":["garage1"]}}"#,
+        );
+        // A component is taken out of the front door, and then the whole of it.
+        publish(
+            port,
+            "homeassistant/device/door7/config",
+            r#"{"dev":{"ids":"door7"},"o":{"name":"test"},"stat_t":"d/state","cmps":{"humidity":{"p":"sensor"},
+               "lock":{"p":"lock","uniq_id":"door7_lock","cmd_t":"d/lock/set","val_tpl":"{{ value_json.lock }}"}}}"#,
+        );
+        let now = story.hub.wait_until(&["devices"], |d| {
+            device_of(d, "garage1")["present"] == false
+                && device_of(d, "door7")["properties"].as_array().is_some_and(|p| p.len() == 2)
+        });
+        assert_eq!(device_of(&now, "garage1.k2")["type"], "window_covering");
+        let found = alexa.discover().await.unwrap();
+        assert!(!types(&found).iter().any(|t| t == "GARAGE_DOOR"), "{}", found.json);
+        assert!(!String::from_utf8_lossy(&found.body).contains("Alexa.HumiditySensor"));
+        for gone in [alexa.report_state(&garage).await.unwrap(), alexa.set_temperature(&garage, 20.0).await.unwrap()] {
+            assert_eq!(gone.json["event"]["payload"]["type"], "NO_SUCH_ENDPOINT", "{}", gone.json);
+        }
+        let lock = alexa.endpoint_with("Alexa.LockController", None).unwrap();
+        publish(port, "homeassistant/device/door7/config", "");
+        story.hub.wait_until(&["devices"], |d| device_of(d, "door7")["present"] == false);
+        let found = alexa.discover().await.unwrap();
+        assert!(!types(&found).iter().any(|t| t == "SMARTLOCK"), "{}", found.json);
+        let state = alexa.report_state(&lock).await.unwrap();
+        assert_eq!(state.json["event"]["payload"]["type"], "NO_SUCH_ENDPOINT");
+    });
+}

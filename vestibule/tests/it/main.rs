@@ -14,6 +14,7 @@ mod harness;
 mod hostile_client;
 mod hostile_device;
 mod household_day;
+mod own_broker;
 mod record;
 mod recordings;
 mod week;

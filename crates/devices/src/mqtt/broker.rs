@@ -8,7 +8,7 @@ use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use argon2::password_hash::SaltString;
@@ -34,19 +34,38 @@ const QUEUED_MAX: usize = 100_000;
 /// How long stopping may take.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Name under which the hub itself connects.
-const HUB: &str = "vestibule";
+/// Name under which the hub itself connects; no device may have it.
+pub const HUB: &str = "vestibule";
 
 /// Home Assistant's own topic.
 const BIRTH: &str = "homeassistant/status";
+
+/// Devices' names and password hashes (see [`hash_password`]). Clones are the same list: a name that is added holds at once.
+#[derive(Clone, Default)]
+pub struct DeviceUsers(Arc<RwLock<HashMap<String, String>>>);
+
+impl DeviceUsers {
+    /// Adds a name, or gives it another password: whoever is connected under it stays so.
+    pub fn insert(&self, name: String, hash: String) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(name, hash);
+    }
+
+    /// The password hash of a name.
+    pub fn hash(&self, name: &str) -> Option<String> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+}
 
 /// What the broker needs.
 #[derive(Clone)]
 pub struct Config {
     /// Where it listens.
     pub listen: SocketAddr,
-    /// Devices' names and password hashes (see [`hash_password`]).
-    pub users: Vec<(String, String)>,
+    /// Who may connect from beyond this machine.
+    pub users: DeviceUsers,
+    /// What the hub's own clients are called, or begin with. A newer client puts out an older one of the same name, so these
+    /// are for the hub alone.
+    pub hub_client_id: String,
     /// Where retained messages are kept; made if it is not there.
     pub data: PathBuf,
 }
@@ -83,7 +102,8 @@ pub fn hash_password(password: &str, salt: &[u8; 16]) -> Result<String, BrokerEr
 
 struct Users {
     anonymous: bool,
-    devices: HashMap<String, String>,
+    devices: DeviceUsers,
+    hub_client_id: String,
     /// The hub's own password, made at each start.
     hub: String,
 }
@@ -94,7 +114,11 @@ impl AuthProvider for Users {
     fn authenticate<'a>(&'a self, connect: &'a ConnectPacket, _: SocketAddr) -> Answer<'a, mqtt5::Result<AuthResult>> {
         let name = connect.username.clone();
         let password = connect.password.as_ref().map(|p| p.to_vec()).unwrap_or_default();
+        let as_hub = connect.client_id.starts_with(&self.hub_client_id);
         Box::pin(async move {
+            if as_hub && name.as_deref() != Some(HUB) {
+                return Ok(refused());
+            }
             let Some(name) = name else {
                 return Ok(if self.anonymous { AuthResult::success() } else { refused() });
             };
@@ -102,7 +126,7 @@ impl AuthProvider for Users {
                 let same = subtle::ConstantTimeEq::ct_eq(self.hub.as_bytes(), password.as_slice());
                 return Ok(if bool::from(same) { AuthResult::success_with_user(name) } else { refused() });
             }
-            let Some(hash) = self.devices.get(&name).cloned() else {
+            let Some(hash) = self.devices.hash(&name) else {
                 return Ok(if self.anonymous { AuthResult::success() } else { refused() });
             };
             // argon2 is slow on purpose: not on the threads that serve others.
@@ -159,8 +183,8 @@ impl Broker {
             .with_storage(storage);
         let failed = |reason: String| BrokerError::Listen { address: config.listen, reason };
         let broker = MqttBroker::with_config(broker_config).await.map_err(|e| failed(e.to_string()))?;
-        let users =
-            Users { anonymous: config.listen.ip().is_loopback(), devices: config.users.into_iter().collect(), hub };
+        let (anonymous, hub_client_id) = (config.listen.ip().is_loopback(), config.hub_client_id);
+        let users = Users { anonymous, devices: config.users, hub_client_id, hub };
         let hub_password = users.hub.clone();
         let mut broker = broker.with_auth_provider(Arc::new(users));
         let address = broker.local_addr().ok_or_else(|| failed("no address was bound".into()))?;

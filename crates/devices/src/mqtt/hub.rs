@@ -55,8 +55,9 @@ const BACKOFF_MAX: Duration = Duration::from_secs(30);
 /// A connection that stood this long was a good one: the next pause is the shortest again.
 const STEADY: Duration = Duration::from_secs(60);
 
-/// What the name of the connection for commands ends with.
-pub const COMMANDS_SUFFIX: &str = "-commands";
+/// What the name of the connection for commands ends with: short, since MQTT 3.1.1 lets a broker refuse names of more than 23
+/// bytes.
+pub const COMMANDS_SUFFIX: &str = "-c";
 
 /// What to connect to, and how to understand what is heard.
 #[derive(Clone)]
