@@ -160,7 +160,7 @@ const SETTINGS: &[Setting] = &[
             if rest.is_none_or(str::is_empty) {
                 return Err("write mqtt://host:1883 or mqtts://host:8883, with user:password@ if needed".into());
             }
-            devices::mqtt::hub::check_url(v).map_err(|e| crate::core::chain(&e))
+            devices::mqtt::hub::check_url(v).map_err(|e| e.to_string())
         },
     },
     Setting {
@@ -258,7 +258,7 @@ const SETTINGS: &[Setting] = &[
         set: |d, v| {
             d.config.ceiling = Some(PathBuf::from(v));
             let text = std::fs::read_to_string(v).map_err(|e| format!("`{v}` can't be read: {e}"))?;
-            policy::check_ceiling(&text).map_err(|e| crate::core::chain(&e))
+            policy::check_ceiling(&text).map_err(|e| e.to_string())
         },
     },
 ];
