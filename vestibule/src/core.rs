@@ -368,7 +368,8 @@ impl Core {
     /// holds.
     pub async fn describe(&self, devices: Vec<(DeviceId, Option<Description>)>) {
         let shape = |gate: &GateState, device: &DeviceId| {
-            gate.registry.get(device).map(|d| (d.present, d.device_type(), d.kinds()))
+            // With what can be commanded: a device that is announced by it is numbered with the next table.
+            gate.registry.get(device).map(|d| (d.present, d.device_type(), d.description.properties.clone()))
         };
         let granted: BTreeSet<DeviceId> = lock(&self.grants).values().map(|g| g.device.clone()).collect();
         let mut forgotten = Vec::new();

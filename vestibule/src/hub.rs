@@ -166,10 +166,8 @@ async fn keep_time(core: Arc<Core>) {
             refusals = now;
             core.flush_refusals().await;
         }
-        if now.as_millis() - erased.as_millis() >= ERASE_EVERY_MS {
-            if core.erase_old_bodies().await {
-                erased = now;
-            }
+        if now.as_millis() - erased.as_millis() >= ERASE_EVERY_MS && core.erase_old_bodies().await {
+            erased = now;
         }
     }
 }

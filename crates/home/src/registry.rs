@@ -82,11 +82,6 @@ impl Registered {
         }
         self.pins != before
     }
-
-    /// Its own properties with their kinds: what policies know of it.
-    pub fn kinds(&self) -> Vec<(Property, Kind)> {
-        self.description.properties.iter().map(|(p, d)| (*p, Kind::of(*p, d.class))).collect()
-    }
 }
 
 /// Why a description was not taken.

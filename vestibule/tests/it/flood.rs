@@ -1,9 +1,10 @@
 //! More devices than a home has: what the hub has taken in keeps working beside them.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::json;
 use testkit::PretendAlexa;
+use tokio::time::Instant;
 
 use crate::harness::{Hub, Mosquitto, Subscriber, publish, publish_all};
 
