@@ -109,6 +109,14 @@ fn child_that_appends_until_killed() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
     runtime.block_on(async {
         let writer = LedgerWriter::open(&store(Path::new(&folder)), &opening()).unwrap();
+        // Bodies past their time are erased meanwhile, so that it is killed in the middle of that, too.
+        let eraser = writer.clone();
+        tokio::spawn(async move {
+            loop {
+                eraser.append(append(intent(-10, "link-1", "old"))).await.unwrap();
+                eraser.erase_before(time(0)).await.unwrap();
+            }
+        });
         let tasks: Vec<_> = (0..4)
             .map(|task| {
                 let writer = writer.clone();
@@ -134,7 +142,7 @@ fn child_that_appends_until_killed() {
 fn killed_at_any_time_nothing_acknowledged_is_lost() {
     const ROUNDS: usize = 24;
     let folder = tempfile::tempdir().unwrap();
-    let mut acknowledged = 0;
+    let (mut acknowledged, mut erased) = (0, 0);
     for round in 0..ROUNDS {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "child_that_appends_until_killed", "--nocapture"])
@@ -175,9 +183,11 @@ fn killed_at_any_time_nothing_acknowledged_is_lost() {
         }
         acknowledged += acks.len();
         let report = writer.reader().verify(Some(writer.verifier_key())).unwrap();
-        assert!(report.ok(), "{report:?}");
+        assert!(report.ok() && report.missing_bodies >= erased, "{report:?}");
+        erased = report.missing_bodies;
         assert!(report.intents >= acknowledged as u64);
     }
+    assert!(erased > 0, "nothing was erased meanwhile");
 }
 
 /// The file and its write-ahead log, all bytes.
