@@ -200,7 +200,7 @@ fn each_wrong_arrow_is_found() {
         &["partner `alexa` can reach `gate`", "partner `alexa` can reach `home`"],
     );
     check(package("model", "/crates/", &[("rand", None)]), &["`model` uses `rand`, kept to []: as getrandom"]);
-    check(package("vestibule", "/", &[("testkit", None), ("axum", None)]), &[]);
+    check(package("vestibule", "/", &[("testkit", None), ("tokio", None)]), &[]);
 }
 
 /// The Rust that the workspace states is no older than what its dependencies need to be built here.
