@@ -95,7 +95,7 @@ fn honest(hub: &Hub, port: u16, token: &str, thermostat: &str, over: &AtomicBool
         slowest_reading = slowest_reading.max(begin.elapsed());
         let wanted = 10.0 + f64::from(rounds % 20) / 2.0;
         let begin = tokio::time::Instant::now();
-        // A connection of its own: the hub ends one that was quiet for longer than a reading may take here.
+        // A connection of its own: the hub hangs up on one that is idle, and a reading may have been waited for.
         let alexa = PretendAlexa::new(&hub.partners, token);
         let done = runtime.block_on(alexa.set_temperature(thermostat, wanted)).unwrap_or_else(|e| panic!("{e}: {e:?}"));
         assert_eq!(done.event(), "Alexa.Response", "{}", done.json);
