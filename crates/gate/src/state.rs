@@ -133,7 +133,7 @@ impl GateState {
     /// held.
     pub fn resume(&mut self, table: Arc<Table>) -> Vec<StateWrite> {
         self.told.retain(|(link, device, property, trigger), _| {
-            table.decide(link, device, *property, *trigger).rung.is_ok_and(|r| r != Rung::Live)
+            table.decide(link, device, *property, *trigger).rung.is_ok()
         });
         self.table = table;
         self.number()
@@ -186,7 +186,8 @@ impl GateState {
         let mut writes = Vec::new();
         for id in links {
             let Some(link) = self.links.get(&id) else { continue };
-            let devices = link.devices().filter(|(device, known)| known.number.is_none() && self.announces(&id, device));
+            let devices =
+                link.devices().filter(|(device, known)| known.number.is_none() && self.announces(&id, device));
             let new: Vec<DeviceId> = devices.map(|(device, _)| device.clone()).collect();
             let Some(link) = self.links.get_mut(&id) else { continue };
             if link.announce(&new)
@@ -199,11 +200,19 @@ impl GateState {
     }
 
     fn announces(&self, link: &LinkId, device: &DeviceId) -> bool {
-        self.registry.get(device).is_some_and(|known| announced(&self.table, link, device, &capabilities(&self.table, link, device, known)))
+        self.registry
+            .get(device)
+            .is_some_and(|known| announced(&self.table, link, device, &capabilities(&self.table, link, device, known)))
     }
 
     /// Notes that a link has set or was told a value: it replaces its held samples at once.
-    pub(crate) fn tell(&mut self, link: &LinkId, device: &DeviceId, property: Property, sample: &Sample) -> Vec<StateWrite> {
+    pub(crate) fn tell(
+        &mut self,
+        link: &LinkId,
+        device: &DeviceId,
+        property: Property,
+        sample: &Sample,
+    ) -> Vec<StateWrite> {
         let mut writes = Vec::new();
         for trigger in ALL_TRIGGERS {
             let rung = self.table.decide(link, device, property, trigger).rung;
@@ -254,10 +263,7 @@ impl GateState {
                 else {
                     return false;
                 };
-                let newer = |k: &Known| k.reported.as_ref().map(|s| s.time);
-                if self.home.known(&device, p).is_none_or(|old| newer(old) <= newer(&known)) {
-                    self.home.restore(device, p, known);
-                }
+                self.home.restore(device, p, known);
                 true
             }
             ["told", link, device, p, rest @ ..] => {
