@@ -155,7 +155,7 @@ impl GateState {
     /// held.
     pub fn resume(&mut self, table: Arc<Table>) -> Vec<StateWrite> {
         self.told.retain(|(link, device, property, trigger), _| {
-            table.decide(link, device, *property, *trigger).rung.is_ok_and(|r| r != Rung::Live)
+            table.decide(link, device, *property, *trigger).rung.is_ok()
         });
         self.table = table;
         self.number()
@@ -310,10 +310,7 @@ impl GateState {
                 else {
                     return false;
                 };
-                let newer = |k: &Known| k.reported.as_ref().map(|s| s.time);
-                if self.home.known(&device, p).is_none_or(|old| newer(old) <= newer(&known)) {
-                    self.home.restore(device, p, known);
-                }
+                self.home.restore(device, p, known);
                 true
             }
             ["told", link, device, p, rest @ ..] => {

@@ -113,9 +113,13 @@ impl HomeState {
         self.known.iter().map(|((d, p), k)| (d, *p, k))
     }
 
-    /// Puts back what was known before a restart.
+    /// Puts back what was known before a restart. Of two records of one property the later parts count, and of equally old
+    /// parts those that were put back first.
     pub fn restore(&mut self, device: DeviceId, property: Property, known: Known) {
-        self.known.insert((device, property), known);
+        match self.known.get_mut(&(device.clone(), property)) {
+            Some(before) => before.absorb(known),
+            None => drop(self.known.insert((device, property), known)),
+        }
     }
 
     /// What is known of one property.
@@ -134,6 +138,23 @@ impl HomeState {
 }
 
 impl Known {
+    fn absorb(&mut self, other: Known) {
+        let is_later = |new: &Option<Sample>, old: &Option<Sample>| new.as_ref().map(|s| s.time) > old.as_ref().map(|s| s.time);
+        if is_later(&other.reported, &self.reported) {
+            self.reported = other.reported;
+        }
+        if is_later(&other.desired, &self.desired) {
+            self.desired = other.desired;
+        }
+        for held in other.held {
+            match self.held.iter_mut().find(|h| h.grid == held.grid) {
+                None => self.held.push(held),
+                Some(before) if before.tick < held.tick => *before = held,
+                Some(_) => {}
+            }
+        }
+    }
+
     /// Moves each grid's held value on to its newest tick: the newest value known so far is what was true then.
     fn hold(&mut self, ticks: &[(Grid, Timestamp)]) {
         let Some(newest) = &self.reported else { return };
@@ -193,6 +214,29 @@ mod tests {
         assert_eq!(held(&mut home, 70), Some((Value::Temperature(25_000), 60)));
         // A clock that steps back never shows an older tick.
         assert_eq!(held(&mut home, 30), Some((Value::Temperature(25_000), 60)));
+    }
+
+    #[test]
+    fn of_two_records_the_later_parts_count() {
+        let device = DeviceId::new("t").unwrap();
+        let record = |home: &HomeState| home.known(&device, Property::LocalTemperature).unwrap().clone();
+        let mut home = HomeState::default();
+        take(&mut home, reading(10, 20_000));
+        let history = record(&home);
+        held(&mut home, 70);
+        let asked = record(&home);
+        // A clock that stands for one that was set back: another value at the same time.
+        take(&mut home, reading(10, 21_000));
+        let newest = record(&home);
+        let put_back = |records: &[&Known]| {
+            let mut home = HomeState::default();
+            records.iter().for_each(|k| home.restore(device.clone(), Property::LocalTemperature, (*k).clone()));
+            (home.reported(&device, Property::LocalTemperature).unwrap().value.clone(), held(&mut home, 70))
+        };
+        let value = Value::Temperature;
+        assert_eq!(put_back(&[&newest, &asked]), (value(21_000), Some((value(20_000), 60))));
+        assert_eq!(put_back(&[&history, &asked]), (value(20_000), Some((value(20_000), 60))));
+        assert_eq!(put_back(&[&asked, &history]), (value(20_000), Some((value(20_000), 60))));
     }
 
     #[test]

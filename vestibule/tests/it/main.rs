@@ -19,3 +19,4 @@ mod record;
 mod recordings;
 mod week;
 mod wire;
+mod withheld;
