@@ -32,7 +32,8 @@ struct Form {
 
 fn form() -> Form {
     let full = std::env::var("VESTIBULE_FORM").is_ok_and(|form| form == "full");
-    let (wall, round, days) = if full { (3600, Duration::from_secs(10), 7) } else { (20, Duration::from_millis(400), 3) };
+    let (wall, round, days) =
+        if full { (3600, Duration::from_secs(10), 7) } else { (20, Duration::from_millis(400), 3) };
     let speed = days * 86_400 / u32::try_from(wall).unwrap();
     Form { wall: Duration::from_secs(wall), round, speed, growth_mib: 32 }
 }
