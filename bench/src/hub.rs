@@ -196,6 +196,16 @@ impl Hub {
         field.and_then(|text| text.split(' ').next()?.parse().ok()).unwrap_or(0)
     }
 
+    /// Microseconds that its threads have been on a core.
+    pub fn cpu_micros(&self) -> u64 {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.process.id()));
+        let on_core = |thread: std::fs::DirEntry| -> Option<u64> {
+            let text = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;
+            text.split(' ').next()?.parse::<u64>().ok()
+        };
+        threads.map_or(0, |all| all.flatten().filter_map(on_core).sum::<u64>() / 1000)
+    }
+
     /// A connection that reads the record's file.
     pub fn record(&self) -> Result<Connection, Fail> {
         read_only(&self.data.join("vestibule.db"))

@@ -284,12 +284,14 @@ async fn row(
     let path = format!("/echo/{mean}");
     let echo_requests = Requests::new(bodies(message, home).iter().map(|body| post(&path, body)).collect());
     let (mut rates, mut echoes, mut stores, mut ratios) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let (mut micros, mut answers, mut recorded, mut commands) = (Vec::new(), 0, 0, 0);
+    let (mut micros, mut answers, mut recorded, mut commands, mut cpu) = (Vec::new(), 0, 0, 0, 0);
     for _ in 0..settings.rounds {
         let before = size(hub)?;
         let requests = requests(message, home);
         let seen = if message == Message::SetTargetTemperature { Some(listen(port).await?) } else { None };
+        let on_core = hub.cpu_micros();
         let mine = load(hub.partners, Arc::clone(&requests), connections, settings.round).await?;
+        cpu += hub.cpu_micros().saturating_sub(on_core);
         let written = intents(hub, before)?;
         if written != mine.answers {
             return Err(format!("{} answers came, and {written} are in the record", mine.answers).into());
@@ -318,7 +320,7 @@ async fn row(
         "limit_per_second": (1.0 / (1.0 / echo + 1.0 / store)).round(), "ratio": (ratio * 1000.0).round() / 1000.0,
         "bar": BAR, "met": ratio >= BAR, "answers": answers, "recorded": recorded,
         "commands_seen_once": if message == Message::SetTargetTemperature { json!(commands) } else { Value::Null },
-        "answer_bytes": mean, "load": crate::machine::load(),
+        "hub_cpu_us_each": cpu / answers.max(1), "answer_bytes": mean, "load": crate::machine::load(),
     }))
 }
 

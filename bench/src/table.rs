@@ -66,13 +66,17 @@ pub fn render(all: &Value) -> String {
     if !messages.is_empty() {
         columns(
             &mut out,
-            &["message", "at once", "hub/s", "p50 ms", "p99 ms", "echo/s", "sqlite/s", "limit/s", "share", "bar", ""],
+            &[
+                "message", "at once", "hub/s", "p50 ms", "p99 ms", "cpu us", "echo/s", "sqlite/s", "limit/s", "share",
+                "bar", "",
+            ],
             &[
                 "message",
                 "connections",
                 "per_second",
                 "p50_ms",
                 "p99_ms",
+                "hub_cpu_us_each",
                 "echo_per_second",
                 "sqlite_per_second",
                 "limit_per_second",

@@ -1,63 +1,307 @@
-//! Canonical JSON, RFC 8785, for the values that a leaf may hold.
+//! Canonical JSON, RFC 8785, for what a leaf may hold: written in one go from the types themselves, because every leaf is
+//! written on the one thread that all messages wait for.
 
-use serde_json::Value;
+use std::borrow::Cow;
+use std::fmt::Display;
+
+use serde::ser::{Impossible, SerializeMap, SerializeSeq, SerializeStruct};
+use serde::{Serialize, Serializer};
 
 use crate::leaf::LeafError;
 use crate::limits::INTEGER_MAX;
 
 /// The canonical form. Null, fractions and integers beyond 2^53-1 have no place in a leaf.
-pub(crate) fn to_bytes(value: &Value) -> Result<Vec<u8>, LeafError> {
+pub(crate) fn to_bytes(value: &impl Serialize) -> Result<Vec<u8>, LeafError> {
     let mut out = Vec::with_capacity(512);
-    write(value, &mut out)?;
+    value.serialize(Canonical { out: &mut out })?;
     Ok(out)
 }
 
-fn write(value: &Value, out: &mut Vec<u8>) -> Result<(), LeafError> {
-    match value {
-        Value::Null => return Err(LeafError::NotCanonical),
-        Value::Bool(b) => out.extend_from_slice(if *b { b"true" } else { b"false" }),
-        Value::Number(n) => {
-            let n = n.as_i64().filter(|n| (-INTEGER_MAX..=INTEGER_MAX).contains(n)).ok_or(LeafError::Integer)?;
-            out.extend_from_slice(n.to_string().as_bytes());
-        }
-        Value::String(s) => write_text(s, out)?,
-        Value::Array(items) => {
-            out.push(b'[');
-            for (i, item) in items.iter().enumerate() {
-                if i > 0 {
-                    out.push(b',');
-                }
-                write(item, out)?;
-            }
-            out.push(b']');
-        }
-        Value::Object(map) => {
-            let mut entries: Vec<_> = map.iter().collect();
-            // RFC 8785 section 3.2.3: by UTF-16 code units.
-            entries.sort_by(|(a, _), (b, _)| a.encode_utf16().cmp(b.encode_utf16()));
-            out.push(b'{');
-            for (i, (key, item)) in entries.into_iter().enumerate() {
-                if i > 0 {
-                    out.push(b',');
-                }
-                write_text(key, out)?;
-                out.push(b':');
-                write(item, out)?;
-            }
-            out.push(b'}');
-        }
+/// An object under way.
+#[derive(Debug, Default)]
+struct Object {
+    /// The members' values, one after the other.
+    values: Vec<u8>,
+    /// Keys, and where their values end.
+    members: Vec<(Cow<'static, str>, usize)>,
+}
+
+impl Object {
+    fn put(&mut self, key: Cow<'static, str>, value: &(impl Serialize + ?Sized)) -> Result<(), Fault> {
+        value.serialize(Canonical { out: &mut self.values })?;
+        self.members.push((key, self.values.len()));
+        Ok(())
     }
-    Ok(())
+
+    fn write(&self, out: &mut Vec<u8>) -> Result<(), Fault> {
+        let starts = std::iter::once(0).chain(self.members.iter().map(|(_, end)| *end));
+        let mut sorted: Vec<_> =
+            self.members.iter().zip(starts).map(|((key, end), start)| (key, start..*end)).collect();
+        // RFC 8785 section 3.2.3: by UTF-16 code units.
+        sorted.sort_by(|(a, _), (b, _)| a.encode_utf16().cmp(b.encode_utf16()));
+        if sorted.windows(2).any(|pair| matches!(pair, [(a, _), (b, _)] if a == b)) {
+            return Err(Fault(LeafError::NotCanonical));
+        }
+        out.push(b'{');
+        for (i, (key, range)) in sorted.into_iter().enumerate() {
+            if i > 0 {
+                out.push(b',');
+            }
+            write_text(key, out)?;
+            out.push(b':');
+            out.extend_from_slice(self.values.get(range).unwrap_or_default());
+        }
+        out.push(b'}');
+        Ok(())
+    }
 }
 
 /// serde_json escapes as RFC 8785 section 3.2.2.2 asks: the five short escapes, `\u00xx` in lower case for the other
 /// control characters, nothing else.
-fn write_text(text: &str, out: &mut Vec<u8>) -> Result<(), LeafError> {
-    serde_json::to_writer(out, text).map_err(LeafError::Json)
+fn write_text(text: &str, out: &mut Vec<u8>) -> Result<(), Fault> {
+    if text.bytes().all(|b| b >= b' ' && b != b'"' && b != b'\\') {
+        out.push(b'"');
+        out.extend_from_slice(text.as_bytes());
+        out.push(b'"');
+        return Ok(());
+    }
+    serde_json::to_writer(out, text).map_err(|e| Fault(LeafError::Json(e)))
+}
+
+/// A [`LeafError`] in the shape that serde asks for.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+struct Fault(LeafError);
+
+impl From<Fault> for LeafError {
+    fn from(fault: Fault) -> Self {
+        fault.0
+    }
+}
+
+impl serde::ser::Error for Fault {
+    fn custom<T: Display>(message: T) -> Self {
+        Self(LeafError::Json(serde::ser::Error::custom(message)))
+    }
+}
+
+/// Writes one value.
+struct Canonical<'a> {
+    out: &'a mut Vec<u8>,
+}
+
+impl Canonical<'_> {
+    fn integer(self, n: i128) -> Result<(), Fault> {
+        let max = i128::from(INTEGER_MAX);
+        if !(-max..=max).contains(&n) {
+            return Err(Fault(LeafError::Integer));
+        }
+        self.out.extend_from_slice(n.to_string().as_bytes());
+        Ok(())
+    }
+}
+
+/// What no leaf holds.
+fn never<T>() -> Result<T, Fault> {
+    Err(Fault(LeafError::NotCanonical))
+}
+
+macro_rules! integers {
+    ($($name:ident: $type:ty,)*) => {
+        $(fn $name(self, n: $type) -> Result<(), Fault> {
+            self.integer(n.into())
+        })*
+    };
+}
+
+impl<'a> Serializer for Canonical<'a> {
+    type Ok = ();
+    type Error = Fault;
+    type SerializeSeq = List<'a>;
+    type SerializeTuple = Impossible<(), Fault>;
+    type SerializeTupleStruct = Impossible<(), Fault>;
+    type SerializeTupleVariant = Impossible<(), Fault>;
+    type SerializeMap = Nested<'a>;
+    type SerializeStruct = Nested<'a>;
+    type SerializeStructVariant = Impossible<(), Fault>;
+
+    integers! {
+        serialize_i8: i8, serialize_i16: i16, serialize_i32: i32, serialize_i64: i64,
+        serialize_u8: u8, serialize_u16: u16, serialize_u32: u32, serialize_u64: u64,
+    }
+
+    fn serialize_bool(self, value: bool) -> Result<(), Fault> {
+        self.out.extend_from_slice(if value { b"true" } else { b"false" });
+        Ok(())
+    }
+
+    fn serialize_f32(self, _: f32) -> Result<(), Fault> {
+        Err(Fault(LeafError::Integer))
+    }
+
+    fn serialize_f64(self, _: f64) -> Result<(), Fault> {
+        Err(Fault(LeafError::Integer))
+    }
+
+    fn serialize_char(self, value: char) -> Result<(), Fault> {
+        write_text(value.encode_utf8(&mut [0; 4]), self.out)
+    }
+
+    fn serialize_str(self, text: &str) -> Result<(), Fault> {
+        write_text(text, self.out)
+    }
+
+    fn serialize_bytes(self, _: &[u8]) -> Result<(), Fault> {
+        never()
+    }
+
+    fn serialize_none(self) -> Result<(), Fault> {
+        never()
+    }
+
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), Fault> {
+        value.serialize(self)
+    }
+
+    fn serialize_unit(self) -> Result<(), Fault> {
+        never()
+    }
+
+    fn serialize_unit_struct(self, _: &'static str) -> Result<(), Fault> {
+        never()
+    }
+
+    fn serialize_unit_variant(self, _: &'static str, _: u32, variant: &'static str) -> Result<(), Fault> {
+        write_text(variant, self.out)
+    }
+
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, _: &'static str, value: &T) -> Result<(), Fault> {
+        value.serialize(self)
+    }
+
+    fn serialize_newtype_variant<T: Serialize + ?Sized>(
+        self,
+        _: &'static str,
+        _: u32,
+        _: &'static str,
+        _: &T,
+    ) -> Result<(), Fault> {
+        never()
+    }
+
+    fn serialize_seq(self, _: Option<usize>) -> Result<List<'a>, Fault> {
+        self.out.push(b'[');
+        Ok(List { out: self.out, first: true })
+    }
+
+    fn serialize_tuple(self, _: usize) -> Result<Self::SerializeTuple, Fault> {
+        never()
+    }
+
+    fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Self::SerializeTupleStruct, Fault> {
+        never()
+    }
+
+    fn serialize_tuple_variant(
+        self,
+        _: &'static str,
+        _: u32,
+        _: &'static str,
+        _: usize,
+    ) -> Result<Self::SerializeTupleVariant, Fault> {
+        never()
+    }
+
+    fn serialize_map(self, _: Option<usize>) -> Result<Nested<'a>, Fault> {
+        Ok(Nested { out: self.out, object: Object::default(), key: None })
+    }
+
+    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Nested<'a>, Fault> {
+        Ok(Nested { out: self.out, object: Object::default(), key: None })
+    }
+
+    fn serialize_struct_variant(
+        self,
+        _: &'static str,
+        _: u32,
+        _: &'static str,
+        _: usize,
+    ) -> Result<Self::SerializeStructVariant, Fault> {
+        never()
+    }
+}
+
+/// Writes a list.
+struct List<'a> {
+    out: &'a mut Vec<u8>,
+    first: bool,
+}
+
+impl SerializeSeq for List<'_> {
+    type Ok = ();
+    type Error = Fault;
+
+    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Fault> {
+        if !std::mem::take(&mut self.first) {
+            self.out.push(b',');
+        }
+        value.serialize(Canonical { out: self.out })
+    }
+
+    fn end(self) -> Result<(), Fault> {
+        self.out.push(b']');
+        Ok(())
+    }
+}
+
+/// Writes an object within another value.
+struct Nested<'a> {
+    out: &'a mut Vec<u8>,
+    object: Object,
+    key: Option<Cow<'static, str>>,
+}
+
+impl SerializeStruct for Nested<'_> {
+    type Ok = ();
+    type Error = Fault;
+
+    fn serialize_field<T: Serialize + ?Sized>(&mut self, key: &'static str, value: &T) -> Result<(), Fault> {
+        self.object.put(Cow::Borrowed(key), value)
+    }
+
+    fn end(self) -> Result<(), Fault> {
+        self.object.write(self.out)
+    }
+}
+
+impl SerializeMap for Nested<'_> {
+    type Ok = ();
+    type Error = Fault;
+
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Fault> {
+        // A key is a text: what it is written as is read back.
+        let mut text = Vec::new();
+        key.serialize(Canonical { out: &mut text })?;
+        self.key = Some(serde_json::from_slice::<String>(&text).map_err(|e| Fault(LeafError::Json(e)))?.into());
+        Ok(())
+    }
+
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Fault> {
+        match self.key.take() {
+            Some(key) => self.object.put(key, value),
+            None => never(),
+        }
+    }
+
+    fn end(self) -> Result<(), Fault> {
+        self.object.write(self.out)
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     #[test]
@@ -73,6 +317,28 @@ mod tests {
         assert_eq!(String::from_utf8(to_bytes(&value).unwrap()).unwrap(), want);
         let controls: Value = serde_json::from_str(r#""\u0000\u001f\u0008\t\n\f\r\"\\\/\u007f""#).unwrap();
         assert_eq!(to_bytes(&controls).unwrap(), b"\"\\u0000\\u001f\\b\\t\\n\\f\\r\\\"\\\\/\x7f\"");
+    }
+
+    #[test]
+    fn a_key_stands_once_wherever_it_comes_from() {
+        #[derive(Serialize)]
+        struct Inner {
+            b: u8,
+            a: Option<bool>,
+        }
+        #[derive(Serialize)]
+        struct Outer {
+            c: Vec<u8>,
+            #[serde(flatten)]
+            inner: Inner,
+            b: Vec<&'static str>,
+        }
+        let inner = || Inner { b: 1, a: Some(true) };
+        assert_eq!(to_bytes(&inner()).unwrap(), br#"{"a":true,"b":1}"#);
+        let text = |value: &Value| String::from_utf8(to_bytes(value).unwrap()).unwrap();
+        assert_eq!(text(&serde_json::json!([{}, [], {"b": [1], "a": "x"}])), r#"[{},[],{"a":"x","b":[1]}]"#);
+        assert!(matches!(to_bytes(&Outer { c: vec![], inner: inner(), b: vec![] }), Err(LeafError::NotCanonical)));
+        assert!(matches!(to_bytes(&Inner { b: 1, a: None }), Err(LeafError::NotCanonical)));
     }
 
     #[test]

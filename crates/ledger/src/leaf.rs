@@ -304,19 +304,44 @@ impl Leaf {
     /// When a limit of the spec is exceeded.
     pub fn encode(&self) -> Result<Vec<u8>, LeafError> {
         self.entry.check(self.body.is_some())?;
-        let Value::Object(mut map) = self.entry.to_value()? else {
-            return Err(LeafError::NotCanonical);
-        };
-        map.insert("v".into(), VERSION.into());
-        map.insert("index".into(), self.index.into());
-        map.insert("time".into(), self.time.as_millis().into());
-        map.insert("type".into(), self.entry.type_name().into());
-        map.insert("household".into(), self.household.as_str().into());
-        if let Some(body) = &self.body {
-            map.insert("body".into(), serde_json::to_value(body).map_err(LeafError::Json)?);
-        }
-        let bytes = canonical::to_bytes(&Value::Object(map))?;
+        let bytes = match &self.entry {
+            Entry::Genesis(e) => self.write(e),
+            Entry::Intent(e) => self.write(e),
+            Entry::More(e) => self.write(e),
+            Entry::Outcome(e) => self.write(e),
+            Entry::Refusals(e) => self.write(e),
+            Entry::Command(e) => self.write(e),
+            Entry::Policy(e) => self.write(e),
+            Entry::Demand(e) => self.write(e),
+            Entry::Link(e) => self.write(e),
+        }?;
         if bytes.len() > LEAF_MAX_BYTES { Err(LeafError::TooLong(bytes.len())) } else { Ok(bytes) }
+    }
+
+    /// The header's keys and the entry's own, in one object.
+    fn write(&self, entry: &impl Serialize) -> Result<Vec<u8>, LeafError> {
+        #[derive(Serialize)]
+        struct Written<'a, E> {
+            v: i64,
+            index: u64,
+            time: Timestamp,
+            #[serde(rename = "type")]
+            type_name: &'static str,
+            household: &'a HouseholdId,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            body: Option<BodyRef>,
+            #[serde(flatten)]
+            entry: &'a E,
+        }
+        canonical::to_bytes(&Written {
+            v: VERSION,
+            index: self.index,
+            time: self.time,
+            type_name: self.entry.type_name(),
+            household: &self.household,
+            body: self.body,
+            entry,
+        })
     }
 
     /// Reads a leaf, strictly: whatever this returns encodes to the very same bytes.
@@ -442,21 +467,6 @@ impl Entry {
         }
     }
 
-    fn to_value(&self) -> Result<Value, LeafError> {
-        match self {
-            Entry::Genesis(e) => serde_json::to_value(e),
-            Entry::Intent(e) => serde_json::to_value(e),
-            Entry::More(e) => serde_json::to_value(e),
-            Entry::Outcome(e) => serde_json::to_value(e),
-            Entry::Refusals(e) => serde_json::to_value(e),
-            Entry::Command(e) => serde_json::to_value(e),
-            Entry::Policy(e) => serde_json::to_value(e),
-            Entry::Demand(e) => serde_json::to_value(e),
-            Entry::Link(e) => serde_json::to_value(e),
-        }
-        .map_err(LeafError::Json)
-    }
-
     fn from_value(value: &Value) -> Result<Entry, LeafError> {
         Ok(match value.get("type").and_then(Value::as_str).unwrap_or("none") {
             "genesis" => Entry::Genesis(read(value)?),
@@ -480,7 +490,7 @@ pub(crate) fn time(time: Timestamp) -> Result<(), LeafError> {
 
 /// The canonical form of one item, to see how long it is.
 pub(crate) fn encoded_len<T: Serialize>(item: &T) -> Result<usize, LeafError> {
-    Ok(canonical::to_bytes(&serde_json::to_value(item).map_err(LeafError::Json)?)?.len())
+    Ok(canonical::to_bytes(item)?.len())
 }
 
 fn read<T: DeserializeOwned>(value: &Value) -> Result<T, LeafError> {

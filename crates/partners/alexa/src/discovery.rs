@@ -5,7 +5,7 @@ use model::{DeviceType, Property, Value};
 use serde_json::{Map, Value as Json, json};
 
 use crate::directive::{Directive, is_endpoint_id};
-use crate::event::plain;
+use crate::event::{one, plain};
 use crate::interface::{DOOR_DOWN, DOOR_UP, INTERFACES, Interface, SLOTS, Slot, closes, commands, mode, opens};
 use crate::limits::{ATTRIBUTE_MAX_CHARS, ENDPOINTS_MAX, NAME_MAX_CHARS};
 use crate::{Outcome, Reply};
@@ -36,7 +36,7 @@ pub(crate) fn answer<G: Gate>(gate: &mut G, directive: &Directive) -> Reply {
         endpoints.push(json);
     }
     let left_out = all.count();
-    let event = plain(gate, "Alexa.Discovery", "Discover.Response", json!({"endpoints": endpoints}));
+    let event = plain(gate, "Alexa.Discovery", "Discover.Response", one("endpoints", endpoints.into()));
     Reply { told, left_out, ..Reply::new(directive, event, Outcome::Answered) }
 }
 

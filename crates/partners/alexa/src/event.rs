@@ -54,7 +54,11 @@ pub(crate) fn disclosed(namespace: &str, instance: Option<&str>, name: &str, val
 
 /// An event that answers nothing in particular: no correlation token, no endpoint.
 pub(crate) fn plain<G: Gate>(gate: &mut G, namespace: &str, name: &str, payload: Json) -> Json {
-    json!({"event": {"header": header(gate, namespace, name), "payload": payload}})
+    // Put together by hand: the macro would copy the payload, which of a Discover.Response is long.
+    let mut event = Map::new();
+    event.insert("header".to_owned(), header(gate, namespace, name).into());
+    event.insert("payload".to_owned(), payload);
+    one("event", event.into())
 }
 
 /// An event that answers a directive: the correlation token and the endpoint id of the partner come back to it.
@@ -79,9 +83,14 @@ pub(crate) fn reply_to<G: Gate>(
     let mut reply = Map::new();
     reply.insert("event".to_owned(), event.into());
     if let Some(properties) = context {
-        reply.insert("context".to_owned(), json!({"properties": properties}));
+        reply.insert("context".to_owned(), one("properties", properties.into()));
     }
     Json::Object(reply)
+}
+
+/// An object with one member, which is moved into it.
+pub(crate) fn one(key: &str, value: Json) -> Json {
+    Json::Object(Map::from_iter([(key.to_owned(), value)]))
 }
 
 fn header<G: Gate>(gate: &mut G, namespace: &str, name: &str) -> Map<String, Json> {
