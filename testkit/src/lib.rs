@@ -1,10 +1,7 @@
-//! Clocks that run at another speed, pretend partners that speak the real protocol over the real network, and what a
-//! partner may know ([`released`]).
+//! Clocks that run at another speed, and pretend partners that speak the real protocol over the real network.
 
 mod alexa;
 mod clock;
-pub mod latency;
-pub mod released;
 mod workload;
 
 pub use alexa::{Exchange, PretendAlexa, SendError, directive};

@@ -43,6 +43,9 @@ const PASSWORD_BYTES: usize = 18;
 /// The signing key in the data directory.
 pub const KEY_FILE: &str = "signing.key";
 
+/// How often devices are stored before a grant, while they go on describing themselves.
+const SAVE_TRIES: usize = 16;
+
 /// Longest name that the household gives, in characters.
 const NAME_MAX_CHARS: usize = 128;
 
@@ -977,9 +980,14 @@ impl Core {
 
     async fn apply_profile(&self, id: &LinkId, profile: &Profile) -> Result<(usize, usize, Vec<String>), String> {
         // What is granted must be what is stored: a device can't come back as something else after a crash.
-        self.save_devices().await;
+        for _ in 0..SAVE_TRIES {
+            self.save_devices().await;
+            if lock(&self.unsaved).is_empty() {
+                break;
+            }
+        }
         if !lock(&self.unsaved).is_empty() {
-            return Err("the devices could not be stored: see the log".into());
+            return Err("the devices could not be stored: see the log, or try again when they are quiet".into());
         }
         let change = self.difference(id, profile)?;
         let link = {

@@ -19,4 +19,3 @@ mod record;
 mod recordings;
 mod week;
 mod wire;
-mod withheld;

@@ -102,7 +102,16 @@ impl Load {
             0..9 => (From::Link(link), right(link, random), "right"),
             9..13 => (From::Link(link), wrong(link, random), "wrong"),
             13 => (From::Link(link), post(&padded(link, 100 * 1024, random), ""), "large"),
-            14 => (From::Link(link), post_chunked(&body(link, random), 1 + random.below(99)), "in chunks"),
+            // The hub ends a connection after a request in chunks: it gets one of its own.
+            14 => {
+                let bytes = post_chunked(&body(link, random), 1 + random.below(99));
+                let Ok(mut own) = Wire::connect(&self.base).await else { return self.lost("in chunks") };
+                match (own.write(&bytes).await, own.answer().await) {
+                    (Ok(()), Some(answer)) => self.took(From::Link(link), &answer, "in chunks"),
+                    _ => self.lost("in chunks"),
+                }
+                return;
+            }
             15 => {
                 let more = format!("Authorization: Bearer {}\r\n", link.token);
                 (From::Link(link), post(&body(link, random), &more), "with the header too")

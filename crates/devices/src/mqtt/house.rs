@@ -923,7 +923,8 @@ mod tests {
         }
         assert_eq!((house.entities.len(), dropped(DropReason::TooManyEntities)), (ENTITIES_MAX, 10));
         let events = hear(&mut house, "homeassistant/switch/known/config", &switch("known"));
-        let described = matches!(events.as_slice(), [Event::Described { device, .. }, Event::Reading(_)] if *device == known);
+        let described =
+            matches!(events.as_slice(), [Event::Described { device, .. }, Event::Reading(_)] if *device == known);
         assert!(described, "{events:?}");
         assert_eq!(readings(&hear(&mut house, "known/s", "ON")), [("on_off".to_owned(), Value::Bool(true))]);
         // Who takes itself out and comes back under another name, again and again, leaves a pin each time; and nothing else.
