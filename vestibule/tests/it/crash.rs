@@ -84,8 +84,13 @@ fn decide(data: &Path, link: &str, told: &Mutex<Told>, over: &AtomicBool) {
     for profile in ["glance", "everything"].into_iter().cycle() {
         told.lock().unwrap().profiles.push(profile);
         let applied = control(data, &json!({"profile": {"link": link, "profile": profile, "apply": true}}));
-        if applied.is_err() || over.load(Ordering::SeqCst) {
+        if over.load(Ordering::SeqCst) {
             return;
+        }
+        // Refused while devices describe themselves anew after a start, or the hub is gone: the round says which.
+        if applied.is_err() {
+            std::thread::sleep(READING_EVERY);
+            continue;
         }
         let mut told_now = told.lock().unwrap();
         told_now.profiles = vec![profile];
