@@ -17,6 +17,7 @@ use crate::clock::WallClock;
 use crate::commands::Request;
 use crate::config::Config;
 use crate::core::{Core, LEDGER_PAGE};
+use crate::thermostat::{self, ThermostatCmd};
 use crate::{control, demo, hub};
 
 /// Done.
@@ -117,6 +118,9 @@ enum Cmd {
     /// The ledger: everything that left, and every refusal
     #[command(subcommand)]
     Ledger(LedgerCmd),
+    /// The thermostat
+    #[command(subcommand)]
+    Thermostat(ThermostatCmd),
     /// Publish a recording (an ecobee web-portal export) as devices on an MQTT broker
     Replay {
         /// The recording
@@ -322,6 +326,7 @@ fn dispatch(command: Cmd) -> Result<(), Failure> {
             let config = configuration(data.config.as_deref())?;
             runtime()?.block_on(hub::serve(config, &data.data))
         }
+        Cmd::Thermostat(command) => print(&thermostat::run(command)?),
         Cmd::Check { config, example } => {
             if example {
                 return print(&Config::example());

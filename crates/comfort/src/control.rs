@@ -64,6 +64,8 @@ pub enum Reason {
     OffByEvent,
     /// Demand response lets it run for a share of the time.
     DutyCycle,
+    /// The program is about to ask for less, and the temperature lasts until then.
+    Coasting,
 }
 
 impl Reason {
@@ -80,6 +82,7 @@ impl Reason {
             Self::NoSensor => "no sensor is believed: no cooling, and heating for a share of the time against frost",
             Self::WindowOpen => "paused, because a window or door is open",
             Self::OffByEvent => "the event that runs has switched it off",
+            Self::Coasting => "the program is about to ask for less, and the temperature lasts until then",
             Self::DutyCycle => "demand response lets the equipment run for a share of the time",
         }
     }
@@ -107,6 +110,8 @@ pub(crate) struct Situation<'a> {
     pub(crate) window_open: bool,
     /// Sensors have had their time to be heard since the start.
     pub(crate) settled: bool,
+    /// The program is about to ask for less, and the temperature lasts until then.
+    pub(crate) coasting: bool,
     /// An optimal start runs: auxiliary heat stays out.
     pub(crate) recovering: bool,
     /// Kelvin that heating lifts the house over outdoors in the long run, as learned.
@@ -170,17 +175,21 @@ impl ControlState {
             (self.heating, self.cooling, self.aux, self.stage2) = (false, false, false, false);
             return (Call::NONE, Reason::WindowOpen, false);
         }
-        let heat_half = s.settings.stage1_heating_differential.half();
-        let cool_half = s.settings.stage1_cooling_differential.half();
+        let (heat_on, heat_off) = s.settings.stage1_heating_differential.around(s.recovering);
+        let (cool_on, cool_off) = s.settings.stage1_cooling_differential.around(s.recovering);
         let (heat, cool) = (s.set_points.heat(), s.set_points.cool());
-        let below = if self.heating { t < heat.plus(heat_half) } else { t <= heat.minus(heat_half) };
-        let above = if self.cooling { t > cool.minus(cool_half) } else { t >= cool.plus(cool_half) };
+        let below = if self.heating { t < heat.plus(heat_off) } else { t <= heat.minus(heat_on) };
+        let above = if self.cooling { t > cool.minus(cool_off) } else { t >= cool.plus(cool_on) };
         self.heating = s.settings.hvac_mode.heats() && below;
         self.cooling = s.settings.hvac_mode.cools() && above && !self.heating;
         let off = self.heating && s.heat_off || self.cooling && s.cool_off;
         if off {
             (self.heating, self.cooling, self.aux, self.stage2) = (false, false, false, false);
             return (Call::NONE, Reason::OffByEvent, false);
+        }
+        if s.coasting && (self.heating || self.cooling) {
+            (self.heating, self.cooling, self.aux, self.stage2) = (false, false, false, false);
+            return (Call::NONE, Reason::Coasting, false);
         }
         let resting = s.duty.is_some_and(|duty| !in_duty(s.mono_ms, f64::from(duty.min(100)) / 100.0));
         if resting && (self.heating || self.cooling) {
@@ -192,7 +201,7 @@ impl ControlState {
             let far = t > cool.plus(s.settings.stage2_delta);
             let long = s.guard.running().has(Output::Cool1)
                 && s.guard.age_s(Output::Cool1) > u64::from(s.settings.stage2_after_s)
-                && t >= cool.plus(cool_half);
+                && t >= cool.plus(cool_on);
             self.stage2 = far || long || self.stage2 && t > cool;
             (cool_call(s, self.stage2), Reason::AboveCoolSetPoint, false)
         } else {
@@ -218,7 +227,7 @@ impl ControlState {
         let far = t < heat.minus(s.settings.stage2_delta);
         let long = running
             && s.guard.age_s(Output::Heat1) > u64::from(s.settings.stage2_after_s)
-            && t <= heat.minus(s.settings.stage1_heating_differential.half());
+            && t <= heat.minus(s.settings.stage1_heating_differential.around(s.recovering).0);
         self.stage2 = far || long || frost || self.stage2 && t < heat;
         if self.stage2 && e.heat_stages >= 2 {
             call = call.with(Output::Heat2);

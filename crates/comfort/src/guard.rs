@@ -312,6 +312,11 @@ pub struct Guard {
     cool_age_ms: u64,
     #[serde(skip)]
     last_mono_ms: Option<u64>,
+    /// The relays have reported before, and whether they did at the last step.
+    #[serde(skip)]
+    reports: bool,
+    #[serde(skip)]
+    blind: bool,
 }
 
 impl Default for Guard {
@@ -323,6 +328,8 @@ impl Default for Guard {
             heat_age_ms: 0,
             cool_age_ms: 0,
             last_mono_ms: None,
+            reports: false,
+            blind: false,
         }
     }
 }
@@ -363,6 +370,33 @@ impl Guard {
         self.heat_age_ms = 0;
         self.cool_age_ms = 0;
         self.last_mono_ms = None;
+        (self.reports, self.blind) = (false, false);
+    }
+
+    /// Takes in what the relays say that they do. What went off or on by itself has done so just now, for all that is known;
+    /// and after a time without reports, what is off has been off for no time at all.
+    pub(crate) fn observe(&mut self, reported: Option<Call>) {
+        let Some(reported) = reported else {
+            self.blind = self.reports;
+            return;
+        };
+        let returned = std::mem::take(&mut self.blind);
+        self.reports = true;
+        for (timer, output) in self.timers.iter_mut().zip(TIMED) {
+            timer.switch(reported.has(output));
+            if returned && !timer.on {
+                timer.age_ms = 0;
+            }
+        }
+        if self.compressor.on && !reported.has(Output::Cool1) && !reported.has(Output::Heat1)
+            || returned && !self.compressor.on
+        {
+            self.compressor.switch(false);
+            self.compressor.age_ms = 0;
+        }
+        if returned {
+            (self.heat_age_ms, self.cool_age_ms) = (0, 0);
+        }
     }
 
     fn timer(&self, output: Output) -> Timer {

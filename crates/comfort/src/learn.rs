@@ -123,6 +123,18 @@ impl Model {
         indoor - (self.gain_k_h + 0.2 * self.solar_k_h) * self.lift_h()
     }
 
+    /// The air after so many hours without equipment, °C.
+    pub fn float(&self, state: (f64, f64), hours: f64, outdoor: f64, sun: f64) -> f64 {
+        let (mut air, mut mass) = state;
+        let mut left = hours.clamp(0.0, FORECAST_MAX_H);
+        while left > 0.0 {
+            let dt = left.min(FORECAST_STEP_H);
+            (air, mass) = self.step(air, mass, outdoor, self.gain_k_h + self.solar_k_h * sun, dt);
+            left -= dt;
+        }
+        air
+    }
+
     /// Hours until the air reaches `target` with equipment at `rate` K/h (negative cools); `None`: not within
     /// [`FORECAST_MAX_H`].
     pub fn hours_to(&self, state: (f64, f64), target: f64, outdoor: f64, rate: f64, sun: f64) -> Option<f64> {

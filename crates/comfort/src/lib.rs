@@ -37,7 +37,7 @@ pub mod program;
 //pub mod report;
 pub mod sensor;
 pub mod settings;
-//pub mod simulate;
+pub mod simulate;
 pub mod temperature;
 pub mod thermostat;
 

@@ -148,7 +148,7 @@ pub struct Settings {
     pub hvac_mode: HvacMode,
     /// The scale in which the household counts.
     pub scale: TemperatureScale,
-    /// Between the thresholds of turning on and off: half of it lies on each side of the set point.
+    /// Between the thresholds of turning on and off: see [`Delta::around`].
     pub stage1_heating_differential: Delta,
     /// The same for cooling.
     pub stage1_cooling_differential: Delta,
@@ -196,6 +196,8 @@ pub struct Settings {
     pub disable_pre_heating: bool,
     /// No cooling ahead of the program (`disablePreCooling`).
     pub disable_pre_cooling: bool,
+    /// No ending early before the program asks for less.
+    pub disable_coasting: bool,
     /// An occupied house is not treated as away, nor an empty one as home (`autoAway`).
     pub auto_away: bool,
     /// Without motion for this long the house counts as empty, seconds.
@@ -246,8 +248,8 @@ impl Default for Settings {
         Self {
             hvac_mode: HvacMode::Off,
             scale: TemperatureScale::Celsius,
-            stage1_heating_differential: Delta::from_tenths_f(8),
-            stage1_cooling_differential: Delta::from_tenths_f(8),
+            stage1_heating_differential: Delta::from_milli_k(500),
+            stage1_cooling_differential: Delta::from_milli_k(500),
             stage2_delta: Delta::from_tenths_f(15),
             stage2_after_s: 30 * 60,
             aux_delta: Delta::from_tenths_f(20),
@@ -270,6 +272,7 @@ impl Default for Settings {
             ventilator_free_cooling: false,
             disable_pre_heating: false,
             disable_pre_cooling: false,
+            disable_coasting: false,
             auto_away: false,
             auto_away_after_s: 2 * 3600,
             follow_me_comfort: false,

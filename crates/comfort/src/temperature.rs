@@ -163,6 +163,13 @@ impl Delta {
         f64::from(self.0) / 1000.0
     }
 
+    /// How a differential lies around a set point: how far before it equipment starts, and how far beyond it ends. The lag
+    /// of the sensor carries the temperature beyond, so equipment ends a little short of the set point, and the mean lies on
+    /// the saving side. While it is to arrive at a set point in time, the band lies closer around it.
+    pub const fn around(self, arriving: bool) -> (Self, Self) {
+        if arriving { (Self(self.0 / 2), Self(self.0 / 5)) } else { (Self(self.0 / 20 * 17), Self(self.0 / 20 * -3)) }
+    }
+
     /// The half, rounded towards zero.
     #[must_use]
     pub const fn half(self) -> Self {

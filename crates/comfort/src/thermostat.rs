@@ -18,6 +18,10 @@ use crate::temperature::{Delta, Temp};
 pub const LEAD_MAX_MS: i64 = 4 * 3_600_000;
 /// Leads are looked at once in so many seconds.
 const LEAD_EVERY_MS: u64 = 60_000;
+/// Before the program asks for less, it coasts for at most so long.
+const COAST_MAX_MS: i64 = 60 * 60_000;
+/// The temperature may drift so far from the set point while it coasts.
+const COAST_DRIFT: Delta = Delta::from_milli_k(420);
 /// A program that asks for less than this much more is not started early.
 const LEAD_LEAST: Delta = Delta::from_milli_k(200);
 /// Equipment that has run this long should have moved the temperature.
@@ -53,6 +57,8 @@ pub struct Inputs {
     pub opening: bool,
     /// Somebody's phone is at home (`None`: nobody's phone tells).
     pub phone_home: Option<bool>,
+    /// What the relays say that they do, where they say it (`None`: unknown now). Guards go by it.
+    pub reported: Option<Call>,
 }
 
 /// What a household configures: settings, equipment, limits, sensors, the program.
@@ -535,6 +541,7 @@ impl Thermostat {
         self.last_mono_ms = Some(now.mono_ms);
         self.state.wall_ms = Some(wall_ms);
         self.state.events.expire(wall_ms);
+        self.state.guard.observe(inputs.reported);
         self.state.outdoor = inputs.outdoor;
         self.windows(inputs.opening, dt_ms);
         self.presence(now, wall_ms, inputs);
@@ -581,6 +588,7 @@ impl Thermostat {
         let set_points = SetPoints::bounded(heat, cool, &self.config.settings);
         let settled =
             mono_ms.saturating_sub(self.began_mono_ms) >= u64::from(self.config.settings.sensor_stale_s) * 1000;
+        let coasting = by_program && self.coasts(wall_ms, &fused, next.as_ref(), set_points, inputs);
         let model = self.state.learner.model();
         let wish = self.state.control.step(&Situation {
             settings: &self.config.settings,
@@ -601,6 +609,7 @@ impl Thermostat {
             duty,
             window_open: self.state.window.open && !self.config.settings.open_window_bypass,
             settled,
+            coasting,
             recovering: lead.is_some_and(|l| l.running),
             lift_k: model.heat_k_h * model.lift_h(),
             mono_ms,
@@ -788,6 +797,32 @@ impl Thermostat {
         }
         self.cache.lead = Some(lead);
         Some(lead)
+    }
+
+    /// Whether the temperature lasts without equipment until the program asks for less.
+    fn coasts(&self, wall_ms: i64, fused: &Fused, next: Option<&Transition>, now: SetPoints, inputs: &Inputs) -> bool {
+        let settings = &self.config.settings;
+        let Some(next) = next.filter(|n| (0..=COAST_MAX_MS).contains(&(n.at_ms - wall_ms))) else { return false };
+        let (Some(t), Some(outdoor)) = (fused.temperature, self.state.outdoor) else { return false };
+        let Some(climate) = self.config.program.climate(next.to).filter(|_| !settings.disable_coasting) else {
+            return false;
+        };
+        let then = SetPoints::bounded(climate.heat_temp, climate.cool_temp, settings);
+        let less_heat = settings.hvac_mode.heats() && then.heat().plus(COAST_DRIFT) < now.heat();
+        let less_cool = settings.hvac_mode.cools() && then.cool() > now.cool().plus(COAST_DRIFT);
+        let near_heat = t < now.heat().plus(COAST_DRIFT);
+        let near_cool = t > now.cool().minus(COAST_DRIFT);
+        if !(less_heat && near_heat) && !(less_cool && near_cool) {
+            return false;
+        }
+        let learner = &self.state.learner;
+        let hours = (next.at_ms - wall_ms) as f64 / 3.6e6;
+        let sun = self.sun(inputs, wall_ms);
+        let end = learner.model().float(learner.state(t.celsius()), hours, outdoor.celsius(), sun);
+        let (t, drift) = (t.celsius(), COAST_DRIFT.kelvin());
+        let heat_lasts = !settings.hvac_mode.heats() || now.heat().celsius() - end.min(t) <= drift;
+        let cool_lasts = !settings.hvac_mode.cools() || end.max(t) - now.cool().celsius() <= drift;
+        heat_lasts && cool_lasts
     }
 
     fn sun(&self, inputs: &Inputs, wall_ms: i64) -> f64 {
