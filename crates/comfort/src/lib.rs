@@ -27,14 +27,14 @@
 //! [`simulate`] has a house, its weather and faults for tests and for `vestibule thermostat simulate`.
 
 pub mod alert;
-//pub mod archive;
+pub mod archive;
 pub mod control;
 pub mod event;
 pub mod guard;
 pub mod history;
 pub mod learn;
 pub mod program;
-//pub mod report;
+pub mod report;
 pub mod sensor;
 pub mod settings;
 pub mod simulate;
