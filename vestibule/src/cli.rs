@@ -42,14 +42,15 @@ struct Cli {
     command: Cmd,
 }
 
+/// Which home.
 #[derive(Args)]
-struct DataArgs {
+pub struct DataArgs {
     /// Data directory
     #[arg(long, value_name = "DIR", env = "VESTIBULE_DATA", default_value = "vestibule-data")]
-    data: PathBuf,
+    pub data: PathBuf,
     /// Configuration (TOML); see `vestibule check --example`. A running hub has its own
     #[arg(long, value_name = "FILE", env = "VESTIBULE_CONFIG")]
-    config: Option<PathBuf>,
+    pub config: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -423,7 +424,10 @@ fn id<T>(parsed: Result<T, model::IdError>) -> Result<T, Failure> {
 }
 
 /// Asks the running hub, or opens the data directory when none runs.
-fn ask(data: &DataArgs, request: Request) -> Result<Value, Failure> {
+///
+/// # Errors
+/// The hub's own word, or why the directory can't be opened.
+pub fn ask(data: &DataArgs, request: Request) -> Result<Value, Failure> {
     if let Some(answer) = control::ask(&data.data, &request) {
         return answer.map_err(Failure::Failed);
     }

@@ -537,6 +537,18 @@ impl Core {
                 let shown = shown.ok_or_else(|| format!("the ledger has no leaf {index}"))?;
                 serde_json::to_value(shown).map_err(|e| e.to_string())
             }
+            Request::ThermostatImport { text } => {
+                let (data, zone, now) = (self.data.clone(), self.config.timezone.clone(), self.now());
+                blocking(move || crate::thermostat::import_text(&data, &zone, &text, now)).await
+            }
+            Request::ThermostatExport => {
+                let (data, zone) = (self.data.clone(), self.config.timezone.clone());
+                blocking(move || crate::thermostat::export_of(&data, &zone)).await
+            }
+            Request::ThermostatReport { month } => {
+                let (data, zone) = (self.data.clone(), self.config.timezone.clone());
+                blocking(move || crate::thermostat::report_of(&data, &zone, &month)).await
+            }
             Request::LedgerVerify => {
                 let report = self.verify().await?;
                 let mut value = serde_json::to_value(&report).map_err(|e| e.to_string())?;
@@ -957,6 +969,11 @@ fn signing_key(path: &Path) -> std::io::Result<[u8; 32]> {
         }
         Err(e) => Err(e),
     }
+}
+
+/// Runs what waits for a file where it holds nobody up.
+async fn blocking(work: impl FnOnce() -> Result<Value, String> + Send + 'static) -> Result<Value, String> {
+    tokio::task::spawn_blocking(work).await.map_err(|e| e.to_string())?
 }
 
 /// An error with its causes, in one line.

@@ -1,20 +1,25 @@
 //! `vestibule thermostat`: what needs no running hub.
 
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
+use comfort::archive::{Cell, Layout, Sheet};
+use comfort::report;
 use comfort::simulate::plant::{HouseFile, PlantParameters};
 use comfort::simulate::run::{Outcome, Record, Row, Run, Scenario, baseline, config};
 use comfort::simulate::{faults, run};
 use comfort::{HvacMode, Temp};
 use devices::replay;
 use jiff::tz::TimeZone;
-use model::TemperatureScale;
+use model::{TemperatureScale, Timestamp};
 use serde_json::{Value, json};
+use store::ThermostatStore;
 
-use crate::cli::Failure;
+use crate::cli::{DataArgs, Failure, ask};
+use crate::commands::Request;
+use crate::core::chain;
 
 /// Rows of a recording are so far apart, milliseconds.
 const ROW_MS: i64 = 300_000;
@@ -26,6 +31,10 @@ const DAYS_MAX: u32 = 3660;
 const DAYS: u32 = 365;
 /// Longest house file, bytes.
 const HOUSE_FILE_MAX: u64 = 64 * 1024;
+/// Longest file that is imported, bytes.
+const IMPORT_MAX: u64 = 48 << 20;
+/// The thermostat's file in the data directory.
+pub const FILE: &str = "thermostat.db";
 /// The simulated year begins so: 1 January 2025, 0:00 in its zone.
 const YEAR: (i16, &str) = (2025, "America/New_York");
 
@@ -34,6 +43,37 @@ const YEAR: (i16, &str) = (2025, "America/New_York");
 pub enum ThermostatCmd {
     /// Run the thermostat against a simulated house, and measure
     Simulate(SimulateArgs),
+    /// Take in an export of ecobee's web portal, Home Assistant's history or beestat
+    Import {
+        /// The file
+        file: PathBuf,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        data: DataArgs,
+    },
+    /// Write the history in the layout of ecobee's web portal
+    Export {
+        /// The file (- for standard output)
+        file: PathBuf,
+        #[command(flatten)]
+        data: DataArgs,
+    },
+    /// Report a month: runtime by day, degree days, EPA's savings metric
+    Report {
+        /// As in 2023-06
+        #[arg(long, value_name = "YYYY-MM")]
+        month: String,
+        /// From this recording (an ecobee web-portal export) instead of the data directory
+        #[arg(long, value_name = "FILE")]
+        recording: Option<PathBuf>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        data: DataArgs,
+    },
 }
 
 /// Options of the simulation.
@@ -66,7 +106,190 @@ pub struct SimulateArgs {
 pub fn run(command: ThermostatCmd) -> Result<String, Failure> {
     match command {
         ThermostatCmd::Simulate(args) => simulate(&args),
+        ThermostatCmd::Import { file, json, data } => {
+            let done = ask(&data, Request::ThermostatImport { text: read_text(&file)? })?;
+            Ok(if json { format!("{done}\n") } else { imported(&done) })
+        }
+        ThermostatCmd::Export { file, data } => {
+            let done = ask(&data, Request::ThermostatExport)?;
+            let text = done.get("text").and_then(Value::as_str).unwrap_or_default();
+            if file == Path::new("-") {
+                return Ok(text.to_owned());
+            }
+            std::fs::write(&file, text).map_err(|e| format!("{}: {e}", file.display()))?;
+            Ok(format!("wrote {} rows to {}\n", done.get("rows").unwrap_or(&Value::Null), file.display()))
+        }
+        ThermostatCmd::Report { month, recording, json, data } => {
+            let value = match recording {
+                Some(path) => {
+                    month_of(&report_rows(open(&path)?).map_err(|e| format!("{}: {e}", path.display()))?, &month)?
+                }
+                None => ask(&data, Request::ThermostatReport { month })?,
+            };
+            Ok(if json { format!("{value}\n") } else { report_text(&value) })
+        }
     }
+}
+
+fn read_text(file: &Path) -> Result<String, Failure> {
+    let place = file.display();
+    let mut text = String::new();
+    let mut limited = open(file)?.take(IMPORT_MAX + 1);
+    limited.read_to_string(&mut text).map_err(|e| format!("{place}: {e}"))?;
+    if text.len() as u64 > IMPORT_MAX {
+        return Err(format!("{place} is longer than {IMPORT_MAX} bytes: import it in parts").into());
+    }
+    Ok(text)
+}
+
+fn imported(done: &Value) -> String {
+    let get =
+        |key: &str| done.get(key).map_or_else(String::new, |v| v.as_str().map_or_else(|| v.to_string(), str::to_owned));
+    format!(
+        "{} rows ({} of them new) from {} to {}, {} columns, from {}\n",
+        get("rows"),
+        get("new_rows"),
+        get("from"),
+        get("to"),
+        get("columns"),
+        get("origin")
+    )
+}
+
+/// Where a row stands among the others: by its local time; of an hour that clocks repeat, first all of the one, then all of
+/// the other.
+fn places(text: &str) -> Result<Vec<(u64, String)>, String> {
+    let rows = replay::parse(text.as_bytes()).map_err(|e| e.to_string())?;
+    let mut seen = std::collections::BTreeMap::new();
+    let mut places = Vec::new();
+    for row in rows.filter_map(Result::ok) {
+        let time = row.time;
+        let nth = seen.entry(time).and_modify(|n| *n += 1).or_insert(0u32);
+        let place = format!("{} {:02} {nth:02} {:02}:{:02}", time.date(), time.hour(), time.minute(), time.second());
+        places.push((row.line, place));
+    }
+    Ok(places)
+}
+
+/// Takes an export in.
+///
+/// # Errors
+/// When it is none that is known, or can't be stored.
+pub fn import_text(data: &Path, zone: &TimeZone, text: &str, now: Timestamp) -> Result<Value, String> {
+    let (sheet, origin) = Sheet::read(text, zone).map_err(|e| e.to_string())?;
+    let written = sheet.write();
+    // Which line is when, in the words of the parser that also replays recordings: a line without a time can't be placed.
+    let places: std::collections::BTreeMap<u64, String> = places(&written)?.into_iter().collect();
+    let first = sheet.layout.before.len() as u64 + 2;
+    let mut rows = Vec::with_capacity(sheet.rows.len());
+    let mut skipped = 0u64;
+    for (index, cells) in sheet.rows.iter().enumerate() {
+        match places.get(&(first + index as u64)) {
+            Some(place) => rows.push((place.clone(), serde_json::to_string(cells).map_err(|e| e.to_string())?)),
+            None => skipped += 1,
+        }
+    }
+    let layout = serde_json::to_string(&sheet.layout).map_err(|e| e.to_string())?;
+    let key = format!("{origin:?}: {}", sheet.layout.columns.join(","));
+    let mut store = ThermostatStore::open(&data.join(FILE)).map_err(|e| chain(&e))?;
+    let new_rows = store.put_sheet(&key, &layout, &rows, now.as_millis()).map_err(|e| chain(&e))?;
+    let day =
+        |row: Option<&(String, String)>| row.and_then(|(place, _)| place.get(..10)).unwrap_or_default().to_owned();
+    Ok(json!({
+        "origin": origin, "rows": rows.len(), "new_rows": new_rows, "skipped": skipped,
+        "columns": sheet.layout.columns.len(),
+        "from": day(rows.iter().min()), "to": day(rows.iter().max()),
+    }))
+}
+
+fn stored(data: &Path, zone: &TimeZone) -> Result<Sheet, String> {
+    let store = ThermostatStore::open(&data.join(FILE)).map_err(|e| chain(&e))?;
+    let mut sheet = Sheet::default();
+    if let Some(found) = store.sheet().map_err(|e| chain(&e))? {
+        let layout: Layout = serde_json::from_str(&found.layout).map_err(|e| e.to_string())?;
+        let rows: Result<Vec<Vec<Cell>>, _> = found.rows.iter().map(|r| serde_json::from_str(r)).collect();
+        sheet = Sheet { layout, rows: rows.map_err(|e| e.to_string())? };
+    }
+    for interval in store.intervals(i64::MIN, i64::MAX).map_err(|e| chain(&e))? {
+        sheet.push(&serde_json::from_str(&interval).map_err(|e| e.to_string())?, zone);
+    }
+    Ok(sheet)
+}
+
+/// The history in ecobee's layout: the sheet imported last, then the hub's own intervals.
+///
+/// # Errors
+/// When it can't be read.
+pub fn export_of(data: &Path, zone: &TimeZone) -> Result<Value, String> {
+    stored(data, zone).map(|sheet| json!({ "text": sheet.write(), "rows": sheet.rows.len() }))
+}
+
+/// The report of a month from the data directory.
+///
+/// # Errors
+/// When the month is none, or the history can't be read.
+pub fn report_of(data: &Path, zone: &TimeZone, month: &str) -> Result<Value, String> {
+    month_of(&report_rows(stored(data, zone)?.write().as_bytes())?, month)
+}
+
+fn report_rows(reader: impl std::io::BufRead) -> Result<Vec<report::Row>, String> {
+    let rows = replay::parse(reader).map_err(|e| e.to_string())?;
+    let scale = rows.layout().scale;
+    let fahrenheit = |degrees: Option<f64>| match scale {
+        replay::Scale::Fahrenheit => degrees,
+        replay::Scale::Celsius => degrees.map(|c| c * 1.8 + 32.0),
+    };
+    let row = |row: replay::Row| report::Row {
+        at: row.time,
+        indoor_f: fahrenheit(row.temperature),
+        outdoor_f: fahrenheit(row.outdoor),
+        heating_s: row.heating_s.unwrap_or(0.0),
+        cooling_s: row.cooling_s.unwrap_or(0.0),
+        fan_s: row.fan_s.unwrap_or(0.0),
+    };
+    Ok(rows.filter_map(Result::ok).map(row).collect())
+}
+
+fn month_of(rows: &[report::Row], month: &str) -> Result<Value, String> {
+    let wrong = || format!("`{month}` is no month: write it as in 2023-06");
+    let (year, number) = month.split_once('-').ok_or_else(wrong)?;
+    let (year, number): (i16, i8) = (year.parse().map_err(|_| wrong())?, number.parse().map_err(|_| wrong())?);
+    jiff::civil::Date::new(year, number, 1).map_err(|_| wrong())?;
+    serde_json::to_value(report::month(rows, year, number)).map_err(|e| e.to_string())
+}
+
+fn report_text(value: &Value) -> String {
+    let number =
+        |value: Option<&Value>| value.and_then(Value::as_f64).map_or_else(|| "-".to_owned(), |n| format!("{n:.1}"));
+    let mut lines = vec![format!(
+        "{:<12}{:>10}{:>10}{:>8}{:>11}{:>11}{:>8}{:>8}",
+        "day", "heating h", "cooling h", "fan h", "indoors °F", "outdoors", "HDD °F", "CDD °F"
+    )];
+    let columns =
+        ["heating_h", "cooling_h", "fan_h", "indoor_f", "outdoor_f", "heating_degree_days_f", "cooling_degree_days_f"];
+    let mut line = |name: &str, of: &Value| {
+        let [a, b, c, d, e, f, g] = columns.map(|column| number(of.get(column)));
+        lines.push(format!("{name:<12}{a:>10}{b:>10}{c:>8}{d:>11}{e:>11}{f:>8}{g:>8}"));
+    };
+    for day in value.get("days").and_then(Value::as_array).into_iter().flatten() {
+        line(day.get("date").and_then(Value::as_str).unwrap_or_default(), day);
+    }
+    line(value.get("month").and_then(Value::as_str).unwrap_or_default(), value);
+    for (mode, over) in [("heating", "heating_h_per_degree_day"), ("cooling", "cooling_h_per_degree_day")] {
+        if let Some(hours) = value.get(over).and_then(Value::as_f64) {
+            lines.push(format!("{mode}: {hours:.2} h for each degree day"));
+        }
+        if let Some(epa) = value.get("epa").and_then(|e| e.get(mode)).filter(|e| e.is_object()) {
+            lines.push(format!(
+                "{mode}, EPA's metric over the whole history: {} core days, balance {} °F, baseline {} °F, savings {} %",
+                epa.get("core_days").unwrap_or(&Value::Null),
+                number(epa.get("tau_f")),
+                number(epa.get("baseline_f")),
+                number(epa.get("savings_percent"))
+            ));
+        }
+    }
+    lines.join("\n") + "\n"
 }
 
 fn house(file: Option<&Path>) -> Result<PlantParameters, Failure> {
@@ -106,8 +329,6 @@ fn simulate(args: &SimulateArgs) -> Result<String, Failure> {
         Scenario::Year { days, .. } => (HvacMode::Auto, u64::from(*days) * 1440),
     };
     let faults = if args.faults { faults::draw(args.seed, minutes) } else { Vec::new() };
-    let began = std::time::SystemTime::UNIX_EPOCH;
-    let _ = began;
     let outcome = Run {
         scenario: &scenario,
         parameters: &parameters,

@@ -341,6 +341,8 @@ pub(crate) struct Circumstances<'a> {
     pub(crate) outdoor: Option<Temp>,
     pub(crate) equipment: &'a Equipment,
     pub(crate) limits: &'a Limits,
+    /// What the relays say that they do; `None`: they don't, or not now.
+    pub(crate) reported: Option<Call>,
     /// The frost floor asks: auxiliary heat is not locked out.
     pub(crate) frost: bool,
     /// The high limit, or no sensor is left: off without the least time on.
@@ -375,13 +377,20 @@ impl Guard {
 
     /// Takes in what the relays say that they do. What went off or on by itself has done so just now, for all that is known;
     /// and after a time without reports, what is off has been off for no time at all.
-    pub(crate) fn observe(&mut self, reported: Option<Call>) {
+    fn observe(&mut self, reported: Option<Call>) {
         let Some(reported) = reported else {
             self.blind = self.reports;
             return;
         };
         let returned = std::mem::take(&mut self.blind);
         self.reports = true;
+        let believed = self.running();
+        if believed.heats() || reported.heats() {
+            self.heat_age_ms = 0;
+        }
+        if believed.cools() || reported.cools() {
+            self.cool_age_ms = 0;
+        }
         for (timer, output) in self.timers.iter_mut().zip(TIMED) {
             timer.switch(reported.has(output));
             if returned && !timer.on {
@@ -432,6 +441,8 @@ impl Guard {
         let before = self.running();
         self.heat_age_ms = if before.heats() { 0 } else { self.heat_age_ms.saturating_add(dt_ms).min(AGE_MAX_MS) };
         self.cool_age_ms = if before.cools() { 0 } else { self.cool_age_ms.saturating_add(dt_ms).min(AGE_MAX_MS) };
+        // Only now: what has changed by itself has done so at this moment, for all that is known.
+        self.observe(around.reported);
 
         let mut denied = Vec::new();
         let mut deny = |output, why, for_s| denied.push(Denied { output, why, for_s });
@@ -445,7 +456,7 @@ impl Guard {
         }
         // What runs goes on; at rest, heating wins: cold harms a house sooner than warmth.
         if wanted.heats() && wanted.cools() {
-            let drop_heat = before.cools();
+            let drop_heat = self.running().cools();
             for output in TIMED {
                 if wanted.has(output) && (if drop_heat { output.heats() } else { output.cools() }) {
                     deny(output, Denial::HeatAndCool, None);
@@ -552,6 +563,12 @@ impl Guard {
         if off_age < ms(limits.min_off_s) {
             return Err((Denial::MinOff, ms(limits.min_off_s) - off_age));
         }
+        // Starts of heating and of cooling count together: changing over is a cycle too.
+        let start_age = if matches!(output, Output::Heat1 | Output::Cool1) {
+            start_age.min(self.timer(Output::Heat1).start_age_ms).min(self.timer(Output::Cool1).start_age_ms)
+        } else {
+            start_age
+        };
         if start_age < ms(limits.min_cycle_s) {
             return Err((Denial::MinCycle, ms(limits.min_cycle_s) - start_age));
         }
@@ -623,5 +640,93 @@ impl SetPoints {
             }
         }
         Self { heat, cool }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::simulate::watch::{Seen, Watch};
+
+    #[derive(Clone, Debug)]
+    struct Step {
+        asked: u16,
+        seconds: u64,
+        outdoor: Option<i32>,
+        frost: bool,
+        urgent: bool,
+        /// 0: the monotonic clock goes back; 1: restart, relays kept; 2: restart, power was lost; 3: the relay dropped by
+        /// itself and says so; 4: reports are missing.
+        mishap: u8,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let outdoor = proptest::option::of(-30_000i32..40_000);
+        (0u16..512, 1u64..1200, outdoor, any::<bool>(), proptest::bool::weighted(0.1), 0u8..40).prop_map(
+            |(asked, seconds, outdoor, frost, urgent, mishap)| Step { asked, seconds, outdoor, frost, urgent, mishap },
+        )
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
+        /// Any outputs at all may be asked for, in any order, at any pace, with clocks and relays that misbehave.
+        #[test]
+        fn whatever_is_asked_the_guard_holds(heat_pump: bool, steps in prop::collection::vec(step(), 1..120)) {
+            let equipment = Equipment {
+                heat_stages: 2, cool_stages: 2, has_aux: true, has_heat_pump: heat_pump, ..Equipment::default()
+            };
+            let limits = Limits { longest_run_s: 3600, ..Limits::default() };
+            let mut guard = Guard::default();
+            // The longest run can't be counted through a clock that goes back; it has its own test.
+            let mut watch = Watch::new(Limits { longest_run_s: 1_000_000, ..limits.clone() }, heat_pump);
+            let (mut mono_ms, mut at_ms) = (10_000_000u64, 0u64);
+            let mut relays = Call::NONE;
+            for step in &steps {
+                at_ms += step.seconds * 1000;
+                mono_ms += step.seconds * 1000;
+                let outdoor = step.outdoor.map(Temp::from_milli_c);
+                let mut forced = false;
+                let mut reported = Some(relays);
+                match step.mishap {
+                    0 => mono_ms = mono_ms.saturating_sub(step.seconds * 1000 + 5_000_000),
+                    1 | 2 => {
+                        let saved = serde_json::to_string(&guard).unwrap();
+                        guard = serde_json::from_str(&saved).unwrap();
+                        mono_ms = 1;
+                        forced = step.mishap == 2;
+                        if forced {
+                            relays = Call::NONE;
+                            let seen = Seen { at_ms, relays, forced, urgent: false, outdoor: None, frost: false };
+                            watch.look(&seen);
+                        }
+                        guard.restarted((!forced).then_some(relays));
+                        reported = None;
+                    }
+                    3 => {
+                        relays = Call::NONE;
+                        reported = Some(relays);
+                        watch.look(&Seen { at_ms, relays, forced: true, urgent: false, outdoor: None, frost: false });
+                    }
+                    4 => reported = None,
+                    _ => {}
+                }
+                let (frost, urgent_off) = (step.frost, step.urgent);
+                let around = Circumstances {
+                    mono_ms, outdoor, equipment: &equipment, limits: &limits, reported, frost, urgent_off,
+                };
+                let (allowed, denied) = guard.step(Call(step.asked), &around);
+                relays = allowed.call();
+                watch.look(&Seen { at_ms, relays, forced: false, urgent: urgent_off, outdoor, frost });
+                // What is not done is said.
+                for output in TIMED.into_iter().filter(|o| Call(step.asked).has(*o) && !relays.has(*o)) {
+                    prop_assert!(denied.iter().any(|d| d.output == output) || matches!(output, Output::Heat2 | Output::Cool2));
+                }
+                prop_assert!(!relays.cools() || relays.has(Output::Fan), "cooling without air");
+            }
+            prop_assert_eq!(watch.broken, 0, "{:?}", watch.list);
+        }
     }
 }

@@ -541,7 +541,6 @@ impl Thermostat {
         self.last_mono_ms = Some(now.mono_ms);
         self.state.wall_ms = Some(wall_ms);
         self.state.events.expire(wall_ms);
-        self.state.guard.observe(inputs.reported);
         self.state.outdoor = inputs.outdoor;
         self.windows(inputs.opening, dt_ms);
         self.presence(now, wall_ms, inputs);
@@ -624,6 +623,7 @@ impl Thermostat {
                 outdoor: inputs.outdoor,
                 equipment: &self.config.equipment,
                 limits: &self.config.limits,
+                reported: inputs.reported,
                 frost: wish.frost,
                 urgent_off: wish.urgent_off,
             },
@@ -660,6 +660,7 @@ impl Thermostat {
                 outdoor: None,
                 equipment: &self.config.equipment,
                 limits: &self.config.limits,
+                reported: None,
                 frost: false,
                 urgent_off: false,
             },

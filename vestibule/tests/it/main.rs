@@ -9,3 +9,4 @@ mod demo;
 mod devices_and_alexa;
 mod harness;
 mod recordings;
+mod thermostat;

@@ -142,8 +142,7 @@ impl Watch {
                     self.starts.push(at_ms);
                     self.starts_per_hour_max = self.starts_per_hour_max.max(self.starts.len());
                     let allowed = (3600 / self.limits.min_cycle_s).max(1) as usize;
-                    // A heat pump's compressor counts once for both; apart, each has its own.
-                    if self.starts.len() > allowed * if self.heat_pump { 1 } else { 2 } {
+                    if self.starts.len() > allowed {
                         self.broke(at_ms, "more starts in an hour than allowed");
                     }
                 }
