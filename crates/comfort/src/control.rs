@@ -108,6 +108,8 @@ pub(crate) struct Situation<'a> {
     pub(crate) cool_off: bool,
     pub(crate) duty: Option<u8>,
     pub(crate) window_open: bool,
+    /// The hub has started a moment ago.
+    pub(crate) just_started: bool,
     /// Sensors have had their time to be heard since the start.
     pub(crate) settled: bool,
     /// The program is about to ask for less, and the temperature lasts until then.
@@ -143,10 +145,23 @@ impl ControlState {
         Wish { call, reason, frost: self.frost, urgent_off }
     }
 
+    /// Nothing is known any more; minutes of the hour are.
+    fn forget(&mut self) {
+        *self = Self { fan_ms: self.fan_ms, vent_ms: self.vent_ms, hour_ms: self.hour_ms, ..Self::default() };
+    }
+
     fn temperature(&mut self, s: &Situation<'_>) -> (Call, Reason, bool) {
         let Some(t) = s.temperature else {
-            *self = Self { fan_ms: self.fan_ms, vent_ms: self.vent_ms, hour_ms: self.hour_ms, ..Self::default() };
-            return if s.settled { (blind(s), Reason::NoSensor, true) } else { (Call::NONE, Reason::NoSensor, false) };
+            if s.settled {
+                self.forget();
+                return (blind(s), Reason::NoSensor, true);
+            }
+            // Just started: sensors speak in a moment, and until then a restart changes nothing of what runs.
+            if s.just_started {
+                return (s.guard.running(), Reason::NoSensor, false);
+            }
+            self.forget();
+            return (Call::NONE, Reason::NoSensor, false);
         };
         // Half a kelvin of hysteresis around the two limits that hold in any mode.
         let band = Delta::from_milli_k(500);
@@ -256,8 +271,9 @@ impl ControlState {
                 *call = call.with(Output::Dehumidifier);
             } else if s.settings.dehumidify_with_ac && s.settings.hvac_mode.cools() && !s.cool_off && !call.heats() {
                 let deep = s.set_points.cool().minus(s.settings.dehumidify_overcool_offset);
+                let heat = s.set_points.heat().plus(Delta::from_milli_k(1000));
                 let warm_enough =
-                    s.temperature.is_some_and(|t| t > deep && t > s.set_points.heat().plus(Delta::from_milli_k(1000)));
+                    s.temperature.is_some_and(|t| t > deep && (!s.settings.hvac_mode.heats() || t > heat));
                 if warm_enough && !call.cools() {
                     *call = call.with(Output::Cool1);
                     *reason = Reason::TooHumid;
@@ -289,11 +305,13 @@ impl ControlState {
         let (heat_s, cool_s) = s.guard.since_s();
         let running = s.guard.running();
         // The heat that is left in the exchanger, the cold that is left in the coil. A furnace sees to its own.
-        let after_heat = !running.heats()
-            && s.fan_was_on
+        let after_heat = s.fan_was_on
             && (s.equipment.has_heat_pump || s.equipment.fan_control_required)
-            && heat_s < u64::from(s.settings.heat_dissipation_s);
-        let after_cool = !running.cools() && s.fan_was_on && cool_s < u64::from(s.settings.cool_dissipation_s);
+            && s.settings.heat_dissipation_s > 0
+            && (running.heats() || heat_s < u64::from(s.settings.heat_dissipation_s));
+        let after_cool = s.fan_was_on
+            && s.settings.cool_dissipation_s > 0
+            && (running.cools() || cool_s < u64::from(s.settings.cool_dissipation_s));
         let asked = s.fan == FanMode::On && s.settings.hvac_mode != HvacMode::Off;
         if s.equipment.has_forced_air
             && (asked || due(s.fan_min_on_time, self.fan_ms) || after_heat || after_cool || call.cools())

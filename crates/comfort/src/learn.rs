@@ -19,8 +19,10 @@ pub const SAMPLE_S: u32 = 300;
 pub const SAMPLES_MAX: usize = 14 * 288;
 /// Fewest samples before the first fit: a day.
 const SAMPLES_MIN: usize = 288;
-/// Between two fits, in samples: a day.
+/// Between two fits, in samples: a day, and once a week is known three.
 const FIT_EVERY: u32 = 288;
+const FIT_EVERY_LATER: u32 = 3 * 288;
+const WEEK: usize = 7 * 288;
 /// Hours between two samples.
 const STEP_H: f64 = SAMPLE_S as f64 / 3600.0;
 /// How far one sample pulls the predicted air and mass: the prediction looks some four hours ahead.
@@ -229,7 +231,8 @@ impl Learner {
         }
         self.samples.push(sample);
         self.since_fit += 1;
-        if self.since_fit >= FIT_EVERY && self.samples.len() >= SAMPLES_MIN {
+        let every = if self.samples.len() < WEEK { FIT_EVERY } else { FIT_EVERY_LATER };
+        if self.since_fit >= every && self.samples.len() >= SAMPLES_MIN {
             self.since_fit = 0;
             self.fit();
         }

@@ -127,7 +127,7 @@ struct Known {
     #[serde(skip)]
     occupied_since_ms: Option<u64>,
     #[serde(skip)]
-    occupied: bool,
+    followed: bool,
 }
 
 /// Every sensor's last word.
@@ -176,10 +176,16 @@ impl Sensors {
             if occupied {
                 known.occupied_ms = Some(mono_ms);
                 known.occupied_since_ms.get_or_insert(mono_ms);
-            } else if known.occupied_ms.is_none_or(|seen| mono_ms.saturating_sub(seen) > JUMP_WINDOW_MS) {
-                known.occupied_since_ms = None;
+                let since = known.occupied_since_ms.unwrap_or(mono_ms);
+                known.followed |= mono_ms.saturating_sub(since) >= FOLLOW_JOIN_MS;
+            } else {
+                // Not seen for a while is a visit that has ended; a room that was joined is left after an hour.
+                let gone_ms = known.occupied_ms.map_or(u64::MAX, |seen| mono_ms.saturating_sub(seen));
+                if gone_ms > FOLLOW_JOIN_MS {
+                    known.occupied_since_ms = None;
+                }
+                known.followed &= gone_ms < FOLLOW_LEAVE_MS;
             }
-            known.occupied = occupied;
         }
         let Some(temperature) = reading.temperature else { return true };
         if temperature < POSSIBLE.0 || temperature > POSSIBLE.1 {
@@ -320,12 +326,7 @@ impl Sensors {
     }
 }
 
-/// Follow me: the room has been in use for a while, and not left for long.
+/// Follow me: the room was joined, and somebody was there within the hour.
 fn follows(known: &Known, mono_ms: u64) -> bool {
-    match (known.occupied_since_ms, known.occupied_ms) {
-        (Some(since), Some(last)) => {
-            last.saturating_sub(since) >= FOLLOW_JOIN_MS && mono_ms.saturating_sub(last) < FOLLOW_LEAVE_MS
-        }
-        _ => false,
-    }
+    known.followed && known.occupied_ms.is_some_and(|seen| mono_ms.saturating_sub(seen) < FOLLOW_LEAVE_MS)
 }

@@ -18,6 +18,8 @@ use crate::temperature::{Delta, Temp};
 pub const LEAD_MAX_MS: i64 = 4 * 3_600_000;
 /// Leads are looked at once in so many seconds.
 const LEAD_EVERY_MS: u64 = 60_000;
+/// After a start, what runs goes on for so long without any sensor heard.
+const JUST_STARTED_MS: u64 = 3 * 60_000;
 /// Before the program asks for less, it coasts for at most so long.
 const COAST_MAX_MS: i64 = 60 * 60_000;
 /// The temperature may drift so far from the set point while it coasts.
@@ -608,6 +610,7 @@ impl Thermostat {
             duty,
             window_open: self.state.window.open && !self.config.settings.open_window_bypass,
             settled,
+            just_started: mono_ms.saturating_sub(self.began_mono_ms) < JUST_STARTED_MS,
             coasting,
             recovering: lead.is_some_and(|l| l.running),
             lift_k: model.heat_k_h * model.lift_h(),

@@ -111,6 +111,8 @@ impl Bench {
             let (at_ms, relays) = (self.true_ms, Call::NONE);
             self.watch.look(&Seen { at_ms, relays, forced: true, urgent: false, outdoor: None, frost: false });
         }
+        // A hub that has started takes its first step at once.
+        self.look(false);
     }
 
     fn hold(&mut self, degrees: i32) {
@@ -614,4 +616,129 @@ fn demand_response_moves_the_set_point_and_can_be_declined() {
     assert_eq!(moved.above(before), Delta::from_tenths_f(40), "4 °F at most");
     assert!(bench.thermostat.decline_demand_response());
     assert_eq!(bench.pass(1000).set_points.cool(), before);
+}
+
+// Air, humidity, presence.
+
+impl Bench {
+    /// A minute with this humidity and occupancy, whose relays are given.
+    fn minute_with(&mut self, humidity: Option<u8>, occupied: Option<bool>) -> Decision {
+        let reading = SensorReading { humidity, occupied, ..SensorReading::default() };
+        self.thermostat.hear("hall", &reading, self.mono_ms);
+        self.pass(MINUTE_MS)
+    }
+}
+
+#[test]
+fn the_fan_runs_its_minutes_of_each_hour_and_on_after_cooling() {
+    let mut c = config(HvacMode::Cool);
+    c.settings.fan_min_on_time = 15;
+    let mut bench = Bench::new(c);
+    let on: usize = (0..240).filter(|_| bench.pass(MINUTE_MS).relays.on(Output::Fan)).count();
+    assert!((56..=64).contains(&on), "{on} of 240 minutes");
+    let mut bench = Bench::new(config(HvacMode::Cool));
+    bench.hold(72);
+    bench.room = f(75);
+    assert!(bench.minutes(20).relays.on(Output::Fan), "no cooling without air");
+    bench.room = f(71);
+    let mut after = 0;
+    while bench.pass(5000).relays.on(Output::Fan) {
+        after += u32::from(!bench.relays.cools());
+    }
+    assert!((8..=10).contains(&after), "{} s after cooling", after * 5);
+}
+
+#[test]
+fn damp_air_is_dried_and_dry_air_moistened_within_what_windows_bear() {
+    let mut c = config(HvacMode::Cool);
+    c.settings.dehumidifier_level = Some(55);
+    c.settings.dehumidify_with_ac = true;
+    c.settings.dehumidify_overcool_offset = Delta::from_tenths_f(20);
+    let mut bench = Bench::new(c.clone());
+    bench.hold(76);
+    bench.room = f(75);
+    for _ in 0..20 {
+        bench.minute_with(Some(65), None);
+    }
+    let decision = bench.minute_with(Some(65), None);
+    assert!(decision.relays.cools() && decision.reason == Reason::TooHumid, "{:?}", decision.reason);
+    bench.room = f(73);
+    let mut deep = bench.minute_with(Some(65), None);
+    for _ in 0..5 {
+        deep = bench.minute_with(Some(65), None);
+    }
+    assert!(!deep.relays.cools(), "no colder than two degrees below the set point");
+    c.equipment.has_humidifier = true;
+    c.settings.humidity = Some(45);
+    c.settings.hvac_mode = HvacMode::Heat;
+    let mut bench = Bench::new(c);
+    bench.room = f(70);
+    bench.outdoor = Some(f(60));
+    assert!(bench.minute_with(Some(35), None).relays.on(Output::Humidifier));
+    bench.outdoor = Some(f(0));
+    assert!(!bench.minute_with(Some(35), None).relays.on(Output::Humidifier), "windows would run with water");
+}
+
+#[test]
+fn an_empty_house_goes_away_and_somebody_brings_it_home() {
+    let mut c = config(HvacMode::Heat);
+    c.settings.auto_away = true;
+    let all_week = ClimateRef::new("home");
+    c.program = Program::uniform(c.program.climates().to_vec(), &all_week).unwrap();
+    let mut bench = Bench::new(c);
+    assert_eq!(bench.minute_with(None, Some(true)).source.event, None);
+    let mut last = bench.minute_with(None, Some(false));
+    for _ in 0..125 {
+        last = bench.minute_with(None, Some(false));
+    }
+    assert_eq!(last.source.event, Some(EventType::AutoAway));
+    assert_eq!(last.set_points.heat(), f(62));
+    // A hold counts for more than a guess.
+    bench.hold(70);
+    assert_eq!(bench.minute_with(None, Some(false)).set_points.heat(), f(70));
+    let now = bench.now();
+    bench.thermostat.resume(false, &now);
+    assert_eq!(bench.minute_with(None, Some(true)).source.event, None);
+}
+
+#[test]
+fn a_room_in_use_weighs_in_the_average_when_it_is_followed() {
+    let mut c = config(HvacMode::Heat);
+    c.settings.follow_me_comfort = true;
+    c.sensors.push(SensorConfig { id: "den".into(), name: "Den".into(), offset: Delta::ZERO, in_use: true });
+    let mut climates = c.program.climates().to_vec();
+    climates.iter_mut().for_each(|climate| climate.sensors = vec!["hall".into()]);
+    c.program = Program::uniform(climates, &ClimateRef::new("home")).unwrap();
+    let mut bench = Bench::new(c);
+    bench.room = f(70);
+    let say = |bench: &mut Bench, occupied: bool, minutes: usize| {
+        let reading = SensorReading { temperature: Some(f(60)), occupied: Some(occupied), ..SensorReading::default() };
+        for _ in 0..minutes {
+            bench.thermostat.hear("den", &reading, bench.mono_ms);
+            bench.pass(MINUTE_MS);
+        }
+        bench.thermostat.hear("den", &reading, bench.mono_ms);
+        bench.pass(MINUTE_MS).temperature.unwrap().fahrenheit()
+    };
+    assert!(say(&mut bench, true, 3) > 69.0, "not before ten minutes");
+    assert!((say(&mut bench, true, 12) - 65.0).abs() < 0.2);
+    assert!((say(&mut bench, false, 30) - 65.0).abs() < 0.2);
+    assert!(say(&mut bench, false, 40) > 69.0, "an hour later it is forgotten");
+}
+
+#[test]
+fn relays_that_drop_by_themselves_are_noticed_and_left_their_pause() {
+    let mut bench = Bench::new(config(HvacMode::Heat));
+    bench.room = f(60);
+    bench.minutes(20);
+    let report = |bench: &mut Bench, reported: Option<Call>| {
+        bench.mono_ms += MINUTE_MS;
+        let reading = SensorReading { temperature: Some(bench.room), ..SensorReading::default() };
+        bench.thermostat.hear("hall", &reading, bench.mono_ms);
+        bench.thermostat.tick(&bench.now(), &Inputs { outdoor: bench.outdoor, reported, ..Inputs::default() })
+    };
+    let relays = bench.relays;
+    assert!(report(&mut bench, Some(relays)).relays.heats());
+    let dropped = report(&mut bench, Some(Call::NONE));
+    assert!(!dropped.relays.heats() && dropped.denied.iter().any(|d| d.why == Denial::MinOff), "{dropped:?}");
 }
