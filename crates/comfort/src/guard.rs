@@ -363,7 +363,7 @@ impl Guard {
         for (timer, output) in self.timers.iter_mut().zip(TIMED) {
             let on = reported.has(output) && consistent;
             let kept = if timer.on && on { timer.age_ms } else { 0 };
-            let start_age_ms = if timer.on && !on || on { 0 } else { timer.start_age_ms };
+            let start_age_ms = if timer.on || on { 0 } else { timer.start_age_ms };
             *timer = Timer { on, age_ms: kept, start_age_ms };
         }
         let on = consistent && (reported.has(Output::Cool1) || reported.has(Output::Heat1));
@@ -688,7 +688,7 @@ mod tests {
                 at_ms += step.seconds * 1000;
                 mono_ms += step.seconds * 1000;
                 let outdoor = step.outdoor.map(Temp::from_milli_c);
-                let mut forced = false;
+                let forced = step.mishap == 2;
                 let mut reported = Some(relays);
                 match step.mishap {
                     0 => mono_ms = mono_ms.saturating_sub(step.seconds * 1000 + 5_000_000),
@@ -696,7 +696,6 @@ mod tests {
                         let saved = serde_json::to_string(&guard).unwrap();
                         guard = serde_json::from_str(&saved).unwrap();
                         mono_ms = 1;
-                        forced = step.mishap == 2;
                         if forced {
                             relays = Call::NONE;
                             let seen = Seen { at_ms, relays, forced, urgent: false, outdoor: None, frost: false };

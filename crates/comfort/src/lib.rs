@@ -2,15 +2,18 @@
 //!
 //! # Where to enter
 //!
-//! | to do | call |
-//! |---|---|
-//! | make one | [`Thermostat::new`] with a [`Config`] and a time zone; after a restart [`Thermostat::restore`] with what [`Thermostat::save`] gave and what the relays report |
-//! | hear a sensor | [`Thermostat::hear`], for each message |
-//! | step | [`Thermostat::tick`], at least once a minute and after each order. Switch [`Decision::relays`], and nothing else |
-//! | order | [`Thermostat::set_hold`], [`resume`](Thermostat::resume), [`create_vacation`](Thermostat::create_vacation), [`set_mode`](Thermostat::set_mode), [`configure`](Thermostat::configure) |
-//! | explain | [`Decision::why`], [`Decision::denied`], [`Thermostat::events`] (the stack, highest first), [`Thermostat::alerts`] |
-//! | show the learned house | [`Thermostat::learner`] |
-//! | keep the history | store each [`Decision::interval`] |
+//! - Make one: [`Thermostat::new`] with a [`Config`] and a time zone; after a restart [`Thermostat::restore`] with what
+//!   [`Thermostat::save`] gave and what the relays report.
+//! - Hear a sensor: [`Thermostat::hear`], for each message.
+//! - Step: [`Thermostat::tick`], at least once a minute and after each order, with the two clocks ([`Now`]) and what else is
+//!   known ([`Inputs`]). Switch [`Decision::relays`], and nothing else. Tell it what the relays report ([`Inputs::reported`]).
+//! - Order: [`Thermostat::set_hold`], [`resume`](Thermostat::resume), [`create_vacation`](Thermostat::create_vacation),
+//!   [`set_mode`](Thermostat::set_mode), [`configure`](Thermostat::configure) (settings, program, sensors), ...
+//! - Explain: [`Decision::why`], [`Decision::denied`], [`Thermostat::events`] (the stack, highest first),
+//!   [`Thermostat::alerts`].
+//! - Show the learned house: [`Thermostat::house`].
+//! - Keep: [`Thermostat::save`] after each change of relays or events and each few minutes; each [`Decision::interval`]
+//!   (five minutes that have ended) in the history.
 //!
 //! # How a step goes
 //!
@@ -50,4 +53,4 @@ pub use program::{Climate, ClimateRef, Program};
 pub use sensor::{SensorConfig, SensorReading};
 pub use settings::{Equipment, FanMode, HvacMode, Settings};
 pub use temperature::{Delta, Temp};
-pub use thermostat::{Caller, Config, Decision, Hold, Inputs, Lead, Now, Thermostat};
+pub use thermostat::{Caller, Config, Decision, Hold, Inputs, Lead, LearnedHouse, Now, Thermostat};

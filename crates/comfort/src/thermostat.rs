@@ -131,6 +131,24 @@ pub struct Lead {
     pub running: bool,
 }
 
+/// The house as it was learned from its own record.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LearnedHouse {
+    /// Five minutes behind it; 0: nothing is learned yet, these are assumptions.
+    pub samples: u32,
+    /// Hours in which it loses 63 % of its warmth.
+    pub time_constant_h: f64,
+    /// First stage of heating on the air, K/h.
+    pub heating_k_h: f64,
+    /// First stage of cooling on the air, K/h.
+    pub cooling_k_h: f64,
+    /// Outdoors, at which it needs no heating for the first comfort setting.
+    pub balance_point: Option<Temp>,
+    /// Root mean square of what it does not explain, K.
+    pub error_k: f64,
+}
+
 /// What was decided in one step, and why.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -363,6 +381,32 @@ impl Thermostat {
     /// The learned house.
     pub fn learner(&self) -> &Learner {
         &self.state.learner
+    }
+
+    /// The learned house, for people: time constant, rates, balance point.
+    pub fn house(&self) -> LearnedHouse {
+        let learner = &self.state.learner;
+        let model = learner.model();
+        let heat = self.config.program.climates().first().map_or(20.0, |c| c.heat_temp.celsius());
+        LearnedHouse {
+            samples: learner.fitted(),
+            time_constant_h: model.time_constant_h(),
+            heating_k_h: model.heat_k_h,
+            cooling_k_h: model.cool_k_h,
+            balance_point: Temp::measured(model.balance_point_c(heat), model::TemperatureScale::Celsius),
+            error_k: learner.rmse(),
+        }
+    }
+
+    /// Minutes until a temperature is reached with the equipment running from now on; `None`: not within hours, or nothing
+    /// is known to reckon with.
+    pub fn minutes_to(&self, target: Temp, now: &Now, inputs: &Inputs) -> Option<u32> {
+        let all = self.state.sensors.fuse(&self.config.sensors, &[], &self.config.settings, now.mono_ms);
+        let (indoor, outdoor) = (all.temperature?, self.state.outdoor.or(inputs.outdoor)?);
+        let sun = self.sun(inputs, self.wall(now));
+        let heating = target > indoor;
+        let hours = self.state.learner.lead_h(heating, indoor.celsius(), target.celsius(), outdoor.celsius(), sun)?;
+        Some((hours * 60.0).ceil() as u32)
     }
 
     /// The sensors' last words.
@@ -816,7 +860,7 @@ impl Thermostat {
         let less_cool = settings.hvac_mode.cools() && then.cool() > now.cool().plus(COAST_DRIFT);
         let near_heat = t < now.heat().plus(COAST_DRIFT);
         let near_cool = t > now.cool().minus(COAST_DRIFT);
-        if !(less_heat && near_heat) && !(less_cool && near_cool) {
+        if !(less_heat && near_heat || less_cool && near_cool) {
             return false;
         }
         let learner = &self.state.learner;

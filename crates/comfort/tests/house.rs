@@ -1,6 +1,6 @@
 //! Long runs against simulated houses, with faults; and what is learned of real ones.
 
-#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use std::io::Write as _;
 
@@ -130,4 +130,53 @@ fn the_time_constant_of_a_real_house_is_learned_from_its_floating() {
     println!("learned {hours:.1} h, {:?}, error {:.2} K", learner.model(), learner.rmse());
     // 27 h measured in the free float; 22 to 26 h by the owner's fit.
     assert!((20.0..=32.0).contains(&hours), "{hours} h, {:?}", learner.model());
+}
+
+/// The six optimal starts of the real ecobee that ended at a change of its program: from when, minutes of lead, and how warm it
+/// was at the end, °F. What it learned before each of them must foretell how long that takes.
+#[test]
+fn the_real_optimal_starts_are_foretold_from_what_was_known_before() {
+    let name = "the_real_optimal_starts_are_foretold_from_what_was_known_before";
+    let Some(folder) = recordings(name) else { return };
+    let text = std::fs::read_to_string(folder.join("ecobee/report_thermostat.csv")).unwrap();
+    let mut episodes = vec![
+        ("6/21/23,8:20:00", 40, 72.7),
+        ("7/4/23,20:05:00", 55, 76.0),
+        ("7/5/23,20:45:00", 15, 76.6),
+        ("7/6/23,15:40:00", 20, 78.0),
+        ("7/6/23,20:10:00", 50, 76.2),
+        ("7/9/23,20:45:00", 15, 76.2),
+    ];
+    let celsius = |f: f64| (f - 32.0) / 1.8;
+    let mut learner = Learner::default();
+    let (mut outdoor, mut errors_f) = (20.0, Vec::new());
+    for line in text.lines().skip(6) {
+        let cells: Vec<&str> = line.split(',').collect();
+        let number = |i: usize| cells[i].parse::<f64>().ok();
+        outdoor = number(11).map_or(outdoor, celsius);
+        let (hour, minute) = cells[1].split_once(':').unwrap();
+        let hour = hour.parse::<f64>().unwrap() + minute[..2].parse::<f64>().unwrap() / 60.0;
+        let sun = comfort::learn::sun_by_clock(hour);
+        if let Some(at) = episodes.iter().position(|(start, ..)| line.starts_with(start)) {
+            let (start, lead_min, reached_f) = episodes.remove(at);
+            let now = number(8).unwrap();
+            let model = learner.model();
+            let hours = model.hours_to(learner.state(celsius(now)), celsius(reached_f), outdoor, -model.cool_k_h, sun);
+            let foretold = hours.unwrap() * 60.0;
+            // Minutes become degrees at the pace at which it really cooled.
+            let pace = (now - reached_f) / f64::from(lead_min);
+            errors_f.push((foretold - f64::from(lead_min)) * pace);
+            println!("{start}: {now} to {reached_f} °F took {lead_min} min, foretold {foretold:.0}");
+        }
+        learner.take(Sample {
+            indoor: number(8).map(|f| celsius(f) as f32),
+            outdoor: outdoor as f32,
+            heat: 0.0,
+            cool: (number(13).unwrap_or(0.0) / 300.0) as f32,
+            sun: sun as f32,
+        });
+    }
+    assert!(episodes.is_empty(), "{episodes:?}");
+    let near = errors_f.iter().filter(|e| e.abs() <= 0.5).count();
+    assert!(near >= 4, "as good as the one that was recorded: {errors_f:?}");
 }
