@@ -1,7 +1,7 @@
 //! No sequence of requests, from any caller, gets past the guards; the stack has one order; every schedule survives every
 //! zone; and the complaints that people have about other thermostats.
 
-#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use comfort::event::{Event, Events};
 use comfort::guard::{Call, Limits, Output};

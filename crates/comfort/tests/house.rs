@@ -156,7 +156,7 @@ fn the_real_optimal_starts_are_foretold_from_what_was_known_before() {
         let number = |i: usize| cells[i].parse::<f64>().ok();
         outdoor = number(11).map_or(outdoor, celsius);
         let (hour, minute) = cells[1].split_once(':').unwrap();
-        let hour = hour.parse::<f64>().unwrap() + minute[..2].parse::<f64>().unwrap() / 60.0;
+        let hour = hour.parse::<f64>().unwrap() + minute.split(':').next().unwrap().parse::<f64>().unwrap() / 60.0;
         let sun = comfort::learn::sun_by_clock(hour);
         if let Some(at) = episodes.iter().position(|(start, ..)| line.starts_with(start)) {
             let (start, lead_min, reached_f) = episodes.remove(at);
