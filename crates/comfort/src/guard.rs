@@ -1,6 +1,6 @@
 //! The guards at the actuator: the last layer, which no caller gets past.
 //!
-//! [`Relays`] can only be made here, by [`Guard::step`]. The guard knows nothing of why something is asked for: set
+//! [`Relays`] can only be made here, by the guard's step. The guard knows nothing of why something is asked for: set
 //! points, holds, presets, partners and restarts are all the same to it. It counts on the monotonic clock alone and keeps
 //! ages, not times, so that no step of the wall clock can shorten a pause; what it can't know (a power cut, a restart, a
 //! clock that went back) counts as no time at all.
@@ -128,7 +128,7 @@ impl Call {
     }
 }
 
-/// What may be switched: made by [`Guard::step`] and by nothing else.
+/// What may be switched: made by the guard's step and by nothing else.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
 #[serde(transparent)]
 pub struct Relays(Call);
