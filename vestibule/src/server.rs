@@ -57,13 +57,14 @@ impl Listeners {
                 let _ = stop.wait_for(|s| *s).await;
             }
         };
-        let egress = egress::router(Egress {
+        let parts = Egress {
             state: Arc::clone(&core.gate),
             actuator,
             recorder: core.recorder(),
             clock: core.clock(),
             tally: Arc::clone(&core.tally),
-        });
+        };
+        let egress = egress::router(parts, Arc::clone(core));
         let partners_stop = wait(stop);
         let partners = tokio::spawn(async move {
             egress::serve(self.partners, egress, partners_stop).await;

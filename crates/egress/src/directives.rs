@@ -12,10 +12,11 @@ use bytes::Bytes;
 use gate::{Actuator, Decided, GateState, Session, StateWrite};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use ledger::{Body as LedgerBody, Digest, Draft, Intent, Item, Receipt};
-use links::Link;
+use links::{Link, Opened, same_text};
 use model::{Clock, DeviceId, Property, Timestamp, Value};
 use tokio::sync::Semaphore;
 
+use crate::oauth::{self, Desk, Linking};
 use crate::limits::{BODY_MAX_BYTES, BODY_READ_TIMEOUT, IN_FLIGHT_MAX};
 use crate::respond::{constant, recorded};
 use crate::tally::{Asked, Outcome, Tally, Told};
@@ -60,7 +61,10 @@ struct Shared<A, R> {
 }
 
 /// The partners' routes. There are no others on this listener.
-pub fn router<A: Actuator, R: Recorder>(egress: Egress<A, R>) -> Router {
+pub fn router<A: Actuator, R: Recorder, H: Linking>(egress: Egress<A, R>, house: Arc<H>) -> Router {
+    let (recorder, clock, tally) =
+        (Arc::clone(&egress.recorder), Arc::clone(&egress.clock), Arc::clone(&egress.tally));
+    let linking = oauth::routes(Arc::new(Desk::new(house, recorder, clock, tally)));
     let shared = Arc::new(Shared { egress, in_flight: Semaphore::new(IN_FLIGHT_MAX) });
     let wrong_method = |State(s): State<Arc<Shared<A, R>>>| async move {
         s.egress.tally.rejected();
@@ -72,8 +76,11 @@ pub fn router<A: Actuator, R: Recorder>(egress: Egress<A, R>) -> Router {
     };
     Router::new()
         .route("/alexa/v3/directives", post(directives::<A, R>).fallback(wrong_method))
+        // Where the manual skill of Home Assistant posts to: its owners change one address and link again.
+        .route("/api/alexa/smart_home", post(directives::<A, R>).fallback(wrong_method))
         .fallback(not_found)
         .with_state(shared)
+        .merge(linking)
 }
 
 async fn directives<A: Actuator, R: Recorder>(
@@ -101,22 +108,22 @@ async fn directives<A: Actuator, R: Recorder>(
         egress.tally.rejected();
         return constant(StatusCode::BAD_REQUEST, alexa::constants::BAD_REQUEST);
     };
-    let Some(link) = authenticate(egress, &head.headers, alexa::token(&directive)) else {
+    let Some(opened) = authenticate(egress, &head.headers, alexa::token(&directive)) else {
         egress.tally.unauthenticated();
         let body = alexa::constants::for_unauthenticated(Some(&directive));
         // Discovery answers with an empty list, which is well-formed; Alexa asks its customer to link again on 401.
         let status = if directive.is_discovery() { StatusCode::OK } else { StatusCode::UNAUTHORIZED };
         return constant(status, body);
     };
-    answer(egress, &link, &directive).await
+    answer(egress, &opened, &directive).await
 }
 
-enum TooLarge {
+pub(crate) enum TooLarge {
     Yes,
     Broken,
 }
 
-async fn read(body: Body) -> Result<Bytes, TooLarge> {
+pub(crate) async fn read(body: Body) -> Result<Bytes, TooLarge> {
     let whole = Limited::new(body, BODY_MAX_BYTES).collect();
     match tokio::time::timeout(BODY_READ_TIMEOUT, whole).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
@@ -125,24 +132,30 @@ async fn read(body: Body) -> Result<Bytes, TooLarge> {
     }
 }
 
-/// The link of the token in the directive. A bearer token in the header, if there is one, must be the same.
-fn authenticate<A, R>(egress: &Egress<A, R>, headers: &HeaderMap, token: Option<&str>) -> Option<Link> {
-    let token = token?;
-    if let Some(value) = headers.get(header::AUTHORIZATION) {
-        let (scheme, given) = value.to_str().ok()?.split_once(' ')?;
-        if !scheme.eq_ignore_ascii_case("bearer") || given.trim() != token {
-            return None;
+/// The link of the token in the directive or in the header. Where both have one, they must be the same.
+fn authenticate<A, R>(egress: &Egress<A, R>, headers: &HeaderMap, token: Option<&str>) -> Option<Opened> {
+    let header = match headers.get(header::AUTHORIZATION) {
+        None => None,
+        Some(value) => {
+            let (scheme, given) = value.to_str().ok()?.split_once(' ')?;
+            Some(Some(given.trim()).filter(|_| scheme.eq_ignore_ascii_case("bearer"))?)
         }
-    }
-    let state = egress.state.lock().unwrap_or_else(PoisonError::into_inner);
-    state.links.authenticate(token).cloned()
+    };
+    let token = match (token, header) {
+        (Some(token), Some(header)) => Some(token).filter(|t| same_text(t, header))?,
+        (token, header) => token.or(header)?,
+    };
+    let now = egress.clock.now();
+    let mut state = egress.state.lock().unwrap_or_else(PoisonError::into_inner);
+    state.links.authenticate(token, now)
 }
 
 async fn answer<A: Actuator, R: Recorder>(
     egress: &Egress<A, R>,
-    link: &Link,
+    opened: &Opened,
     directive: &alexa::Directive,
 ) -> Response<Body> {
+    let link = &opened.link;
     let now = egress.clock.now();
     let mut session = Session::new(
         Arc::clone(&egress.state),
@@ -153,7 +166,11 @@ async fn answer<A: Actuator, R: Recorder>(
         uuid_v4(),
     );
     let reply = alexa::answer(&mut session, directive).await;
-    let answered = session.finish();
+    let mut answered = session.finish();
+    // That this token has come back is stored with the answer: until then its predecessor could still be refreshed.
+    if let Some((key, Some(json))) = opened.store.clone() {
+        answered.writes.push(StateWrite { key, json });
+    }
     let outcome = match reply.outcome {
         alexa::Outcome::Answered => Outcome::Answered,
         alexa::Outcome::RefusedByPolicy => Outcome::Refused,

@@ -7,13 +7,17 @@
 mod directives;
 mod limits;
 mod listener;
+mod oauth;
 mod respond;
 mod tally;
 
 pub use directives::{Egress, RecordError, Recorder, router};
 pub use limits::{
-    BODY_MAX_BYTES, BODY_READ_TIMEOUT, CONNECTIONS_MAX, EVENTS_MAX, HEADER_READ_TIMEOUT, IN_FLIGHT_MAX,
-    REFUSAL_KEYS_MAX, REFUSAL_TICK_MS,
+    BODY_MAX_BYTES, BODY_READ_TIMEOUT, CLIENT_BURST, CLIENT_INTERVAL_MS, CONNECTIONS_MAX, EVENTS_MAX, FAILURES_BURST,
+    FAILURES_INTERVAL_MS, HEADER_READ_TIMEOUT, IN_FLIGHT_MAX, LOGIN_ALL_BURST, LOGIN_ALL_INTERVAL_MS, LOGIN_BURST,
+    LOGIN_INTERVAL_MS, LOGINS_IN_FLIGHT_MAX, OAUTH_IN_FLIGHT_MAX, OAUTH_KEYS_MAX, REFUSAL_KEYS_MAX, REFUSAL_TICK_MS,
+    SESSION_MS, SESSIONS_MAX,
 };
 pub use listener::serve;
+pub use oauth::{Choice, Linking};
 pub use tally::{Asked, Counts, Outcome, Tally, Told};

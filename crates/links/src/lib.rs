@@ -10,7 +10,7 @@ pub mod password;
 mod secret;
 
 pub use limiter::Limiter;
-pub use secret::{TOKEN_PREFIX, Token};
+pub use secret::{TOKEN_PREFIX, Token, same_text};
 
 use std::collections::BTreeMap;
 

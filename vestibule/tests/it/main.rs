@@ -8,4 +8,6 @@ mod crash;
 mod demo;
 mod devices_and_alexa;
 mod harness;
+mod linking;
+mod member;
 mod recordings;

@@ -171,7 +171,9 @@ impl Authority {
     ) -> Result<Code, CodeFault> {
         let code = self.codes.get(&Hash::of(code)).filter(|c| c.client == *client).ok_or(CodeFault::Invalid)?;
         if code.used {
-            return Err(CodeFault::Reused(code.consent.link.clone()));
+            // A link that was made anew since has its tokens from another code.
+            let gave = self.families.get(&code.consent.link).is_some_and(|f| f.code.is(&code.hash));
+            return Err(if gave { CodeFault::Reused(code.consent.link.clone()) } else { CodeFault::Invalid });
         }
         let fits = now < code.expires
             && redirect == Some(code.redirect.as_str())

@@ -59,6 +59,13 @@ pub struct AuthorizeRequest {
     pub challenge: Option<String>,
 }
 
+impl AuthorizeRequest {
+    /// Scheme, host and port of where the browser goes afterwards.
+    pub fn origin(&self) -> &str {
+        super::client::origin(&self.redirect).unwrap_or_default()
+    }
+}
+
 /// Errors that the client is told by the browser's way back (RFC 6749, 4.1.2.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RedirectError {
