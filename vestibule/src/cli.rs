@@ -18,6 +18,7 @@ use crate::clock::WallClock;
 use crate::commands::Request;
 use crate::config::Config;
 use crate::core::{Core, LEDGER_PAGE};
+use crate::doctor::{self, Verdict};
 use crate::{control, demo, hub};
 
 /// Done.
@@ -107,6 +108,13 @@ enum Cmd {
     /// Members: who may log in to link
     #[command(subcommand)]
     Member(MemberCmd),
+    /// Check whether a partner can reach this hub and be linked: exit code 1 when something is wrong
+    Doctor {
+        /// Who: alexa
+        partner: String,
+        #[command(flatten)]
+        show: ShowArgs,
+    },
     /// Profiles
     #[command(subcommand)]
     Profile(ProfileCmd),
@@ -408,13 +416,19 @@ fn dispatch(command: Cmd) -> Result<(), Failure> {
         }
         Cmd::Links(show) => {
             let done = ask(&show.data, Request::Links)?;
-            listing(&show, &done, &["id", "partner", "profile", "created", "devices", "grants", "ends", "notice"], "no links yet")
+            listing(
+                &show,
+                &done,
+                &["id", "partner", "profile", "created", "devices", "grants", "ends", "notice"],
+                "no links yet",
+            )
         }
         Cmd::Unlink { id: link, data } => {
             ask(&data, Request::Unlink { link: id(LinkId::new(link))? })?;
             print("unlinked; its token and grants are worth nothing from now on\n")
         }
         Cmd::Client(command) => client(command),
+        Cmd::Doctor { partner, show } => doctor(partner, &show),
         Cmd::Member(command) => member(command),
         Cmd::Profile(ProfileCmd::Apply { link, profile, dry_run, show }) => {
             let request = Request::Profile { link: id(LinkId::new(link))?, profile, apply: !dry_run };
@@ -496,6 +510,25 @@ fn client(command: ClientCmd) -> Result<(), Failure> {
             print(&format!("removed; {} links ended with it\n", done["links"]))
         }
     }
+}
+
+fn doctor(partner: String, show: &ShowArgs) -> Result<(), Failure> {
+    let partner = id(PartnerId::new(partner))?;
+    let checks = runtime()?.block_on(doctor::run(&partner, |request| control::ask(&show.data.data, &request)));
+    let wrong = checks.iter().filter(|c| c.verdict == Verdict::Fail).count();
+    if show.json {
+        print_json(&serde_json::json!({"ok": wrong == 0, "checks": checks}))?;
+    } else {
+        for c in &checks {
+            let word = match c.verdict {
+                Verdict::Ok => "ok  ",
+                Verdict::Note => "note",
+                Verdict::Fail => "FAIL",
+            };
+            print(&format!("{word}  {:<12} {}\n", c.check, c.text))?;
+        }
+    }
+    if wrong == 0 { Ok(()) } else { Err(Failure::Failed(format!("{wrong} of {} checks failed", checks.len()))) }
 }
 
 fn member(command: MemberCmd) -> Result<(), Failure> {

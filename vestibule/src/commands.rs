@@ -75,6 +75,16 @@ pub enum Request {
         /// Name.
         name: String,
     },
+    /// What `doctor` wants to know of a running hub.
+    Doctor {
+        /// Of which partner.
+        partner: PartnerId,
+    },
+    /// Makes a client and a code for `doctor`, to link itself with, without any grant.
+    DoctorBegin {
+        /// As which partner.
+        partner: PartnerId,
+    },
     /// Applies a profile to the devices known now; without `apply`, only shows the difference.
     Profile {
         /// Which link.

@@ -8,8 +8,8 @@ mod linking;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -542,6 +542,8 @@ impl Core {
             Request::ClientAdd { partner, redirects, terms } => self.client_add(partner, redirects, terms).await,
             Request::Clients => Ok(self.client_rows()),
             Request::ClientRemove { client } => self.client_remove(&client).await,
+            Request::Doctor { partner } => self.doctor(&partner),
+            Request::DoctorBegin { partner } => self.doctor_begin(partner).await,
             Request::MemberAdd { name, password } => self.member_add(&name, password).await,
             Request::Members => Ok(self.member_rows()),
             Request::MemberRemove { name } => self.member_remove(&name).await,

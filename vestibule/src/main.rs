@@ -7,6 +7,7 @@ mod config;
 mod control;
 mod core;
 mod demo;
+mod doctor;
 mod hub;
 mod observed;
 mod page;

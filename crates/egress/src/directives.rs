@@ -16,8 +16,8 @@ use links::{Link, Opened, same_text};
 use model::{Clock, DeviceId, Property, Timestamp, Value};
 use tokio::sync::Semaphore;
 
-use crate::oauth::{self, Desk, Linking};
 use crate::limits::{BODY_MAX_BYTES, BODY_READ_TIMEOUT, IN_FLIGHT_MAX};
+use crate::oauth::{self, Desk, Linking};
 use crate::respond::{constant, recorded};
 use crate::tally::{Asked, Outcome, Tally, Told};
 
@@ -62,8 +62,7 @@ struct Shared<A, R> {
 
 /// The partners' routes. There are no others on this listener.
 pub fn router<A: Actuator, R: Recorder, H: Linking>(egress: Egress<A, R>, house: Arc<H>) -> Router {
-    let (recorder, clock, tally) =
-        (Arc::clone(&egress.recorder), Arc::clone(&egress.clock), Arc::clone(&egress.tally));
+    let (recorder, clock, tally) = (Arc::clone(&egress.recorder), Arc::clone(&egress.clock), Arc::clone(&egress.tally));
     let linking = oauth::routes(Arc::new(Desk::new(house, recorder, clock, tally)));
     let shared = Arc::new(Shared { egress, in_flight: Semaphore::new(IN_FLIGHT_MAX) });
     let wrong_method = |State(s): State<Arc<Shared<A, R>>>| async move {

@@ -8,6 +8,7 @@ mod directives;
 mod limits;
 mod listener;
 mod oauth;
+mod probe;
 mod respond;
 mod tally;
 
@@ -20,4 +21,5 @@ pub use limits::{
 };
 pub use listener::serve;
 pub use oauth::{Choice, Linking};
+pub use probe::{Probe, ProbeError, Probed};
 pub use tally::{Asked, Counts, Outcome, Tally, Told};

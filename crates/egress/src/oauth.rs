@@ -236,7 +236,11 @@ async fn authorize<H: Linking, R: Recorder>(State(desk): Shared<H, R>, uri: Uri)
     }
 }
 
-async fn log_in<H: Linking, R: Recorder>(State(desk): Shared<H, R>, uri: Uri, request: Request<Body>) -> Response<Body> {
+async fn log_in<H: Linking, R: Recorder>(
+    State(desk): Shared<H, R>,
+    uri: Uri,
+    request: Request<Body>,
+) -> Response<Body> {
     let query = uri.query().unwrap_or_default().to_owned();
     let (asked, partner) = match desk.house.authorize(&query) {
         Ok(read) => read,
@@ -357,7 +361,11 @@ async fn revoke<H: Linking, R: Recorder>(State(desk): Shared<H, R>, request: Req
     answer(&desk, request, true).await
 }
 
-async fn answer<H: Linking, R: Recorder>(desk: &Desk<H, R>, request: Request<Body>, revocation: bool) -> Response<Body> {
+async fn answer<H: Linking, R: Recorder>(
+    desk: &Desk<H, R>,
+    request: Request<Body>,
+    revocation: bool,
+) -> Response<Body> {
     match work(desk, request, revocation).await {
         Ok(Some(receipt)) => recorded(receipt, Arc::clone(&desk.recorder), Arc::clone(&desk.clock)),
         Ok(None) => constant(StatusCode::OK, b"{}"),

@@ -7,8 +7,7 @@
 use egress::{Choice, Linking};
 use links::oauth::{
     ANNOUNCE_MS, AuthorizeFault, AuthorizeRequest, CLIENTS_MAX, Client, ClientTerms, Code, CodeFault, Consent,
-    Credentials, Issued, PartnerWords, RefreshFault, Revoked, StopReason, TokenError, TokenRequest,
-    partner_words,
+    Credentials, Issued, PartnerWords, RefreshFault, Revoked, StopReason, TokenError, TokenRequest, partner_words,
 };
 use links::page::{Offer, OfferedDevice};
 use links::{Token, password};
@@ -22,6 +21,12 @@ const MEMBERS_MAX: usize = 32;
 
 /// The profile of who chooses none.
 const WITHOUT_CHOICE: &str = "commands-only";
+
+/// In place of a profile: the link is given nothing.
+const NO_PROFILE: &str = "none";
+
+/// Where the doctor's own client would send a browser: nowhere (RFC 6761).
+const DOCTOR_REDIRECT: &str = "https://doctor.invalid/";
 
 /// How often an end that comes near is said again.
 const ANNOUNCE_EVERY_MS: i64 = 86_400_000;
@@ -175,12 +180,81 @@ impl Core {
         }
     }
 
+    // ---- The doctor ----
+
+    pub(super) fn doctor(&self, partner: &PartnerId) -> Result<Value, String> {
+        known_partner(partner)?;
+        let now = self.now();
+        let rows = self.link_rows();
+        let links: Vec<Value> = rows
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter(|l| l["partner"] == partner.as_str())
+            .map(|l| {
+                let id = l["id"].as_str().and_then(|id| LinkId::new(id).ok());
+                let state = self.state();
+                let expired = id.and_then(|id| state.links.oauth.family(&id).map(|f| f.expires <= now));
+                json!({
+                    "id": l["id"], "ends": l["ends"], "notice": l["notice"], "stopped": l["stopped"],
+                    "expired": expired.unwrap_or(false),
+                })
+            })
+            .collect();
+        let size = self.writer.reader().size().map_err(|e| chain(&e))?;
+        let last = self.writer.reader().show(size.saturating_sub(1)).map_err(|e| chain(&e))?;
+        let clients = self.state().links.oauth.clients().filter(|c| c.partner == *partner).count();
+        Ok(json!({
+            "issuer": self.issuer(), "public": self.config.partners_public_url.is_some(),
+            "down": self.healthy().err().unwrap_or_default(), "members": lock(&self.members).len(), "clients": clients,
+            "newest": last.and_then(|l| l.leaf.get("time").and_then(Value::as_i64)), "links": links,
+        }))
+    }
+
+    pub(super) async fn doctor_begin(&self, partner: PartnerId) -> Result<Value, String> {
+        let terms = ClientTerms { secret: true, pkce: true, rotate: true };
+        let client = self.client_add(partner, vec![DOCTOR_REDIRECT.to_owned()], Some(terms)).await?;
+        let id = client["client_id"].as_str().and_then(|id| ClientId::new(id).ok()).ok_or("no client was made")?;
+        let encode = |bytes: &[u8]| base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, bytes);
+        let verifier = encode(&random::<32>()?);
+        let challenge = encode(&sha2::Digest::finalize(sha2::Digest::chain_update(
+            <sha2::Sha256 as sha2::Digest>::new(),
+            verifier.as_bytes(),
+        )));
+        let request = AuthorizeRequest {
+            client: id,
+            redirect: DOCTOR_REDIRECT.to_owned(),
+            state: None,
+            challenge: Some(challenge.clone()),
+        };
+        let link = LinkId::new(random_id("lnk")?).map_err(|e| e.to_string())?;
+        let consent = Consent { member: owner()?, link, profile: NO_PROFILE.to_owned() };
+        let _one = self.changing.lock().await;
+        let code = self.keep_code(&request, consent).await?;
+        Ok(json!({
+            "client_id": client["client_id"], "client_secret": client["client_secret"], "redirect_uri": DOCTOR_REDIRECT,
+            "code": code.reveal(), "code_verifier": verifier, "code_challenge": challenge,
+        }))
+    }
+
+    /// Stores what was agreed to and gives the code for it. The caller holds `changing`.
+    async fn keep_code(&self, request: &AuthorizeRequest, consent: Consent) -> Result<Token, String> {
+        let random = random()?;
+        let now = self.now();
+        let made = self.state().links.oauth.new_code(request, consent, now, random);
+        let (code, token, entry) = made.ok_or("too many links are being made; try again tomorrow")?;
+        self.put(vec![entry]).await?;
+        self.state().links.oauth.add_code(code);
+        Ok(token)
+    }
+
     // ---- Tokens ----
 
     /// The link that a code is for, with its grants: there already after a crash, or made now.
     async fn make_link(&self, code: &Code) -> Result<(), String> {
         let (id, member) = (&code.consent.link, &code.consent.member);
-        let profile = find_profile(&code.consent.profile)?;
+        // The doctor's link gets no grant at all.
+        let profile = Some(&code.consent.profile).filter(|p| *p != NO_PROFILE).map(|p| find_profile(p)).transpose()?;
         let there = self.state().links.get(id).is_some();
         if !there {
             if self.state().links.len() >= LINKS_MAX {
@@ -192,7 +266,7 @@ impl Core {
                 id.clone(),
                 self.household.clone(),
                 code.partner.clone(),
-                profile.slug.clone(),
+                code.consent.profile.clone(),
                 self.now(),
                 secrets,
             );
@@ -200,10 +274,17 @@ impl Core {
             self.append(vec![leaf], vec![(format!("link/{id}"), Some(to_json(&link)?))]).await?;
             self.state().links.insert(link);
         }
-        self.apply_profile(id, profile, member).await.map(drop)
+        match profile {
+            Some(profile) => self.apply_profile(id, profile, member).await.map(drop),
+            None => Ok(()),
+        }
     }
 
-    async fn exchange(&self, client: &ClientId, asked: (&str, Option<&str>, Option<&str>)) -> Result<Receipt, TokenError> {
+    async fn exchange(
+        &self,
+        client: &ClientId,
+        asked: (&str, Option<&str>, Option<&str>),
+    ) -> Result<Receipt, TokenError> {
         let _one = self.changing.lock().await;
         let checked = self.state().links.oauth.check_code(client, asked, self.now());
         let code = match checked {
@@ -314,7 +395,8 @@ impl Core {
                 GrantId::new(format!("preview-{n}")).ok()
             };
             let change = policy::apply(profile, &facts, &link, &[], &terms, ids).map_err(|e| chain(&e))?;
-            let table = policy::compile(&facts, &change.add, self.ceiling.as_deref(), terms.now).map_err(|e| chain(&e))?;
+            let table =
+                policy::compile(&facts, &change.add, self.ceiling.as_deref(), terms.now).map_err(|e| chain(&e))?;
             let costs = |lost: bool| -> Vec<(String, String)> {
                 profile.costs.iter().filter(|c| c.lost == lost).map(|c| (c.what.clone(), c.why.clone())).collect()
             };
@@ -397,13 +479,7 @@ impl Linking for Core {
             }
         };
         let consent = Consent { member: member.clone(), link, profile: profile.slug.clone() };
-        let random = random()?;
-        let now = self.now();
-        let made = self.state().links.oauth.new_code(request, consent, now, random);
-        let (code, token, entry) = made.ok_or("too many links are being made; try again tomorrow")?;
-        self.put(vec![entry]).await?;
-        self.state().links.oauth.add_code(code);
-        Ok(token)
+        self.keep_code(request, consent).await
     }
 
     fn client(&self, credentials: &Credentials) -> Result<(), TokenError> {
@@ -441,16 +517,19 @@ fn offered(state: &GateState, table: &Table, link: &LinkId, device: &policy::Dev
     let mut commands = Vec::new();
     for (property, _) in &device.properties {
         if *property != Property::NodeLabel {
-            let how: Vec<String> = [
-                (Trigger::Discovery, "when it lists devices"),
-                (Trigger::DirectiveResponse, "after its own commands"),
-                (Trigger::PartnerPoll, "when it asks"),
-                (Trigger::ProactiveReport, "unasked"),
-            ]
-            .into_iter()
-            .filter_map(|(trigger, when)| rung(*property, trigger).map(|r| (when, r)))
-            .map(|(when, r)| if property.is_metadata() { when.to_owned() } else { format!("{when}: {}", policy::rung_words(r)) })
-            .collect();
+            let how: Vec<String> =
+                [
+                    (Trigger::Discovery, "when it lists devices"),
+                    (Trigger::DirectiveResponse, "after its own commands"),
+                    (Trigger::PartnerPoll, "when it asks"),
+                    (Trigger::ProactiveReport, "unasked"),
+                ]
+                .into_iter()
+                .filter_map(|(trigger, when)| rung(*property, trigger).map(|r| (when, r)))
+                .map(|(when, r)| {
+                    if property.is_metadata() { when.to_owned() } else { format!("{when}: {}", policy::rung_words(r)) }
+                })
+                .collect();
             if !how.is_empty() {
                 told.push((property.label().to_owned(), how.join("; ")));
             }

@@ -5,8 +5,8 @@ use testkit::PretendAlexa;
 
 use crate::harness::{Hub, Mosquitto, get, publish, run, sha256};
 use crate::member::{
-    Answer, Browser, CHALLENGE, Client, PASSWORD, REDIRECT, VERIFIER, add_client, add_member, encode, hidden, post_form,
-    send, try_send,
+    Answer, Browser, CHALLENGE, Client, PASSWORD, REDIRECT, VERIFIER, add_client, add_member, encode, hidden,
+    post_form, send, try_send,
 };
 
 struct Story {
@@ -15,7 +15,8 @@ struct Story {
     dir: tempfile::TempDir,
 }
 
-fn thermostat(port: u16) {
+/// A thermostat, as its bridge announces it.
+pub fn thermostat(port: u16) {
     publish(
         port,
         "homeassistant/climate/t/config",
@@ -33,7 +34,7 @@ fn begin() -> Story {
     thermostat(mosquitto.port);
     let dir = tempfile::tempdir().unwrap();
     let hub = Hub::start(&dir.path().join("data"), &mosquitto.url());
-    hub.wait_until(&["devices"], |d| d.to_string().contains("21.37 °C") && d.to_string().contains("\"20 °C\""));
+    hub.wait_until(&["devices"], |d| d.to_string().contains("21.4 °C") && d.to_string().contains("\"20 °C\""));
     add_member(&hub, "alice");
     Story { hub, mosquitto, dir }
 }
@@ -167,7 +168,12 @@ fn strangers_wrong_forms_and_wrong_passwords_get_nowhere() {
     let (hub, client) = (&story.hub, add_client(&story.hub, &[]));
     let good = client.authorize_url(hub, "s");
     // A browser is sent nowhere that was not registered.
-    for bad in [good.replace("M1", "M2"), good.replace(&client.id, "alexa-0"), format!("{good}&state=t"), good.replace("redirect", "x")] {
+    for bad in [
+        good.replace("M1", "M2"),
+        good.replace(&client.id, "alexa-0"),
+        format!("{good}&state=t"),
+        good.replace("redirect", "x"),
+    ] {
         let answer = send("GET", &bad, &[], "");
         assert_eq!((answer.status, answer.header("location")), (400, None), "{bad}");
         assert!(answer.body.contains("Nothing was linked"));
@@ -212,7 +218,8 @@ fn strangers_wrong_forms_and_wrong_passwords_get_nowhere() {
         bodies.push(answer.body.replace(&hidden(&answer.body, "csrf"), ""));
     }
     assert!(bodies.iter().all(|b| *b == bodies[0]));
-    let mut statuses: Vec<u16> = (0..6).map(|_| Browser::default().log_in(&good, "alice", "wrong wrong wrong").status).collect();
+    let mut statuses: Vec<u16> =
+        (0..6).map(|_| Browser::default().log_in(&good, "alice", "wrong wrong wrong").status).collect();
     assert_eq!(statuses.pop(), Some(429), "{statuses:?}");
     let answer = Browser::default().log_in(&good, "alice", PASSWORD);
     assert_eq!(answer.status, 429, "the right password waits as well: nobody learns that it is right");
@@ -242,7 +249,10 @@ fn every_wrong_use_of_a_code_has_its_error_and_a_second_use_stops_what_the_first
     let right = ("code", code.as_str());
     assert_eq!(ask(&other, [grant, right, redirect, verifier]), invalid_grant(), "another client's");
     assert_eq!(ask(&client, [grant, ("code", "vsc_x"), redirect, verifier]), invalid_grant());
-    assert_eq!(ask(&client, [grant, right, ("redirect_uri", "https://partner.example/link/M2"), verifier]), invalid_grant());
+    assert_eq!(
+        ask(&client, [grant, right, ("redirect_uri", "https://partner.example/link/M2"), verifier]),
+        invalid_grant()
+    );
     assert_eq!(ask(&client, [grant, right, redirect, ("code_verifier", "")]), invalid_grant(), "PKCE is missing");
     assert_eq!(ask(&client, [grant, right, redirect, ("code_verifier", CHALLENGE)]), invalid_grant());
     assert_eq!(ask(&client, [grant, ("code", ""), redirect, verifier]), (400, "invalid_request".into()));
@@ -422,7 +432,8 @@ fn the_path_of_home_assistants_skill_answers_alike() {
         let mut all = vec![("Content-Type", "application/json")];
         all.extend(headers);
         let answer = send("POST", &format!("{}/{path}", hub.partners), &all, body);
-        let endpoints = serde_json::from_str(&answer.body).unwrap_or(Value::Null)["event"]["payload"]["endpoints"].clone();
+        let endpoints =
+            serde_json::from_str(&answer.body).unwrap_or(Value::Null)["event"]["payload"]["endpoints"].clone();
         (answer.status, endpoints)
     };
     let bearer = format!("Bearer {token}");

@@ -7,6 +7,8 @@ mod command_line;
 mod crash;
 mod demo;
 mod devices_and_alexa;
+mod doctor;
+mod foreign;
 mod harness;
 mod linking;
 mod member;

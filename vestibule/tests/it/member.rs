@@ -83,7 +83,13 @@ pub fn post_form(url: &str, fields: &[(&str, &str)]) -> Answer {
 pub fn encode(fields: &[(&str, &str)]) -> String {
     let one = |text: &str| -> String {
         text.bytes()
-            .map(|b| if b.is_ascii_alphanumeric() { char::from(b).to_string() } else { format!("%{b:02X}") })
+            .map(|b| {
+                if b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.') {
+                    char::from(b).to_string()
+                } else {
+                    format!("%{b:02X}")
+                }
+            })
             .collect()
     };
     fields.iter().map(|(n, v)| format!("{}={}", one(n), one(v))).collect::<Vec<_>>().join("&")
