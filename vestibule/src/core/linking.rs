@@ -137,7 +137,7 @@ impl Core {
     // ---- Ends that come near ----
 
     /// When this link ends by itself, and what to say of that or of its state.
-    pub(super) fn link_end(&self, link: &LinkId, now: Timestamp) -> (Option<Timestamp>, Option<String>) {
+    pub fn link_end(&self, link: &LinkId, now: Timestamp) -> (Option<Timestamp>, Option<String>) {
         let grants = lock(&self.grants).values().filter(|g| g.link == *link).filter_map(|g| g.expires).min();
         let state = self.state();
         let family = state.links.oauth.family(link);

@@ -71,11 +71,13 @@ type Key = rustls::pki_types::PrivateKeyDer<'static>;
 fn certificates(name: &str, days: i64) -> (String, Vec<rustls::pki_types::CertificateDer<'static>>, Key) {
     let key = rcgen::KeyPair::generate().unwrap();
     let mut authority = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    authority.distinguished_name.push(rcgen::DnType::CommonName, "the test's authority");
     authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     let root = authority.self_signed(&key).unwrap();
     let issuer = rcgen::Issuer::new(authority, key);
     let own = rcgen::KeyPair::generate().unwrap();
     let mut params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
+    params.distinguished_name.push(rcgen::DnType::CommonName, name);
     // Calendar arithmetic is `date`'s: rcgen takes a day.
     let end = Command::new("date").args(["-u", "-d", &format!("{days} days"), "+%Y %m %d"]).output().unwrap();
     let end: Vec<i32> = String::from_utf8(end.stdout).unwrap().split_whitespace().map(|n| n.parse().unwrap()).collect();

@@ -47,6 +47,25 @@ impl Story {
         self.restart();
     }
 
+    /// Sends one request to the token endpoint and kills the hub so many milliseconds later. Gives the answer if it came.
+    fn ask_and_kill(&mut self, client: &Client, fields: &[(&str, &str)], after_ms: f64) -> Option<Answer> {
+        let mut all = vec![("client_id", client.id.as_str()), ("client_secret", client.secret.as_str())];
+        all.extend(fields);
+        let (url, body) = (format!("{}/oauth/token", self.hub.partners), encode(&all));
+        let asked = std::thread::spawn(move || {
+            try_send("POST", &url, &[("Content-Type", "application/x-www-form-urlencoded")], &body)
+        });
+        std::thread::sleep(std::time::Duration::from_secs_f64(after_ms / 1000.0));
+        self.kill_and_restart();
+        asked.join().unwrap().ok().filter(|a| a.status == 200)
+    }
+
+    /// Ends the only link.
+    fn unlink(&self) {
+        let link = self.hub.cli_json(&["links"])[0]["id"].as_str().unwrap().to_owned();
+        self.hub.cli(&["unlink", &link]);
+    }
+
     fn restart(&mut self) {
         self.hub = Hub::start(&self.dir.path().join("data"), &self.mosquitto.url());
     }
@@ -345,30 +364,19 @@ fn killed_around_the_exchange_no_code_works_twice_and_no_lost_answer_strands_the
     let mut story = begin();
     let client = add_client(&story.hub, &[]);
     let (mut lost, mut came) = (0, 0);
-    for round in 0..ROUNDS {
+    // The moment of the kill closes in on the moment of the answer, from both sides.
+    let (mut exchange_ms, mut refresh_ms) = (20.0, 20.0);
+    let closer = |ms: f64, came: bool| if came { ms * 0.55 } else { (ms * 1.6).min(5000.0) };
+    for _ in 0..ROUNDS {
         let code = Browser::default().link(&story.hub, &client, "glance", "");
-        let url = format!("{}/oauth/token", story.hub.partners);
-        let fire = |fields: Vec<(&'static str, String)>, after_ms: u64, story: &mut Story| {
-            let mut all = vec![("client_id", client.id.clone()), ("client_secret", client.secret.clone())];
-            all.extend(fields);
-            let fields: Vec<(&str, &str)> = all.iter().map(|(n, v)| (*n, v.as_str())).collect();
-            let body = encode(&fields);
-            let url = url.clone();
-            let asked = std::thread::spawn(move || {
-                try_send("POST", &url, &[("Content-Type", "application/x-www-form-urlencoded")], &body)
-            });
-            std::thread::sleep(std::time::Duration::from_millis(after_ms));
-            story.kill_and_restart();
-            asked.join().unwrap().ok().filter(|a| a.status == 200)
-        };
-        let exchange = vec![
-            ("grant_type", "authorization_code".to_owned()),
-            ("code", code.clone()),
-            ("redirect_uri", REDIRECT.to_owned()),
-            ("code_verifier", VERIFIER.to_owned()),
+        let fields = [
+            ("grant_type", "authorization_code"),
+            ("code", &code),
+            ("redirect_uri", REDIRECT),
+            ("code_verifier", VERIFIER),
         ];
-        // Another moment in each round, from the first byte to after the answer.
-        let first = fire(exchange, (round * 17) % 60, &mut story);
+        let first = story.ask_and_kill(&client, &fields, exchange_ms);
+        exchange_ms = closer(exchange_ms, first.is_some());
         // The partner that got no answer comes again; the one that got one keeps its tokens.
         let refresh = match first {
             Some(answer) => {
@@ -381,39 +389,25 @@ fn killed_around_the_exchange_no_code_works_twice_and_no_lost_answer_strands_the
                 if again.status != 200 {
                     // Stored, and the answer lost: the code is worth nothing, and the member links again.
                     assert_eq!(error(&again), invalid_grant());
-                    let link = story.hub.cli_json(&["links"])[0]["id"].as_str().unwrap().to_owned();
-                    story.hub.cli(&["unlink", &link]);
+                    story.unlink();
                     continue;
                 }
-                let (_, refresh) = tokens(&again);
-                refresh
+                tokens(&again).1
             }
         };
         // A refresh whose answer may be lost. Whatever happened, the token that the partner holds is answered.
-        let url = format!("{}/oauth/token", story.hub.partners);
-        let body = encode(&[
-            ("client_id", &client.id),
-            ("client_secret", &client.secret),
-            ("grant_type", "refresh_token"),
-            ("refresh_token", &refresh),
-        ]);
-        let asked = std::thread::spawn(move || {
-            try_send("POST", &url, &[("Content-Type", "application/x-www-form-urlencoded")], &body)
-        });
-        std::thread::sleep(std::time::Duration::from_millis((round * 3) % 20));
-        story.kill_and_restart();
-        let held = match asked.join().unwrap() {
-            Ok(answer) if answer.status == 200 => tokens(&answer).1,
-            _ => refresh.clone(),
-        };
+        let fields = [("grant_type", "refresh_token"), ("refresh_token", refresh.as_str())];
+        let answer = story.ask_and_kill(&client, &fields, refresh_ms);
+        refresh_ms = closer(refresh_ms, answer.is_some());
+        let held = answer.map_or_else(|| refresh.clone(), |a| tokens(&a).1);
         let (access, newest) = tokens(&client.refresh(&story.hub, &held));
         assert_eq!(discover(&story.hub, &access).0.as_array().unwrap().len(), 1);
         // That the newest has come back survives a kill: from here on the old one is theft.
         story.kill_and_restart();
         assert_eq!(error(&client.refresh(&story.hub, &refresh)), invalid_grant());
         assert_eq!(error(&client.refresh(&story.hub, &newest)), invalid_grant());
-        let link = story.hub.cli_json(&["links"])[0]["id"].as_str().unwrap().to_owned();
-        story.hub.cli(&["unlink", &link]);
+        assert_eq!(error(&client.exchange(&story.hub, &code)), invalid_grant(), "no code works twice");
+        story.unlink();
     }
     assert!(came > 0 && lost > 0, "{came} came, {lost} were lost: no round was killed at the right moment");
     assert_eq!(story.hub.cli_json(&["ledger", "verify"])["ok"], true);
