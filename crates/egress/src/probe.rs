@@ -99,7 +99,8 @@ impl Probe {
         let tls = uri.scheme_str() == Some("https");
         let bare = host.trim_start_matches('[').trim_end_matches(']');
         let loopback = bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
-        if !tls && !(uri.scheme_str() == Some("http") && loopback) {
+        let plain = uri.scheme_str() == Some("http") && loopback;
+        if !tls && !plain {
             return Err(wrong());
         }
         Ok(Self { port: uri.port_u16().unwrap_or(if tls { 443 } else { 80 }), host, tls })

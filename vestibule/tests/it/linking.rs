@@ -170,6 +170,11 @@ fn a_member_links_a_partner_that_learns_what_was_chosen_and_all_is_on_record() {
     let shown = hub.cli(&["ledger", "show", &given.to_string()]);
     assert!(shown.contains("(redacted)"), "{shown}");
     assert_eq!(hub.cli_json(&["ledger", "verify"])["ok"], true);
+    let kept: String = rows
+        .iter()
+        .filter(|r| r["type"] == "intent" || r["type"] == "command")
+        .map(|r| hub.cli(&["ledger", "show", &r["index"].to_string()]))
+        .collect();
     let files: Vec<u8> = ["vestibule.db", "vestibule.db-wal", "history.db"]
         .iter()
         .flat_map(|f| std::fs::read(hub.data.join(f)).unwrap_or_default())
@@ -177,7 +182,7 @@ fn a_member_links_a_partner_that_learns_what_was_chosen_and_all_is_on_record() {
     let code = answer.parameter("code").unwrap();
     for secret in [&access, &refresh, &newer, &newest, &code, &client.secret, &PASSWORD.to_owned()] {
         let found = files.windows(secret.len()).any(|w| w == secret.as_bytes());
-        assert!(!found, "{secret} is in the files");
+        assert!(!found && !kept.contains(secret.as_str()), "{secret} is in the files");
     }
 }
 
@@ -487,4 +492,89 @@ fn age(file: &std::path::Path, to: i64) {
         value["expires"] = json!(to);
         connection.execute("UPDATE held SET json = ?1 WHERE key = ?2", (value.to_string(), key)).unwrap();
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_a_phone_in_a_real_browser_a_member_reads_chooses_and_comes_back() {
+    use std::io::{BufRead as _, Write as _};
+    let story = tokio::task::spawn_blocking(begin).await.unwrap();
+    let hub = &story.hub;
+    let long = "Thermostat".repeat(12);
+    hub.cli(&["devices", "name", "t", &long]);
+    // Where the partner's customer comes back to: a page of the partner's, which leads on to another.
+    let back = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = format!("http://{}/link/M1?vendor=1", back.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in back.incoming().map_while(Result::ok) {
+            let mut line = String::new();
+            let mut reader = std::io::BufReader::new(stream.try_clone().unwrap());
+            let _ = reader.read_line(&mut line);
+            while reader.read_line(&mut String::new()).is_ok_and(|n| n > 2) {}
+            let answer = match line.contains("/link/") {
+                true => "HTTP/1.1 302 Found\r\nLocation: /done?".to_owned() + line.split(['?', ' ']).nth(2).unwrap(),
+                false => "HTTP/1.1 200 OK\r\nContent-Type: text/html".to_owned(),
+            };
+            let body = "<title>linked</title>";
+            let _ = write!(&stream, "{answer}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
+        }
+    });
+    let done = hub.cli_json(&["client", "add", "alexa", "--redirect-uri", &at]);
+    let text = |key: &str| done[key].as_str().unwrap().to_owned();
+    let client = Client { id: text("client_id"), secret: text("client_secret") };
+    let url = client
+        .authorize_url(hub, "s")
+        .replace(&encode(&[("redirect_uri", REDIRECT)]), &encode(&[("redirect_uri", &at)]));
+
+    let phone = crate::browser::Browser::open(390, 844, true).await;
+    let fits = "document.documentElement.scrollWidth <= innerWidth";
+    let large = "[...document.querySelectorAll('button, .choice, summary')].every((e) => e.offsetHeight >= 44)";
+    phone.goto(&url).await;
+    assert_eq!(
+        phone.read("getComputedStyle(document.querySelector('main')).maxWidth").await,
+        "640px",
+        "the style came"
+    );
+    assert_eq!(phone.read(fits).await, true);
+    assert_eq!(phone.read(large).await, true);
+    phone.read("(document.querySelector('[name=member]').value = 'alice', 1)").await;
+    phone.read(&format!("(document.querySelector('[name=password]').value = '{PASSWORD}', 1)")).await;
+    phone.click("button").await;
+    phone.wait_for("location.pathname === '/oauth/consent'").await;
+    assert_eq!(phone.read("document.querySelectorAll('[name=profile]').length").await, 3);
+    assert_eq!(phone.read("document.querySelectorAll(':checked, script').length").await, 0);
+    phone.read("(document.querySelectorAll('details').forEach((d) => { d.open = true; }), 1)").await;
+    assert_eq!(phone.read(fits).await, true, "a long name wraps");
+    assert_eq!(phone.read(large).await, true);
+    assert!(phone.read("document.body.innerText").await.as_str().unwrap().contains(&long));
+    phone.click("[name=profile][value=glance]").await;
+    phone.click("button[value=link]").await;
+    phone.wait_for("location.pathname === '/done' && document.title === 'linked'").await;
+    let code = phone.read("new URLSearchParams(location.search).get('code')").await.as_str().unwrap().to_owned();
+    assert_eq!(phone.read("new URLSearchParams(location.search).get('state')").await, "s");
+    phone.close().await;
+    let fields = [
+        ("grant_type", "authorization_code"),
+        ("code", code.as_str()),
+        ("redirect_uri", at.as_str()),
+        ("code_verifier", VERIFIER),
+    ];
+    tokens(&client.token(hub, &fields));
+    assert_eq!(hub.cli_json(&["links"])[0]["profile"], "glance");
+}
+
+#[test]
+fn a_partner_that_loops_is_told_to_wait_and_another_is_not() {
+    let story = begin();
+    let (hub, looping) = (&story.hub, add_client(&story.hub, &["--rotate", "false"]));
+    let calm = add_client(hub, &[]);
+    let code = Browser::default().link(hub, &looping, "commands-only", "");
+    let (_, refresh) = tokens(&looping.exchange(hub, &code));
+    let limited = (0..600).map(|_| looping.refresh(hub, &refresh)).find(|a| a.status != 200).expect("a limit");
+    assert_eq!((limited.status, limited.header("retry-after")), (429, Some("5")));
+    assert_eq!(limited.json()["error"], "temporarily_unavailable");
+    assert_eq!(error(&calm.refresh(hub, "vsr_x")), invalid_grant());
+    // Guessing secrets is limited as well, and does not keep the right one out.
+    let wrong = Client { secret: "vss_wrong".into(), ..calm.clone() };
+    assert!((0..600).any(|_| wrong.refresh(hub, "vsr_x").status == 429));
+    assert_eq!(error(&calm.refresh(hub, "vsr_x")), invalid_grant());
 }
