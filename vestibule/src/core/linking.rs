@@ -1,8 +1,9 @@
 //! Members, clients, and the OAuth server's work on the store: what was agreed to becomes a link, its grants and tokens.
 //!
-//! Order matters at the exchange of a code. The link and its grants come first, and the code keeps its worth; then one
-//! transaction holds the record of the answer, the tokens' hashes and that the code is used. Killed before it, the partner
-//! comes again with the same code; killed after it, the code is worth nothing and the member links again.
+//! What a member agrees to is made at once: the link and its grants, which share nothing while no token opens it. So the
+//! exchange of the code is one transaction, however large the home is (Amazon waits 4.5 seconds for it): the record of the
+//! answer, the tokens' hashes, and that the code is used. Killed before it, the partner comes again with the same code;
+//! killed after it, the code is worth nothing and the member links again. A link whose code nobody fetched ends with it.
 
 use egress::{Choice, Linking};
 use links::oauth::{
@@ -144,6 +145,9 @@ impl Core {
         if let Some(stopped) = family.and_then(|f| f.stopped) {
             return (Some(stopped.at), Some(format!("stopped: {}", stopped.why.words())));
         }
+        if family.is_none() && state.links.oauth.is_waiting(link, now) {
+            return (None, Some("agreed to; the partner has not fetched its tokens yet".into()));
+        }
         let tokens = family.map(|f| f.expires);
         if tokens.is_some_and(|t| t <= now) {
             return (tokens, Some("its tokens have expired: link again in the partner's app".into()));
@@ -161,6 +165,21 @@ impl Core {
     /// Says in the log which links end soon, once a day, and forgets old codes. Called by the scheduler.
     pub async fn announce_ends(&self) {
         let now = self.now();
+        let abandoned = self.state().links.oauth.abandoned(now);
+        for link in abandoned {
+            // Its code goes with it. Killed between the two, there is the code alone.
+            let made = self.state().links.get(&link).is_some();
+            let ended = if made {
+                tracing::warn!(%link, "agreed to, and never fetched by the partner: it ends");
+                self.unlink(link).await.map(drop)
+            } else {
+                let gone = self.state().links.oauth.remove_link(&link);
+                self.put(gone).await
+            };
+            if let Err(error) = ended {
+                tracing::warn!(%error, "what was never fetched could not be deleted yet");
+            }
+        }
         let gone = self.state().links.oauth.forget_codes(now);
         if let Err(error) = self.put(gone).await {
             tracing::warn!(%error, "old codes could not be deleted yet");
@@ -237,20 +256,21 @@ impl Core {
         }))
     }
 
-    /// Stores what was agreed to and gives the code for it. The caller holds `changing`.
+    /// Stores what was agreed to, makes it, and gives the code for it. The caller holds `changing`.
     async fn keep_code(&self, request: &AuthorizeRequest, consent: Consent) -> Result<Token, String> {
         let random = random()?;
         let now = self.now();
         let made = self.state().links.oauth.new_code(request, consent, now, random);
         let (code, token, entry) = made.ok_or("too many links are being made; try again tomorrow")?;
         self.put(vec![entry]).await?;
-        self.state().links.oauth.add_code(code);
+        self.state().links.oauth.add_code(code.clone());
+        self.make_link(&code).await?;
         Ok(token)
     }
 
     // ---- Tokens ----
 
-    /// The link that a code is for, with its grants: there already after a crash, or made now.
+    /// The link that a code is for, with its grants. It may be there already: then it is made anew.
     async fn make_link(&self, code: &Code) -> Result<(), String> {
         let (id, member) = (&code.consent.link, &code.consent.member);
         // The doctor's link gets no grant at all.
@@ -295,10 +315,6 @@ impl Core {
             }
             Err(CodeFault::Invalid) => return Err(TokenError::InvalidGrant),
         };
-        if let Err(error) = self.make_link(&code).await {
-            tracing::error!(%error, "a link that was agreed to could not be made");
-            return Err(TokenError::Unavailable);
-        }
         let _tokens = self.tokens.lock().await;
         let random = (random().map_err(unavailable)?, random().map_err(unavailable)?);
         let now = self.now();

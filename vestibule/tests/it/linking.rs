@@ -145,8 +145,9 @@ fn a_member_links_a_partner_that_learns_what_was_chosen_and_all_is_on_record() {
     assert_eq!(answer.parameter("iss").as_deref(), Some(hub.partners.as_str()));
     // The choice counts once.
     assert_eq!(browser.send("POST", &decision, &fields).status, 403);
-    // Agreed is not linked yet.
-    assert_eq!(hub.cli_json(&["links"]), json!([]));
+    // Agreed, and waiting for the partner.
+    let links = hub.cli_json(&["links"]);
+    assert!(links[0]["notice"].as_str().unwrap().contains("not fetched") && links[0]["member"].is_null(), "{links}");
 
     let (access, refresh) = tokens(&client.exchange(hub, &answer.parameter("code").unwrap()));
     let links = hub.cli_json(&["links"]);

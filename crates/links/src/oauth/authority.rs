@@ -201,6 +201,17 @@ impl Authority {
         self.families.insert(family.link.clone(), family);
     }
 
+    /// Links that were agreed to, and whose code nobody has exchanged in time.
+    pub fn abandoned(&self, now: Timestamp) -> Vec<LinkId> {
+        let over = self.codes.values().filter(|c| !c.used && c.expires <= now).map(|c| &c.consent.link);
+        over.filter(|link| !self.families.contains_key(link) && !self.is_waiting(link, now)).cloned().collect()
+    }
+
+    /// Whether a link has a code that may still be exchanged.
+    pub fn is_waiting(&self, link: &LinkId, now: Timestamp) -> bool {
+        self.codes.values().any(|c| !c.used && now < c.expires && c.consent.link == *link)
+    }
+
     /// Forgets codes that are long over; gives what to delete from the store.
     pub fn forget_codes(&mut self, now: Timestamp) -> Vec<Entry> {
         let old = |code: &Code| code.expires.plus_millis(CODE_MEMORY_MS) <= now;

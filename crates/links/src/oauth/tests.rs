@@ -197,12 +197,16 @@ fn a_code_works_once_for_its_client_in_its_time_with_its_verifier_and_redirect()
     assert_eq!(check(&story, "c", None, Some(VERIFIER)), invalid);
     assert_eq!(check(&story, "c", Some(REDIRECT), None), invalid);
     assert_eq!(check(&story, "c", Some(REDIRECT), Some(CHALLENGE)), invalid);
-    let made = story.now;
+    let (made, link) = (story.now, LinkId::new("lnk").unwrap());
+    assert!(story.authority.is_waiting(&link, made) && story.authority.abandoned(made).is_empty());
     story.now = made.plus_millis(CODE_LIFE_MS);
     assert_eq!(check(&story, "c", Some(REDIRECT), Some(VERIFIER)), invalid, "too late");
+    assert!(!story.authority.is_waiting(&link, story.now));
+    assert_eq!(story.authority.abandoned(story.now), [link]);
     story.now = made.plus_millis(CODE_LIFE_MS - 1);
     let (access, refresh) = story.exchange(&code).unwrap();
     assert!(story.opens(&access));
+    assert!(story.authority.abandoned(made.plus_millis(CODE_LIFE_MS)).is_empty());
     // Reused, also after a restart, and long after it expired: what it gave must stop.
     story.restart();
     story.now = story.now.plus_millis(CODE_MEMORY_MS - 1);
