@@ -1,6 +1,6 @@
 //! Clients: a partner's software as the household has registered it.
 
-use std::net::IpAddr;
+use core::net::{IpAddr, Ipv6Addr};
 
 use model::{ClientId, PartnerId, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -144,7 +144,7 @@ pub(crate) fn origin(uri: &str) -> Option<&str> {
     let name = |h: &str| !h.is_empty() && h.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.');
     let address = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
     let known = match address {
-        Some(six) => six.parse::<std::net::Ipv6Addr>().is_ok(),
+        Some(six) => six.parse::<Ipv6Addr>().is_ok(),
         None => name(host),
     };
     let loopback = host == "localhost" || address.unwrap_or(host).parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
