@@ -65,8 +65,16 @@ fn killed_fifty_times_under_load_every_message_received_has_its_intent() {
                 worker.await.unwrap();
             }
         });
-        // Another moment in each round, from the first request to full load.
-        std::thread::sleep(Duration::from_millis(15 + (round * 37) % 160));
+        // Another moment in each round, from the first request to full load: counted in messages, so that a busy machine
+        // is under load as well.
+        let count = || received.lock().unwrap().len();
+        let goal = count() + usize::try_from((round * 7) % 40).unwrap();
+        for _ in 0..5000 {
+            if count() >= goal {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
         hub.process.signal("KILL");
         let _ = hub.process.child.wait();
         runtime.block_on(load).unwrap();
