@@ -175,8 +175,10 @@ impl Mqtt {
                 client.publish_tracked(p.topic, p.payload, how).await.map_err(|_| PublishError::NotConnected)?;
             notices.push(notice);
         }
+        // One time limit for all of them: a partner waits for the answer.
+        let deadline = tokio::time::Instant::now() + COMMAND_TIMEOUT;
         for notice in notices {
-            match tokio::time::timeout(COMMAND_TIMEOUT, notice.wait_async()).await {
+            match tokio::time::timeout_at(deadline, notice.wait_async()).await {
                 Ok(Ok(_)) => {}
                 Ok(Err(_)) => return Err(PublishError::NotConnected),
                 Err(_) => {
