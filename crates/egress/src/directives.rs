@@ -151,7 +151,8 @@ async fn answer<A: Actuator, R: Recorder>(
         now,
         directive.message_name().to_owned(),
         uuid_v4(),
-    );
+    )
+    .asked_as(directive.message_id());
     let reply = alexa::answer(&mut session, directive).await;
     let answered = session.finish();
     let outcome = match reply.outcome {

@@ -4,10 +4,11 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use disclosure::{ActError, Acted, Answer, Capability, Command, Disclosed, EndpointView, Gate, Question, Refusal};
-use home::{Desired, PlanError, Registered, Sample, plan};
+use home::{Desired, PlanError, Registered, Sample, objections, plan};
 use links::Link;
 use model::{DeviceId, EndpointId, Kind, LinkId, PartnerId, Property, Rung, Timestamp, Trigger, Value};
 
+use crate::once::{Once, once};
 use crate::shape::shape;
 use crate::state::{GateState, StateWrite, of_device};
 
@@ -101,6 +102,7 @@ pub struct Session<A> {
     now: Timestamp,
     message: String,
     message_id: String,
+    request: Option<String>,
     decided: Vec<Decided>,
     echoed: Vec<(DeviceId, Property, Value, Timestamp)>,
     writes: Vec<StateWrite>,
@@ -126,10 +128,18 @@ impl<A: Actuator> Session<A> {
             now,
             message,
             message_id,
+            request: None,
             decided: Vec::new(),
             echoed: Vec::new(),
             writes: Vec::new(),
         }
+    }
+
+    /// The partner's own id of the message: a command that comes again under it is not carried out again.
+    #[must_use]
+    pub fn asked_as(mut self, request: Option<&str>) -> Self {
+        self.request = request.map(str::to_owned);
+        self
     }
 
     /// What was decided, and what must be stored with the INTENT.
@@ -294,28 +304,26 @@ impl<A: Actuator> Gate for Session<A> {
     }
 
     async fn act(&mut self, endpoint: EndpointId, command: Command) -> Result<Acted, ActError> {
-        let order = {
-            let shared = Arc::clone(&self.state);
+        let shared = Arc::clone(&self.state);
+        let allowed = {
             let mut state = lock(&shared);
             let device = self.device(&state, &endpoint).ok_or(ActError::Refused(Refusal::NoSuchEndpoint))?;
-            self.authorise(&mut state, device, &command)?
+            self.allowed(&mut state, device, &command)?
         };
-        let Some(order) = order else { return Ok(Acted::default()) };
-        let device = order.device.clone();
-        let desired = order.desired.clone();
-        match self.actuator.carry_out(order).await {
-            Ok(()) => {}
-            Err(ActuatorError::NotRecorded) => return Err(ActError::NotRecorded),
-            Err(ActuatorError::BrokerUnreachable) => return Err(ActError::BridgeUnreachable),
-            Err(ActuatorError::NotSupported) => return Err(ActError::Refused(Refusal::NotSupported)),
-        }
-        let shared = Arc::clone(&self.state);
-        let mut state = lock(&shared);
-        self.now = state.advance(self.now);
-        for d in &desired {
-            state.home.desire(device.clone(), d.property, d.value.clone(), self.now);
-        }
-        Ok(self.acted(&mut state, &device, &command, &desired))
+        let device = allowed.device.clone();
+        let asked = (&device, &command);
+        let ended = match once(&shared, &self.link, self.request.as_deref(), asked, self.now).await {
+            // Told again as it ended, as far as the link may see it now.
+            Once::Again(Err(error)) if !self.sees(&lock(&shared), &device, error.reveals()) => Ok(Vec::new()),
+            Once::Again(ended) => ended,
+            Once::First(first) => {
+                let ended = self.carry_out(allowed, &command).await;
+                first.ended(ended.clone());
+                ended
+            }
+        };
+        let desired = ended?;
+        Ok(self.acted(&mut lock(&shared), &device, &command, &desired))
     }
 
     fn now(&self) -> Timestamp {
@@ -328,82 +336,82 @@ impl<A: Actuator> Gate for Session<A> {
 }
 
 impl<A: Actuator> Session<A> {
-    /// Policy, then plan. `None` when the command can't be carried out and saying so would tell the home's state to a
-    /// link that may not see it: it is answered like one that was handed over.
-    fn authorise(
-        &mut self,
-        state: &mut GateState,
-        device: DeviceId,
-        command: &Command,
-    ) -> Result<Option<Order>, ActError> {
+    /// Whether policy allows a command.
+    fn allowed(&mut self, state: &mut GateState, device: DeviceId, command: &Command) -> Result<Allowed, ActError> {
         let table = Arc::clone(state.table());
         let property = commanded(state, &device, command);
         let known = state.registry.get(&device).cloned().ok_or(ActError::Refused(Refusal::NoSuchEndpoint))?;
-        let Some(property) = property else { return Err(ActError::Refused(Refusal::NotSupported)) };
+        let Some(property) = property else {
+            let no_schedule = matches!(command, Command::ResumeSchedule);
+            let error = if no_schedule { ActError::ScheduleUnsupported } else { NOT_SUPPORTED };
+            return Err(error);
+        };
         let kind = known.kind(property);
-        let policies = match table.may(&self.link, &device, property, command.opens_the_home()) {
-            Ok(policies) => policies.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        match table.may(&self.link, &device, property, command.opens(kind)) {
+            Ok(policies) => {
+                let policies = policies.iter().map(ToString::to_string).collect();
+                Ok(Allowed { device, known, policies, policy_set: table.policy_hash() })
+            }
             Err(refusal) => {
                 let (trigger, outcome) = (Trigger::DirectiveResponse, Err(refusal));
                 self.decided.push(Decided { device, property, kind, trigger, outcome, policies: Vec::new() });
-                return Err(ActError::Refused(refusal));
+                Err(ActError::Refused(refusal))
+            }
+        }
+    }
+
+    /// True when the link may see each of these after its commands, exact.
+    fn sees(&self, state: &GateState, device: &DeviceId, properties: &[Property]) -> bool {
+        let see = |p: &Property| state.table().decide(&self.link, device, *p, Trigger::DirectiveResponse).rung;
+        properties.iter().all(|p| see(p) == Ok(Rung::Live))
+    }
+
+    /// Plans, records and hands over. What the home's state has against a command is told to a link that may see that
+    /// state; for any other the command is handed over as if there were nothing, be it an order that asks for nothing
+    /// (because there is no value yet to start from): the same work, and the same answer.
+    async fn carry_out(&mut self, allowed: Allowed, command: &Command) -> Result<Vec<Desired>, ActError> {
+        let Allowed { device, known, policies, policy_set } = allowed;
+        let shared = Arc::clone(&self.state);
+        let desired = {
+            let state = lock(&shared);
+            let objections = objections(&device, &known, &state.home, command);
+            if let Some(told) = objections.into_iter().find(|o| self.sees(&state, &device, o.reveals())) {
+                return Err(told);
+            }
+            match plan(&device, &known, &state.home, command) {
+                Ok(desired) => desired,
+                Err(PlanError::NotKnown) => Vec::new(),
+                Err(error) => return Err(wrong(error)),
             }
         };
-        let sees =
-            |p: Property| table.decide(&self.link, &device, p, Trigger::DirectiveResponse).rung == Ok(Rung::Live);
-        let reported = |p: Property| state.home.reported(&device, p).map(|s| s.value.clone());
-        if sees(Property::Reachable) && reported(Property::Reachable) == Some(Value::Bool(false)) {
-            return Err(ActError::Unreachable);
+        let order = Order {
+            link: self.link.clone(),
+            partner: self.partner.clone(),
+            device: device.clone(),
+            message: self.message.clone(),
+            command: command.name(),
+            policy_set,
+            desired: desired.clone(),
+            policies,
+            time: self.now,
+        };
+        match self.actuator.carry_out(order).await {
+            Ok(()) => {}
+            Err(ActuatorError::NotRecorded) => return Err(ActError::NotRecorded),
+            Err(ActuatorError::BrokerUnreachable) => return Err(ActError::BridgeUnreachable),
+            Err(ActuatorError::NotSupported) => return Err(NOT_SUPPORTED),
         }
-        let is_setpoint = matches!(command, Command::SetSetpoint { .. } | Command::AdjustSetpoint { .. });
-        let off = Value::SystemMode(model::SystemMode::Off);
-        if is_setpoint && sees(Property::SystemMode) && reported(Property::SystemMode) == Some(off) {
-            return Err(ActError::ThermostatIsOff);
+        let mut state = lock(&shared);
+        self.now = state.advance(self.now);
+        for d in &desired {
+            state.home.desire(device.clone(), d.property, d.value.clone(), self.now);
         }
-        match plan(&device, &known, &state.home, command) {
-            Ok(desired) => Ok(Some(Order {
-                link: self.link.clone(),
-                partner: self.partner.clone(),
-                device,
-                message: self.message.clone(),
-                command: command.name(),
-                policy_set: table.policy_hash(),
-                desired,
-                policies,
-                time: self.now,
-            })),
-            Err(PlanError::NotSupported) => Err(ActError::Refused(Refusal::NotSupported)),
-            Err(PlanError::OutOfRange { min_milli, max_milli }) => {
-                Err(ActError::OutOfRange { min: Value::Temperature(min_milli), max: Value::Temperature(max_milli) })
-            }
-            Err(PlanError::UnsupportedMode) => Err(ActError::UnsupportedMode),
-            Err(PlanError::DualSetpointsUnsupported) => Err(ActError::DualSetpointsUnsupported),
-            Err(PlanError::TripleSetpointsUnsupported) => Err(ActError::TripleSetpointsUnsupported),
-            Err(PlanError::SetpointsTooClose { min_delta_milli }) => {
-                Err(ActError::SetpointsTooClose { min_delta_milli })
-            }
-            Err(PlanError::NotKnown) => Ok(None),
-        }
+        Ok(desired)
     }
 
     /// What the partner may see after its command: what the command itself said, and what it is granted beside.
     fn acted(&mut self, state: &mut GateState, device: &DeviceId, command: &Command, desired: &[Desired]) -> Acted {
-        let said: Vec<(Property, Value)> = match command {
-            Command::SetSetpoint { target, heating, cooling } => [
-                (Property::OccupiedHeatingSetpoint, target.as_ref().or(heating.as_ref())),
-                (Property::OccupiedCoolingSetpoint, cooling.as_ref()),
-            ]
-            .into_iter()
-            .filter_map(|(p, v)| v.map(|v| (p, v.clone())))
-            .collect(),
-            Command::SetSystemMode(mode) => vec![(Property::SystemMode, Value::SystemMode(*mode))],
-            Command::SetOnOff(on) => vec![(Property::OnOff, Value::Bool(*on))],
-            Command::SetLevel(level) => vec![(Property::CurrentLevel, Value::Percent(*level))],
-            Command::SetLock(lock) => vec![(Property::LockState, Value::LockState(*lock))],
-            Command::SetDoor(door) => vec![(Property::DoorState, Value::DoorState(*door))],
-            // What these lead to depends on where they started: that is the home's, not the partner's.
-            Command::AdjustSetpoint { .. } | Command::AdjustLevel(_) => Vec::new(),
-        };
+        let said = said(command, desired);
         let now = self.now;
         for d in desired.iter().filter(|d| said.iter().any(|(_, v)| *v == d.value)) {
             self.told(state, device, d.property, &d.value);
@@ -414,7 +422,8 @@ impl<A: Actuator> Session<A> {
             None => Vec::new(),
         };
         for property in asked {
-            if said.iter().any(|(p, _)| *p == property) {
+            let set = |v: &Value| desired.iter().any(|d| d.property == property && d.value == *v);
+            if said.iter().any(|(p, v)| *p == property && (desired.is_empty() || set(v))) {
                 continue;
             }
             let Answer::Disclosed(mut seen) = self.look(state, device, property, Trigger::DirectiveResponse) else {
@@ -442,6 +451,67 @@ impl<A> Session<A> {
             let sample = Sample { value: value.clone(), time: self.now };
             self.writes.extend(state.tell(&self.link, device, property, sample));
         }
+    }
+}
+
+const NOT_SUPPORTED: ActError = ActError::Refused(Refusal::NotSupported);
+
+/// A command that policy allows.
+struct Allowed {
+    device: DeviceId,
+    known: Registered,
+    policies: Vec<String>,
+    policy_set: [u8; 32],
+}
+
+/// What the device's description has against a command.
+fn wrong(error: PlanError) -> ActError {
+    match error {
+        PlanError::OutOfRange { min_milli, max_milli } => {
+            ActError::OutOfRange { min: Value::Temperature(min_milli), max: Value::Temperature(max_milli) }
+        }
+        PlanError::UnsupportedMode => ActError::UnsupportedMode,
+        PlanError::DualSetpointsUnsupported => ActError::DualSetpointsUnsupported,
+        PlanError::TripleSetpointsUnsupported => ActError::TripleSetpointsUnsupported,
+        PlanError::SetpointsTooClose { min_delta_milli } => ActError::SetpointsTooClose { min_delta_milli },
+        PlanError::ScheduleUnsupported => ActError::ScheduleUnsupported,
+        PlanError::NotSupported | PlanError::NotKnown => NOT_SUPPORTED,
+    }
+}
+
+/// What a command itself fully says, in the hub's units: the partner's own words.
+fn said(command: &Command, desired: &[Desired]) -> Vec<(Property, Value)> {
+    match command {
+        Command::SetSetpoint { target, heating, cooling } | Command::HoldSetpoint { target, heating, cooling, .. } => {
+            let alone = heating.is_none() && cooling.is_none();
+            let one = if alone { Property::OccupiedHeatingSetpoint } else { Property::OccupiedSetpoint };
+            [
+                (one, target.as_ref()),
+                (Property::OccupiedHeatingSetpoint, heating.as_ref()),
+                (Property::OccupiedCoolingSetpoint, cooling.as_ref()),
+            ]
+            .into_iter()
+            .filter_map(|(p, v)| v.map(|v| (p, v.clone())))
+            .collect()
+        }
+        Command::ResumeSchedule => vec![(Property::SetpointHold, Value::Bool(false))],
+        Command::SetSystemMode(mode) => vec![(Property::SystemMode, Value::SystemMode(*mode))],
+        Command::SetOnOff(on) => vec![(Property::OnOff, Value::Bool(*on))],
+        Command::SetLevel(level) => vec![(Property::CurrentLevel, Value::Percent(*level))],
+        Command::SetPart(part, to) => vec![(part.property(), Value::Percent(*to))],
+        // The nearest that the lamp has, from its description: no state.
+        Command::SetColorTemperature(_) => desired.iter().map(|d| (d.property, d.value.clone())).collect(),
+        Command::SetColor(color) => vec![(Property::Color, Value::Color(*color))],
+        Command::SetOscillation(on) => vec![(Property::FanOscillation, Value::Bool(*on))],
+        Command::SetFanDirection(way) => vec![(Property::FanDirection, Value::FanDirection(*way))],
+        Command::ActivateScene => Vec::new(),
+        Command::SetLock(lock) => vec![(Property::LockState, Value::LockState(*lock))],
+        Command::SetDoor(door) => vec![(Property::DoorState, Value::DoorState(*door))],
+        // What these lead to depends on where they started: that is the home's, not the partner's.
+        Command::AdjustSetpoint { .. }
+        | Command::AdjustLevel(_)
+        | Command::AdjustColorTemperature(_)
+        | Command::AdjustPart(..) => Vec::new(),
     }
 }
 

@@ -10,6 +10,7 @@ use model::{DeviceId, Grid, HouseholdId, LinkId, PartnerId, Property, Rung, Time
 use policy::{DeviceFact, Facts, LinkFact, Table};
 
 use crate::clock::{GRIDS, tick};
+use crate::once::Lately;
 
 /// A change of what the gate remembers, to be stored in the same transaction as the INTENT of the message that
 /// depends on it: after a crash the same tick must show the same value.
@@ -38,6 +39,8 @@ pub struct GateState {
     latest: Timestamp,
     /// Which ticks of `known` have been given out for storing, so that a poll stores nothing new.
     stored: BTreeMap<(DeviceId, Property), (Grid, Timestamp)>,
+    /// Commands that came lately: each acts once.
+    pub(crate) lately: Lately,
 }
 
 impl GateState {
@@ -52,7 +55,14 @@ impl GateState {
             told: BTreeMap::new(),
             latest: Timestamp::default(),
             stored: BTreeMap::new(),
+            lately: Lately::default(),
         }
+    }
+
+    /// Commands that were forgotten before their time, because a link sent more than
+    /// [`ONCE_PER_LINK_MAX`](crate::ONCE_PER_LINK_MAX): repeated, they would act again.
+    pub fn commands_forgotten(&self) -> u64 {
+        self.lately.forgotten()
     }
 
     /// The table in force.

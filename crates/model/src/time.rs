@@ -36,6 +36,11 @@ impl Timestamp {
             Err(_) => format!("@{}", self.0),
         }
     }
+
+    /// Reads RFC 3339 with any offset.
+    pub fn parse_rfc3339(text: &str) -> Option<Timestamp> {
+        text.parse::<jiff::Timestamp>().ok().map(|t| Self(t.as_millisecond()))
+    }
 }
 
 /// Where time comes from at the edges. The pure rooms take a [`Timestamp`] as an argument instead.
@@ -52,6 +57,9 @@ mod tests {
     fn rfc3339_has_three_digits_and_z() {
         assert_eq!(Timestamp::from_millis(0).to_rfc3339(), "1970-01-01T00:00:00.000Z");
         assert_eq!(Timestamp::from_millis(1_764_000_000_120).to_rfc3339(), "2025-11-24T16:00:00.120Z");
+        let parsed = Timestamp::parse_rfc3339("2025-11-24T17:00:00.12+01:00");
+        assert_eq!(parsed, Some(Timestamp::from_millis(1_764_000_000_120)));
+        assert_eq!(Timestamp::parse_rfc3339("2025-11-24"), None);
         assert_eq!(Timestamp::from_millis(i64::MAX).to_rfc3339(), format!("@{}", i64::MAX));
     }
 

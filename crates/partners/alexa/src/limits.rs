@@ -31,3 +31,16 @@ pub const ATTRIBUTE_MAX_CHARS: usize = 256;
 /// Largest change of a set point that AdjustTargetTemperature may ask for, in thousandths of a kelvin: beyond it no
 /// set point of a home can be reached from any other.
 pub const ADJUST_MAX_MILLI: i32 = 100_000;
+
+/// How much warmer or cooler a white gets that is asked to be so without a figure, in kelvin (Home Assistant's step).
+pub const COLOR_STEP_KELVIN: i32 = 500;
+
+/// Longest time for which a set point may be held, in minutes (Matter's limit for a hold: a day).
+pub const HOLD_MAX_MINUTES: u16 = 1_440;
+
+/// How far the beginning of a hold may be from now, in milliseconds: further away it would be an order for later.
+pub const HOLD_START_SLACK_MS: i64 = 5 * 60_000;
+
+/// Largest Discover.Response in bytes: a Lambda function's answer may have 6 MiB, and its envelope needs some. Endpoints
+/// that don't fit are left out and counted in [`Reply::left_out`](crate::Reply::left_out).
+pub const DISCOVERY_MAX_BYTES: usize = 5 << 20;
