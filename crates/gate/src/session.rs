@@ -411,9 +411,10 @@ impl<A: Actuator> Session<A> {
 
     /// What the partner may see after its command: what the command itself said, and what it is granted beside.
     fn acted(&mut self, state: &mut GateState, device: &DeviceId, command: &Command, desired: &[Desired]) -> Acted {
-        let said = said(command, desired);
+        let said = said(command, desired, state.registry.get(device));
         let now = self.now;
-        for d in desired.iter().filter(|d| said.iter().any(|(_, v)| *v == d.value)) {
+        // By its own name alone: which of two set points a lone target went to tells the mode.
+        for d in desired.iter().filter(|d| said.iter().any(|(p, v)| *p == d.property && *v == d.value)) {
             self.told(state, device, d.property, &d.value);
         }
         let mut context = Vec::new();
@@ -422,8 +423,7 @@ impl<A: Actuator> Session<A> {
             None => Vec::new(),
         };
         for property in asked {
-            let set = |v: &Value| desired.iter().any(|d| d.property == property && d.value == *v);
-            if said.iter().any(|(p, v)| *p == property && (desired.is_empty() || set(v))) {
+            if said.iter().any(|(p, _)| *p == property) {
                 continue;
             }
             let Answer::Disclosed(mut seen) = self.look(state, device, property, Trigger::DirectiveResponse) else {
@@ -480,11 +480,16 @@ fn wrong(error: PlanError) -> ActError {
 }
 
 /// What a command itself fully says, in the hub's units: the partner's own words.
-fn said(command: &Command, desired: &[Desired]) -> Vec<(Property, Value)> {
+fn said(command: &Command, desired: &[Desired], known: Option<&Registered>) -> Vec<(Property, Value)> {
+    let takes = |p: Property| known.is_some_and(|k| k.description.properties.get(&p).is_some_and(|d| d.command));
     match command {
         Command::SetSetpoint { target, heating, cooling } | Command::HoldSetpoint { target, heating, cooling, .. } => {
-            let alone = heating.is_none() && cooling.is_none();
-            let one = if alone { Property::OccupiedHeatingSetpoint } else { Property::OccupiedSetpoint };
+            // Which of two set points a lone target goes to depends on the mode: it is said by neither's name.
+            let one = match (takes(Property::OccupiedHeatingSetpoint), takes(Property::OccupiedCoolingSetpoint)) {
+                (true, false) => Property::OccupiedHeatingSetpoint,
+                (false, true) => Property::OccupiedCoolingSetpoint,
+                _ => Property::OccupiedSetpoint,
+            };
             [
                 (one, target.as_ref()),
                 (Property::OccupiedHeatingSetpoint, heating.as_ref()),

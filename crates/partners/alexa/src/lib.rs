@@ -18,7 +18,7 @@ mod interface;
 pub mod limits;
 
 pub use directive::{Directive, Kind, ParseError, parse, token};
-pub use fault::{ERRORS, ErrorRow};
+pub use fault::{ERRORS, ErrorRow, Neutral, StateRow};
 
 use disclosure::Gate;
 use model::{EndpointId, Property, TemperatureScale, Trigger};
