@@ -300,12 +300,22 @@ impl House {
         }
     }
 
+    /// Sends a directive as the hub does: what comes again under the same id is not done again.
+    pub fn send_once(&self, directive: &Json) -> Json {
+        self.answer(directive, true).event
+    }
+
     /// Sends a directive; the event that comes back is valid by its schema and holds no token.
     pub fn send(&self, directive: &Json) -> Reply {
+        self.answer(directive, false)
+    }
+
+    fn answer(&self, directive: &Json, once: bool) -> Reply {
         let parsed = alexa::parse(directive.to_string().as_bytes()).unwrap();
         let now = Timestamp::from_millis(self.now);
         let (state, broker) = (Arc::clone(&self.state), Arc::clone(&self.broker));
-        let mut session = Session::new(state, broker, &self.link, now, "Test".into(), MESSAGE_ID.into());
+        let session = Session::new(state, broker, &self.link, now, "Test".into(), MESSAGE_ID.into());
+        let mut session = session.asked_as(parsed.message_id().filter(|_| once));
         let reply = block_on(alexa::answer(&mut session, &parsed));
         schema::check_event(&reply.event);
         assert!(!reply.event.to_string().contains("of-the-customer"), "{}", reply.event);
