@@ -3,6 +3,7 @@
 
 pub mod announce;
 pub mod broker;
+mod color;
 pub mod entity;
 pub mod house;
 pub mod hub;
