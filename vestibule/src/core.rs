@@ -885,6 +885,12 @@ impl Core {
         let gate = self.state();
         one("devices", "gauge", "Devices known.", gate.registry.iter().count() as u64);
         one("links", "gauge", "Links.", gate.links.len() as u64);
+        one(
+            "commands_forgotten_total",
+            "counter",
+            "Commands forgotten before their time: repeated, they would act again.",
+            gate.commands_forgotten(),
+        );
         out.push_str("# HELP vestibule_dropped_total Messages of devices that were dropped, by reason.\n");
         out.push_str("# TYPE vestibule_dropped_total counter\n");
         for (reason, count) in self.counters.dropped() {

@@ -451,3 +451,29 @@ pub struct Demand {
     /// What follows a refusal, in the partner's words: untrusted text.
     pub threat: Option<String>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whatever way leads to an open door, it is authorised as opening; a blind is no door, and down is not up.
+    #[test]
+    fn every_way_up_of_what_closes_the_home_opens_it() {
+        let ways = [
+            (Command::SetPart(Part::CoverPosition, 1), true),
+            (Command::AdjustPart(Part::CoverPosition, 1), true),
+            (Command::SetPart(Part::CoverTilt, 10_000), true),
+            (Command::SetPart(Part::CoverPosition, 0), false),
+            (Command::AdjustPart(Part::CoverPosition, -1), false),
+            (Command::SetPart(Part::FanSpeed, 10_000), false),
+        ];
+        for (command, opens) in ways {
+            assert_eq!(command.opens(Kind::Opening), opens, "{command:?}");
+            assert_eq!(command.opens(Kind::Unknown), opens, "{command:?}");
+            assert!(!command.opens(Kind::Covering), "{command:?}");
+        }
+        for kind in Kind::ALL {
+            assert!(Command::SetLock(LockState::Unlocked).opens(kind) && Command::SetDoor(DoorState::Open).opens(kind));
+        }
+    }
+}

@@ -155,6 +155,14 @@ async fn answer<A: Actuator, R: Recorder>(
     .asked_as(directive.message_id());
     let reply = alexa::answer(&mut session, directive).await;
     let answered = session.finish();
+    if reply.left_out > 0 {
+        let (link, left_out) = (&link.id, reply.left_out);
+        tracing::warn!(%link, left_out, "Alexa takes no more endpoints: these devices were left out of discovery");
+    }
+    if !reply.mixed.is_empty() {
+        let (link, endpoints) = (&link.id, reply.mixed.len());
+        tracing::info!(%link, endpoints, "reported in part alone: Alexa polls these endpoints as a whole");
+    }
     let outcome = match reply.outcome {
         alexa::Outcome::Answered => Outcome::Answered,
         alexa::Outcome::RefusedByPolicy => Outcome::Refused,

@@ -32,7 +32,7 @@ const ATTRIBUTES: [(&str, Property); 4] = [
 pub(crate) fn answer<G: Gate>(gate: &mut G, directive: &Directive) -> Reply {
     let views = gate.endpoints();
     let (mut endpoints, mut told) = (Vec::new(), Vec::new());
-    let (mut bytes, mut left_out) = (0usize, 0);
+    let (mut bytes, mut left_out, mut mixed) = (0usize, 0, Vec::new());
     for (view, json) in views.iter().filter_map(|v| Some((v, endpoint(v)?))) {
         // The first ones by endpoint id, which tells nothing: what is left out stays left out until devices go.
         bytes = bytes.saturating_add(json.to_string().len());
@@ -42,10 +42,21 @@ pub(crate) fn answer<G: Gate>(gate: &mut G, directive: &Directive) -> Reply {
         }
         let known = ATTRIBUTES.iter().filter(|(_, p)| text(view, *p, ATTRIBUTE_MAX_CHARS).is_some());
         told.extend(known.map(|(_, p)| (view.id.clone(), *p)));
+        if is_mixed(&json) {
+            mixed.push(view.id.clone());
+        }
         endpoints.push(json);
     }
     let event = plain(gate, "Alexa.Discovery", "Discover.Response", json!({"endpoints": endpoints}));
-    Reply { told, left_out, ..Reply::new(directive, event, Outcome::Answered) }
+    Reply { told, left_out, mixed, ..Reply::new(directive, event, Outcome::Answered) }
+}
+
+/// True when some of an endpoint's interfaces are reported unasked and others are not.
+fn is_mixed(endpoint: &Json) -> bool {
+    let capabilities = endpoint.get("capabilities").and_then(Json::as_array).into_iter().flatten();
+    let flags = capabilities.filter_map(|c| c.pointer("/properties/proactivelyReported")?.as_bool());
+    let (reported, other): (Vec<bool>, Vec<bool>) = flags.partition(|reported| *reported);
+    !reported.is_empty() && !other.is_empty()
 }
 
 /// An endpoint, or nothing for a device of which Alexa has no word for anything that is granted.

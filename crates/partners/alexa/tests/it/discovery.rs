@@ -150,6 +150,23 @@ fn more_endpoints_than_alexa_takes_are_left_out_and_counted() {
     assert_eq!((endpoints(&over.event).len(), over.left_out), (ENDPOINTS_MAX, 7));
 }
 
+/// Mixed flags make Alexa poll the whole endpoint: which endpoints have them is said.
+#[test]
+fn endpoints_that_are_reported_in_part_alone_are_named() {
+    let flags = |p, proactive| Capability { property: p, poll: true, proactive, command: false, command_open: false };
+    let (temperature, humidity, reachable) =
+        (Property::LocalTemperature, Property::RelativeHumidity, Property::Reachable);
+    let with = |n: usize, flags: Vec<Capability>| view(n, "x", flags, Features::default());
+    let reply = discover(vec![
+        with(1, vec![flags(temperature, false), flags(humidity, false), flags(reachable, false)]),
+        with(2, vec![flags(temperature, true), flags(humidity, true), flags(reachable, true)]),
+        with(3, vec![flags(temperature, true), flags(humidity, false), flags(reachable, true)]),
+        with(4, vec![flags(temperature, true)]),
+    ]);
+    let mixed: Vec<_> = reply.mixed.iter().map(|id| id.as_str().trim_start_matches('0')).collect();
+    assert_eq!(mixed, ["3", "4"]);
+}
+
 /// Three hundred endpoints with everything that there is are far below what a Lambda function may answer.
 #[test]
 fn the_largest_home_fits_into_one_answer() {

@@ -95,7 +95,7 @@ fn value(property: Property, n: u32) -> Value {
         P::RelativeHumidity | P::CurrentLevel | P::FanPercent | P::CoverPosition | P::CoverTilt | P::BatteryPercent => {
             Value::Percent((n % 10_001) as u16)
         }
-        _ => Value::Bool(n % 2 == 0),
+        _ => Value::Bool(n.is_multiple_of(2)),
     }
 }
 
@@ -197,11 +197,9 @@ proptest! {
         let home: Vec<(&str, Description)> = which.iter().map(|n| all[*n].clone()).collect();
         let one = House::of(home.clone(), "everything");
         // Every grant that there could be, at any rung; of these a few.
-        let mut n = 0;
         let mut grants: Vec<Grant> = Vec::new();
-        for mut grant in one.grants("everything") {
+        for (n, mut grant) in one.grants("everything").into_iter().enumerate() {
             let (dice, rung) = keep[n % keep.len()];
-            n += 1;
             if dice < 5 && grant.property != Property::DeviceTypeName {
                 continue;
             }
