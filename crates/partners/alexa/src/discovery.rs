@@ -213,7 +213,10 @@ fn percent_range() -> Json {
 }
 
 fn range_semantics(controllable: bool) -> Json {
-    let action = |action: &str, name: &str, payload: Json| json!({"@type": "ActionsToDirective", "actions": [action], "directive": {"name": name, "payload": payload}});
+    let action = |action: &str, name: &str, payload: Json| {
+        let directive = json!({"name": name, "payload": payload});
+        json!({"@type": "ActionsToDirective", "actions": [action], "directive": directive})
+    };
     let set = |to: i32| json!({"rangeValue": to});
     let adjust = |by: i32| json!({"rangeValueDelta": by, "rangeValueDeltaDefault": false});
     let mut semantics = Map::new();
@@ -226,9 +229,10 @@ fn range_semantics(controllable: bool) -> Json {
         ];
         semantics.insert("actionMappings".to_owned(), Json::Array(actions.to_vec()));
     }
+    let open = json!({"minimumValue": 1, "maximumValue": 100});
     let states = json!([
         {"@type": "StatesToValue", "states": ["Alexa.States.Closed"], "value": 0},
-        {"@type": "StatesToRange", "states": ["Alexa.States.Open"], "range": {"minimumValue": 1, "maximumValue": 100}},
+        {"@type": "StatesToRange", "states": ["Alexa.States.Open"], "range": open},
     ]);
     semantics.insert("stateMappings".to_owned(), states);
     Json::Object(semantics)

@@ -41,7 +41,6 @@ fn set(payload: &[(&str, f64)]) -> Json {
     Json::Object(payload.iter().map(one).collect())
 }
 
-#[rustfmt::skip]
 fn cases() -> Vec<Case> {
     let none = || json!({});
     let set_t: What = (T, "SetTargetTemperature", "");
@@ -61,69 +60,201 @@ fn cases() -> Vec<Case> {
         case("accept-grant", "", ("Alexa.Authorization", "AcceptGrant", ""), none()),
         // Set points.
         case("set-target-celsius", "radiator", set_t, set(&[("targetSetpoint", 21.5)])),
-        case("set-target-fahrenheit", "radiator", set_t, json!({"targetSetpoint": {"value": 71.3, "scale": "FAHRENHEIT"}})),
+        case(
+            "set-target-fahrenheit",
+            "radiator",
+            set_t,
+            json!({"targetSetpoint": {"value": 71.3, "scale": "FAHRENHEIT"}}),
+        ),
         case("set-target-kelvin", "radiator", set_t, json!({"targetSetpoint": {"value": 294.26, "scale": "KELVIN"}})),
         commands(case("set-target-commands-only", "radiator", set_t, set(&[("targetSetpoint", 21.5)]))),
         case("set-both", "dual", set_t, set(&[("lowerSetpoint", 19.0), ("upperSetpoint", 24.0)])),
-        commands(case("set-both-commands-only", "dual", set_t, set(&[("lowerSetpoint", 19.0), ("upperSetpoint", 24.0)]))),
+        commands(case(
+            "set-both-commands-only",
+            "dual",
+            set_t,
+            set(&[("lowerSetpoint", 19.0), ("upperSetpoint", 24.0)]),
+        )),
         case("set-lower-alone", "dual", set_t, set(&[("lowerSetpoint", 18.0)])),
         case("set-one-of-a-dual-in-auto", "dual", set_t, set(&[("targetSetpoint", 22.0)])),
         commands(case("set-one-of-a-dual-in-auto-commands-only", "dual", set_t, set(&[("targetSetpoint", 22.0)]))),
-        case("set-triple", "triple", set_t, set(&[("targetSetpoint", 21.0), ("lowerSetpoint", 19.0), ("upperSetpoint", 24.0)])),
+        case(
+            "set-triple",
+            "triple",
+            set_t,
+            set(&[("targetSetpoint", 21.0), ("lowerSetpoint", 19.0), ("upperSetpoint", 24.0)]),
+        ),
         case("set-for-three-hours", "triple", set_t, schedule.clone()),
-        case("adjust-target", "dual", (T, "AdjustTargetTemperature", ""), json!({"targetSetpointDelta": {"value": 2, "scale": "FAHRENHEIT"}})),
-        commands(case("adjust-target-commands-only", "dual", (T, "AdjustTargetTemperature", ""), json!({"targetSetpointDelta": {"value": -1, "scale": "CELSIUS"}}))),
+        case(
+            "adjust-target",
+            "dual",
+            (T, "AdjustTargetTemperature", ""),
+            json!({"targetSetpointDelta": {"value": 2, "scale": "FAHRENHEIT"}}),
+        ),
+        commands(case(
+            "adjust-target-commands-only",
+            "dual",
+            (T, "AdjustTargetTemperature", ""),
+            json!({"targetSetpointDelta": {"value": -1, "scale": "CELSIUS"}}),
+        )),
         case("resume-schedule", "triple", (T, "ResumeSchedule", ""), none()),
         case("set-mode", "dual", mode, of("COOL")),
-        case("set-mode-custom", "dual", mode, json!({"thermostatMode": {"value": "CUSTOM", "customName": "DEHUMIDIFY"}})),
+        case(
+            "set-mode-custom",
+            "dual",
+            mode,
+            json!({"thermostatMode": {"value": "CUSTOM", "customName": "DEHUMIDIFY"}}),
+        ),
         // Switches, lamps, fans, covers, locks, scenes.
         case("turn-on", "plug", ("Alexa.PowerController", "TurnOn", ""), none()),
         case("turn-off", "lamp", ("Alexa.PowerController", "TurnOff", ""), none()),
         case("set-brightness", "lamp", ("Alexa.BrightnessController", "SetBrightness", ""), json!({"brightness": 65})),
-        case("adjust-brightness", "lamp", ("Alexa.BrightnessController", "AdjustBrightness", ""), json!({"brightnessDelta": -20})),
-        commands(case("adjust-brightness-commands-only", "lamp", ("Alexa.BrightnessController", "AdjustBrightness", ""), json!({"brightnessDelta": -20}))),
-        case("set-color-temperature", "lamp", ("Alexa.ColorTemperatureController", "SetColorTemperature", ""), json!({"colorTemperatureInKelvin": 2700})),
-        case("set-color-temperature-nearest", "lamp", ("Alexa.ColorTemperatureController", "SetColorTemperature", ""), json!({"colorTemperatureInKelvin": 7000})),
-        case("increase-color-temperature", "lamp", ("Alexa.ColorTemperatureController", "IncreaseColorTemperature", ""), none()),
-        case("decrease-color-temperature", "lamp", ("Alexa.ColorTemperatureController", "DecreaseColorTemperature", ""), none()),
-        case("set-color", "lamp", ("Alexa.ColorController", "SetColor", ""), json!({"color": {"hue": 350.5, "saturation": 0.7138, "brightness": 1}})),
-        commands(case("set-color-commands-only", "lamp", ("Alexa.ColorController", "SetColor", ""), json!({"color": {"hue": 350.5, "saturation": 0.7138, "brightness": 1}}))),
+        case(
+            "adjust-brightness",
+            "lamp",
+            ("Alexa.BrightnessController", "AdjustBrightness", ""),
+            json!({"brightnessDelta": -20}),
+        ),
+        commands(case(
+            "adjust-brightness-commands-only",
+            "lamp",
+            ("Alexa.BrightnessController", "AdjustBrightness", ""),
+            json!({"brightnessDelta": -20}),
+        )),
+        case(
+            "set-color-temperature",
+            "lamp",
+            ("Alexa.ColorTemperatureController", "SetColorTemperature", ""),
+            json!({"colorTemperatureInKelvin": 2700}),
+        ),
+        case(
+            "set-color-temperature-nearest",
+            "lamp",
+            ("Alexa.ColorTemperatureController", "SetColorTemperature", ""),
+            json!({"colorTemperatureInKelvin": 7000}),
+        ),
+        case(
+            "increase-color-temperature",
+            "lamp",
+            ("Alexa.ColorTemperatureController", "IncreaseColorTemperature", ""),
+            none(),
+        ),
+        case(
+            "decrease-color-temperature",
+            "lamp",
+            ("Alexa.ColorTemperatureController", "DecreaseColorTemperature", ""),
+            none(),
+        ),
+        case(
+            "set-color",
+            "lamp",
+            ("Alexa.ColorController", "SetColor", ""),
+            json!({"color": {"hue": 350.5, "saturation": 0.7138, "brightness": 1}}),
+        ),
+        commands(case(
+            "set-color-commands-only",
+            "lamp",
+            ("Alexa.ColorController", "SetColor", ""),
+            json!({"color": {"hue": 350.5, "saturation": 0.7138, "brightness": 1}}),
+        )),
         case("set-fan-speed", "fan", range("Fan.Speed"), json!({"rangeValue": 70})),
         case("adjust-fan-speed", "fan", adjust_range("Fan.Speed"), by(10)),
         case("set-power-level", "fan", ("Alexa.PowerLevelController", "SetPowerLevel", ""), json!({"powerLevel": 20})),
-        case("adjust-power-level", "fan", ("Alexa.PowerLevelController", "AdjustPowerLevel", ""), json!({"powerLevelDelta": 30})),
+        case(
+            "adjust-power-level",
+            "fan",
+            ("Alexa.PowerLevelController", "AdjustPowerLevel", ""),
+            json!({"powerLevelDelta": 30}),
+        ),
         case("swing", "fan", ("Alexa.ToggleController", "TurnOn", "Fan.Oscillate"), none()),
         case("stand-still", "fan", ("Alexa.ToggleController", "TurnOff", "Fan.Oscillate"), none()),
-        case("turn-around", "fan", ("Alexa.ModeController", "SetMode", "Fan.Direction"), json!({"mode": "Direction.Forward"})),
+        case(
+            "turn-around",
+            "fan",
+            ("Alexa.ModeController", "SetMode", "Fan.Direction"),
+            json!({"mode": "Direction.Forward"}),
+        ),
         case("lift-blind", "blind", range("Blind.Lift"), json!({"rangeValue": 100})),
         case("lower-blind-a-little", "blind", adjust_range("Blind.Lift"), by(-10)),
         case("tilt-blind", "blind", range("Blind.Tilt"), json!({"rangeValue": 30})),
         case("set-percentage", "blind", ("Alexa.PercentageController", "SetPercentage", ""), json!({"percentage": 55})),
-        case("adjust-percentage", "blind", ("Alexa.PercentageController", "AdjustPercentage", ""), json!({"percentageDelta": 25})),
-        case("open-shutter", "shutter", ("Alexa.ModeController", "SetMode", "Blind.Position"), json!({"mode": "Position.Up"})),
-        case("open-garage", "garage", ("Alexa.ModeController", "SetMode", "GarageDoor.Position"), json!({"mode": "Position.Up"})),
-        commands(case("close-garage-commands-only", "garage", ("Alexa.ModeController", "SetMode", "GarageDoor.Position"), json!({"mode": "Position.Down"}))),
+        case(
+            "adjust-percentage",
+            "blind",
+            ("Alexa.PercentageController", "AdjustPercentage", ""),
+            json!({"percentageDelta": 25}),
+        ),
+        case(
+            "open-shutter",
+            "shutter",
+            ("Alexa.ModeController", "SetMode", "Blind.Position"),
+            json!({"mode": "Position.Up"}),
+        ),
+        case(
+            "open-garage",
+            "garage",
+            ("Alexa.ModeController", "SetMode", "GarageDoor.Position"),
+            json!({"mode": "Position.Up"}),
+        ),
+        commands(case(
+            "close-garage-commands-only",
+            "garage",
+            ("Alexa.ModeController", "SetMode", "GarageDoor.Position"),
+            json!({"mode": "Position.Down"}),
+        )),
         case("lock", "lock", ("Alexa.LockController", "Lock", ""), none()),
         commands(case("unlock-commands-only", "lock", ("Alexa.LockController", "Unlock", ""), none())),
         case("activate-scene", "scene", ("Alexa.SceneController", "Activate", ""), none()),
         // Errors that tell nothing of the home.
         case("error-deactivate", "scene", ("Alexa.SceneController", "Deactivate", ""), none()),
-        case("error-adjust-mode", "garage", ("Alexa.ModeController", "AdjustMode", "GarageDoor.Position"), json!({"modeDelta": 1})),
+        case(
+            "error-adjust-mode",
+            "garage",
+            ("Alexa.ModeController", "AdjustMode", "GarageDoor.Position"),
+            json!({"modeDelta": 1}),
+        ),
         case("error-not-its-interface", "plug", ("Alexa.LockController", "Lock", ""), none()),
         case("error-not-its-instance", "garage", range("Blind.Lift"), json!({"rangeValue": 100})),
         wrong(case("error-unknown-directive", "plug", ("Alexa.Cooking", "SetCookingMode", ""), none())),
         wrong(case("error-invalid-value", "radiator", set_t, none())),
-        wrong(case("error-value-out-of-range", "lamp", ("Alexa.BrightnessController", "SetBrightness", ""), json!({"brightness": 101}))),
+        wrong(case(
+            "error-value-out-of-range",
+            "lamp",
+            ("Alexa.BrightnessController", "SetBrightness", ""),
+            json!({"brightness": 101}),
+        )),
         case("error-no-such-endpoint", "nothing-here", ("Alexa.PowerController", "TurnOn", ""), none()),
-        Case { profile: "no-opening", ..case("error-insufficient-permissions", "lock", ("Alexa.LockController", "Unlock", ""), none()) },
-        before(case("error-not-recorded", "plug", ("Alexa.PowerController", "TurnOn", ""), none()), |h| *h.broker.mood.lock().unwrap() = Mood::NotRecorded),
-        before(case("error-bridge-unreachable", "plug", ("Alexa.PowerController", "TurnOn", ""), none()), |h| *h.broker.mood.lock().unwrap() = Mood::Down),
-        case("error-temperature-out-of-range-fahrenheit", "radiator", set_t, json!({"targetSetpoint": {"value": 95, "scale": "FAHRENHEIT"}})),
+        Case {
+            profile: "no-opening",
+            ..case("error-insufficient-permissions", "lock", ("Alexa.LockController", "Unlock", ""), none())
+        },
+        before(case("error-not-recorded", "plug", ("Alexa.PowerController", "TurnOn", ""), none()), |h| {
+            *h.broker.mood.lock().unwrap() = Mood::NotRecorded
+        }),
+        before(case("error-bridge-unreachable", "plug", ("Alexa.PowerController", "TurnOn", ""), none()), |h| {
+            *h.broker.mood.lock().unwrap() = Mood::Down
+        }),
+        case(
+            "error-temperature-out-of-range-fahrenheit",
+            "radiator",
+            set_t,
+            json!({"targetSetpoint": {"value": 95, "scale": "FAHRENHEIT"}}),
+        ),
         case("error-unsupported-mode", "radiator", mode, of("COOL")),
         case("error-unsupported-mode-eco", "dual", mode, of("ECO")),
         case("error-dual-unsupported", "radiator", set_t, set(&[("lowerSetpoint", 19.0), ("upperSetpoint", 24.0)])),
-        case("error-triple-unsupported", "dual", set_t, set(&[("targetSetpoint", 21.0), ("lowerSetpoint", 19.0), ("upperSetpoint", 24.0)])),
-        case("error-too-close-kelvin", "dual", set_t, json!({"lowerSetpoint": {"value": 294, "scale": "KELVIN"}, "upperSetpoint": {"value": 295, "scale": "KELVIN"}})),
+        case(
+            "error-triple-unsupported",
+            "dual",
+            set_t,
+            set(&[("targetSetpoint", 21.0), ("lowerSetpoint", 19.0), ("upperSetpoint", 24.0)]),
+        ),
+        case(
+            "error-too-close-kelvin",
+            "dual",
+            set_t,
+            json!({"lowerSetpoint": {"value": 294, "scale": "KELVIN"}, "upperSetpoint": {"value": 295, "scale": "KELVIN"}}),
+        ),
         case("error-schedule", "radiator", set_t, schedule),
         case("error-resume-schedule", "radiator", (T, "ResumeSchedule", ""), none()),
         // Errors that depend on state, each with what a link without the grant is answered.
@@ -140,19 +271,50 @@ fn cases() -> Vec<Case> {
         h.state.lock().unwrap().report(home::Reading { device, property, value, time: later });
     };
     for (error, neutral, device, what, payload, before) in [
-        ("error-thermostat-is-off", "neutral-thermostat-is-off", "radiator", set_t, set(&[("targetSetpoint", 21.0)]), off),
-        ("error-unwilling-in-fan-mode", "neutral-unwilling-in-fan-mode", "dual", set_t, set(&[("lowerSetpoint", 19.0), ("upperSetpoint", 24.0)]), fan),
+        (
+            "error-thermostat-is-off",
+            "neutral-thermostat-is-off",
+            "radiator",
+            set_t,
+            set(&[("targetSetpoint", 21.0)]),
+            off,
+        ),
+        (
+            "error-unwilling-in-fan-mode",
+            "neutral-unwilling-in-fan-mode",
+            "dual",
+            set_t,
+            set(&[("lowerSetpoint", 19.0), ("upperSetpoint", 24.0)]),
+            fan,
+        ),
         ("error-unreachable", "neutral-unreachable", "plug", ("Alexa.PowerController", "TurnOn", ""), none(), gone),
-        ("error-lamp-shows-a-colour", "neutral-lamp-shows-a-colour", "lamp", ("Alexa.ColorTemperatureController", "IncreaseColorTemperature", ""), none(), color),
+        (
+            "error-lamp-shows-a-colour",
+            "neutral-lamp-shows-a-colour",
+            "lamp",
+            ("Alexa.ColorTemperatureController", "IncreaseColorTemperature", ""),
+            none(),
+            color,
+        ),
     ] {
         all.push(Case { before, ..case(error, device, what, payload.clone()) });
         all.push(Case { before, ..commands(case(neutral, device, what, payload)) });
     }
     for (device, name) in [
-        ("radiator", "state-of-radiator"), ("dual", "state-of-dual"), ("triple", "state-of-triple"), ("lock", "state-of-lock"),
-        ("garage", "state-of-garage"), ("blind", "state-of-blind"), ("shutter", "state-of-shutter"), ("lamp", "state-of-lamp"),
-        ("fan", "state-of-fan"), ("plug", "state-of-plug"), ("contact", "state-of-contact"), ("motion", "state-of-motion"),
-        ("climate", "state-of-climate"), ("scene", "state-of-scene"),
+        ("radiator", "state-of-radiator"),
+        ("dual", "state-of-dual"),
+        ("triple", "state-of-triple"),
+        ("lock", "state-of-lock"),
+        ("garage", "state-of-garage"),
+        ("blind", "state-of-blind"),
+        ("shutter", "state-of-shutter"),
+        ("lamp", "state-of-lamp"),
+        ("fan", "state-of-fan"),
+        ("plug", "state-of-plug"),
+        ("contact", "state-of-contact"),
+        ("motion", "state-of-motion"),
+        ("climate", "state-of-climate"),
+        ("scene", "state-of-scene"),
     ] {
         all.push(case(name, device, ("Alexa", "ReportState", ""), none()));
     }
