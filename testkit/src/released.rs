@@ -73,6 +73,8 @@ pub enum Event {
     Described(DeviceId, Shape),
     /// A device has withdrawn its description: it can't be reached.
     Withdrawn(DeviceId),
+    /// The clock beat: what has expired by now is no longer granted.
+    Beat,
     /// The household's grants to this link are these from now on.
     Grants(Vec<Given>),
     /// The link asked which devices there are.
@@ -135,11 +137,12 @@ impl Released {
 
     /// Takes in what happened at a time of the public clock; gives the view when it was a question.
     pub fn step(&mut self, now: Timestamp, event: &Event) -> Option<View> {
-        if self.grants.iter().any(|g| g.expires.is_some_and(|t| t <= now)) {
-            self.grants.retain(|g| g.expires.is_none_or(|t| t > now));
-            self.reopen(now);
-        }
         match event {
+            Event::Beat => {
+                self.grants.retain(|g| g.expires.is_none_or(|t| t > now));
+                self.reopen(now);
+                None
+            }
             Event::Reading(device, property, value) => {
                 let all = self.readings.entry((device.clone(), *property)).or_default();
                 let time = all.last().map_or(now, |(t, _)| now.max(*t));

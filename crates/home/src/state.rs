@@ -139,7 +139,8 @@ impl HomeState {
 
 impl Known {
     fn absorb(&mut self, other: Known) {
-        let is_later = |new: &Option<Sample>, old: &Option<Sample>| new.as_ref().map(|s| s.time) > old.as_ref().map(|s| s.time);
+        let is_later =
+            |new: &Option<Sample>, old: &Option<Sample>| new.as_ref().map(|s| s.time) > old.as_ref().map(|s| s.time);
         if is_later(&other.reported, &self.reported) {
             self.reported = other.reported;
         }

@@ -35,7 +35,11 @@ fn same_view(story: &Story, timeline: &Timeline, life: &Life, wanted: &[View]) -
     let world = story.world();
     let mut present = BTreeSet::new();
     let mut asked = life.asked.iter().enumerate();
+    let mut expiries = timeline.expiries.iter().peekable();
     for step in &story.steps {
+        while let Some((_, now)) = expiries.next_if(|(at, _)| *at <= step.at) {
+            released.step(*now, &Event::Beat);
+        }
         use crate::story::{Home, Public, What};
         let now = timeline.at(step.at);
         let event = match &step.what {

@@ -170,7 +170,11 @@ pub fn live(story: &Story, timeline: &Timeline, leak: Option<Leak>) -> Life {
         life: Life::default(),
     };
     let mut kept = timeline.kept.iter().peekable();
+    let mut expiries = timeline.expiries.iter().peekable();
     for step in &story.steps {
+        while let Some((_, now)) = expiries.next_if(|(at, _)| *at <= step.at) {
+            hub.expire(*now);
+        }
         while let Some((_, shown)) = kept.next_if(|(at, _)| *at <= step.at) {
             let write = hub.state.lock().unwrap().keep_time(*shown);
             hub.store(write);
@@ -203,11 +207,6 @@ impl Hub {
     }
 
     fn step(&mut self, story: &Story, step: &Step, now: Timestamp) {
-        if self.granted && !self.expired && self.world.expiry <= now {
-            self.expired = true;
-            self.spy.table_before = Some(Arc::clone(self.state.lock().unwrap().table()));
-            self.replace(now);
-        }
         match &step.what {
             What::Home(home) => self.home(home, now),
             What::Public(Public::Clock(_)) => {}
@@ -224,6 +223,16 @@ impl Hub {
         }
         let frames = self.spy.unsolicited(&self.state, self.world, now);
         self.life.frames.extend(frames);
+    }
+
+    /// Grants expire: the scheduler puts the table without them in force.
+    fn expire(&mut self, now: Timestamp) {
+        self.log(now, Event::Beat);
+        self.expired = true;
+        if self.granted {
+            self.spy.table_before = Some(Arc::clone(self.state.lock().unwrap().table()));
+            self.replace(now);
+        }
     }
 
     fn replace(&mut self, now: Timestamp) {

@@ -383,6 +383,8 @@ pub struct Timeline {
     parts: Vec<(i64, Steady, Timestamp)>,
     /// Ticks at which time is kept, and when.
     pub kept: Vec<(i64, Timestamp)>,
+    /// Beats at which the grants expire that do, and the time then.
+    pub expiries: Vec<(i64, Timestamp)>,
 }
 
 const QUARTER: i64 = 15 * MINUTE;
@@ -393,7 +395,9 @@ impl Timeline {
         let mut wall = START;
         let mut steady = Steady::new(Timestamp::from_millis(START), 0);
         let (mut floor, mut stored) = (Timestamp::default(), Timestamp::default());
-        let (mut parts, mut kept) = (vec![(0, steady, floor)], Vec::new());
+        let (mut parts, mut kept, mut expiries) = (vec![(0, steady, floor)], Vec::new(), Vec::new());
+        let expiry = story.world().expiry;
+        let mut is_past = false;
         let mut next = beat;
         let shown = |steady: &Steady, floor: Timestamp, at: i64| steady.now(at).max(floor);
         let events = story.steps.iter().filter(|s| matches!(s.what, What::Public(Public::Clock(_) | Public::Restart)));
@@ -402,10 +406,15 @@ impl Timeline {
             while next <= until {
                 steady.beat(Timestamp::from_millis(wall + next), next);
                 parts.push((next, steady, floor));
-                let tick = shown(&steady, floor, next).floor_to(QUARTER);
+                let now = shown(&steady, floor, next);
+                if expiry <= now && !is_past {
+                    expiries.push((next, now));
+                }
+                is_past = expiry <= now;
+                let tick = now.floor_to(QUARTER);
                 if tick > stored {
                     stored = tick;
-                    kept.push((next, shown(&steady, floor, next)));
+                    kept.push((next, now));
                 }
                 next += beat;
             }
@@ -419,7 +428,7 @@ impl Timeline {
                 _ => {}
             }
         }
-        Self { parts, kept }
+        Self { parts, kept, expiries }
     }
 
     /// The hub's time.
