@@ -292,21 +292,21 @@ impl Spy {
                 let age = read(Property::LocalTemperature).map_or(0, |(_, t)| now.as_millis() - t.as_millis());
                 all.iter_mut().for_each(|p| p["uncertaintyInMilliseconds"] = json!(age));
             }
-            (Leak::ConnectivityAsItIs, Some(all)) => {
-                if read(Property::Reachable).is_some_and(|(v, _)| v == Value::Bool(false)) {
-                    let health = all.iter_mut().filter(|p| p["name"] == "connectivity");
-                    health.for_each(|p| p["value"] = json!({"value": "UNREACHABLE"}));
-                }
+            (Leak::ConnectivityAsItIs, Some(all))
+                if read(Property::Reachable).is_some_and(|(v, _)| v == Value::Bool(false)) =>
+            {
+                let health = all.iter_mut().filter(|p| p["name"] == "connectivity");
+                health.for_each(|p| p["value"] = json!({"value": "UNREACHABLE"}));
             }
             (Leak::NullWhenWithheld, Some(all)) => {
                 for d in refused.iter().filter(|d| read(d.property).is_some()) {
                     all.push(json!({"name": d.property.as_str(), "value": null}));
                 }
             }
-            (Leak::OrderOfPropertiesByRecency, Some(all)) => {
-                if self.last.as_ref().is_some_and(|(_, p, _)| (*p as usize).is_multiple_of(2)) {
-                    all.reverse();
-                }
+            (Leak::OrderOfPropertiesByRecency, Some(all))
+                if self.last.as_ref().is_some_and(|(_, p, _)| (*p as usize).is_multiple_of(2)) =>
+            {
+                all.reverse();
             }
             (Leak::CauseOfChange, Some(_)) => {
                 let desired =

@@ -4,7 +4,7 @@
 //!
 //! Every story comes from its seed: `VESTIBULE_PAIR=SEED cargo test -p testkit --test withheld one_pair` lives one again.
 
-#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod leaks;
 mod pair;
