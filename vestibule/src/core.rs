@@ -540,7 +540,7 @@ impl Core {
         };
         let next = Digest::new(widened.policy_hash());
         let now = self.now();
-        let demands = self.tally.demands().into_iter().filter(|(p, _)| *p == link.partner).map(|(_, i)| i).collect();
+        let demands = self.tally.demands_of(&link.partner);
         drafts.push(policy_leaf(now, (previous, next), OWNER, change, Some(link.id.clone()), demands)?);
         held.extend(remove.iter().map(|id| (format!("grant/{id}"), None)));
         for grant in &add {

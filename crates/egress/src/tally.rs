@@ -102,6 +102,12 @@ pub struct Tally {
     events: broadcast::Sender<Asked>,
 }
 
+fn newest(demands: &[(PartnerId, u64)], partner: &PartnerId) -> Vec<u64> {
+    let mut of: Vec<u64> = demands.iter().filter(|(p, _)| p == partner).map(|(_, index)| *index).collect();
+    of.sort_unstable();
+    of.split_off(of.len().saturating_sub(ledger::limits::DEMANDS_MAX))
+}
+
 impl Default for Tally {
     fn default() -> Self {
         Self { inner: Mutex::default(), events: broadcast::Sender::new(EVENTS_MAX) }
@@ -192,6 +198,11 @@ impl Tally {
         self.lock().demands.clone()
     }
 
+    /// The newest written demands of a partner, as many as a leaf can refer to, in order.
+    pub fn demands_of(&self, partner: &PartnerId) -> Vec<u64> {
+        newest(&self.lock().demands, partner)
+    }
+
     /// Takes the refusals summed so far, as drafts of one leaf per link.
     pub fn take_refusals(&self, now: Timestamp, policy_set: Digest) -> Vec<Draft> {
         let (sums, demands) = {
@@ -215,7 +226,7 @@ impl Tally {
                     count,
                 })
                 .collect();
-            let demands = demands.iter().filter(|(p, _)| *p == partner).map(|(_, index)| *index).collect();
+            let demands = newest(&demands, &partner);
             match Draft::refusals(now, Refusals { partner, link, tick, policy_set, items, demands }) {
                 Ok(draft) => drafts.push(draft),
                 Err(error) => tracing::error!(%error, "refusals could not be written"),
