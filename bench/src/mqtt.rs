@@ -91,10 +91,12 @@ pub fn home() -> Vec<(String, String)> {
             2 => ("lock", json!({"cmd_t": format!("d{i}/set")}), "LOCKED"),
             _ => ("binary_sensor", json!({"dev_cla": "door"}), "OFF"),
         };
-        config["name"] = json!(format!("Device {i}"));
-        config["uniq_id"] = json!(format!("d{i}"));
-        config["dev"] = device;
-        config["stat_t"] = json!(format!("d{i}/state"));
+        if let Some(config) = config.as_object_mut() {
+            config.insert("name".to_owned(), json!(format!("Device {i}")));
+            config.insert("uniq_id".to_owned(), json!(format!("d{i}")));
+            config.insert("dev".to_owned(), device);
+            config.insert("stat_t".to_owned(), json!(format!("d{i}/state")));
+        }
         say(format!("homeassistant/{kind}/d{i}/config"), config);
         say(format!("d{i}/state"), json!(state));
     }

@@ -108,7 +108,7 @@ impl History {
     }
 
     /// Notes what is known of a property; when the value changed, as a sample of the history too. Waits while
-    /// [`QUEUE_MAX`] readings wait.
+    /// `QUEUE_MAX` readings wait.
     ///
     /// # Errors
     /// When the writer has ended.
@@ -139,7 +139,7 @@ impl History {
         }
     }
 
-    /// Samples of a property from `from` to `to`, and the last before `from`; at most [`SAMPLES_MAX`], the newest.
+    /// Samples of a property from `from` to `to`, and the last before `from`; at most `SAMPLES_MAX`, the newest.
     ///
     /// # Errors
     /// When the file can't be read.

@@ -162,7 +162,7 @@ mod tests {
             packet(0x32, &largest),
             packet(0x31, &beyond),
             packet(0xd0, &[]),
-            packet(0x30, &vec![9; 200]),
+            packet(0x30, &[9; 200]),
         ]
         .concat();
         let expected = [
@@ -170,7 +170,7 @@ mod tests {
             packet(0x32, &largest),
             packet(0x31, &largest),
             packet(0xd0, &[]),
-            packet(0x30, &vec![9; 200]),
+            packet(0x30, &[9; 200]),
         ]
         .concat();
         for size in [1, 3, 4096, CHUNK_BYTES, stream.len()] {
