@@ -56,14 +56,14 @@ reasons! {
     ConfigTopic = "config_topic",
     /// A description with a template that is too long or no template.
     ConfigTemplate = "config_template",
-    /// More descriptions than [`crate::discovery::ENTITIES_MAX`], or more components in one than
-    /// [`crate::discovery::COMPONENTS_MAX`].
+    /// More descriptions than `ENTITIES_MAX`, or more components in one than
+    /// `COMPONENTS_MAX`.
     TooManyEntities = "too_many_entities",
     /// More devices than [`home::DEVICES_MAX`], or one changed its kind too often.
     TooManyDevices = "too_many_devices",
     /// A reading of a device that the home has not taken in, or has forgotten.
     NoSuchDevice = "no_such_device",
-    /// More topics than [`crate::discovery::TOPICS_MAX`].
+    /// More topics than `TOPICS_MAX`.
     TooManyTopics = "too_many_topics",
     /// More messages at once than the hub could work off.
     QueueFull = "queue_full",
