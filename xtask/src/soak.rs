@@ -56,6 +56,27 @@ const SOAKS: &[Soak] = &[
         filter: "canaries::",
         release: true,
     },
+    Soak {
+        name: "decision",
+        what: "a million questions to the table, to Cedar and to a naive evaluator",
+        package: "policy",
+        filter: "table_cedar",
+        release: true,
+    },
+    Soak {
+        name: "parsers",
+        what: "250,000 mutations of the corpus for each parser of what outsiders send",
+        package: "hostile",
+        filter: "",
+        release: true,
+    },
+    Soak {
+        name: "week",
+        what: "a week of everything at once, in an hour",
+        package: "vestibule",
+        filter: "week::",
+        release: true,
+    },
 ];
 
 /// What the release binary may not hold: the variable that arms points of failure, and a point.

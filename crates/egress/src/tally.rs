@@ -239,3 +239,20 @@ impl Tally {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leaf_refers_to_the_newest_demands_of_its_partner_however_many_there_are() {
+        let (alexa, other) = (PartnerId::new("alexa").unwrap(), PartnerId::new("other").unwrap());
+        let tally = Tally::default();
+        let most = ledger::limits::DEMANDS_MAX as u64;
+        (0..most + 9).for_each(|index| tally.demand(if index % 4 == 3 { other.clone() } else { alexa.clone() }, index));
+        (0..most).for_each(|index| tally.demand(alexa.clone(), 1000 + index));
+        assert_eq!(tally.demands_of(&alexa), (1000..1000 + most).collect::<Vec<_>>());
+        assert!(tally.demands_of(&other).iter().all(|index| index % 4 == 3));
+        assert_eq!(tally.demands().len() as u64, 2 * most + 9);
+    }
+}

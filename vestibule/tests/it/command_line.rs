@@ -151,4 +151,21 @@ fn the_docket_and_the_links_are_the_same_beside_a_hub_and_without_one() {
         &data_text,
     ]);
     assert_eq!(bad.status.code(), Some(1));
+    std::fs::write(&letter, " \n").unwrap();
+    assert_eq!(run(&alone).status.code(), Some(1), "an empty letter demands nothing");
+
+    // Somebody else's copy, without the key and without the right to write, is verified all the same.
+    let copy = dir.path().join("copy");
+    std::fs::create_dir(&copy).unwrap();
+    std::fs::copy(data.join("vestibule.db"), copy.join("vestibule.db")).unwrap();
+    let copy_text = copy.display().to_string();
+    let verdict = run_json(&["ledger", "verify", "--json", "--data", &copy_text]);
+    let own = run_json(&["ledger", "verify", "--json", "--data", &data_text]);
+    assert_eq!((&verdict["ok"], &verdict["root"]), (&own["ok"], &own["root"]));
+    assert_eq!(verdict["verifier_key"], own["verifier_key"], "the first leaf names the key");
+    assert!(!copy.join("signing.key").exists(), "a copy gets no key of its own");
+    // A mistyped directory is told, and not made.
+    let typo = dir.path().join("dta");
+    assert_eq!(run(&["links", "--data", &typo.display().to_string()]).status.code(), Some(1));
+    assert!(!typo.exists());
 }

@@ -229,6 +229,46 @@ fn everything_is_exact_and_its_flags_are_true() {
 }
 
 #[test]
+fn the_record_names_what_left_and_the_docket_what_was_asked() {
+    let story = begin();
+    publish(
+        story.mosquitto.port,
+        "homeassistant/device/air/config",
+        r#"{"dev":{"ids":"air","name":"Air"},"o":{"name":"test"},"stat_t":"air","cmps":{
+           "t":{"p":"sensor","dev_cla":"temperature","unit_of_meas":"°C","uniq_id":"air_t","val_tpl":"{{ value_json.t }}"},
+           "c":{"p":"sensor","dev_cla":"carbon_dioxide","unit_of_meas":"ppm","uniq_id":"air_c",
+                "val_tpl":"{{ value_json.c }}"}}}"#,
+    );
+    publish(story.mosquitto.port, "air", r#"{"t":19.5,"c":612}"#);
+    story.hub.wait_until(&["devices"], |d| reported(d, "co2_concentration").is_some());
+    let (all, glance) = (story.alexa("everything"), story.alexa("glance"));
+    runtime().block_on(async {
+        let found = all.discover().await.unwrap();
+        let endpoints = found.json["event"]["payload"]["endpoints"].as_array().unwrap();
+        let air = endpoints.iter().find(|e| e["friendlyName"] == "Air").unwrap()["endpointId"].as_str().unwrap();
+        all.report_state(air).await.unwrap();
+        for _ in 0..12 {
+            glance.discover().await.unwrap();
+        }
+        let garage = glance.endpoint_with("Alexa.ModeController", None).unwrap();
+        for _ in 0..12 {
+            glance.report_state(&garage).await.unwrap();
+        }
+    });
+    // Alexa has no word for CO2: it was granted, and did not leave.
+    let rows = story.hub.ledger();
+    let report = rows.iter().find(|r| r["message"] == "Alexa.StateReport").unwrap();
+    let shown = story.hub.cli_json(&["ledger", "show", &report["index"].to_string()]);
+    let items: Vec<_> = shown["leaf"]["items"].as_array().unwrap().iter().map(|i| i["property"].clone()).collect();
+    assert!(items.contains(&json!("local_temperature")) && !items.contains(&json!("co2_concentration")), "{items:?}");
+    // Reads are questions; that discovery leaves a name or a serial number out was nobody's question.
+    let docket = story.hub.cli_json(&["docket", "list"]);
+    let observed: Vec<_> = docket.as_array().unwrap().iter().filter(|r| r["observed"] == true).collect();
+    let what: Vec<_> = observed.iter().map(|r| (r["what"].as_str().unwrap(), r["count"].as_u64().unwrap())).collect();
+    assert_eq!(what, [("door state", 12)]);
+}
+
+#[test]
 fn who_is_not_authenticated_gets_constants_and_leaves_no_trace() {
     let story = begin();
     let leaves = story.hub.ledger();
