@@ -238,7 +238,7 @@ async fn long_ledger(data: &Path, leaves: usize) -> Result<(), Fail> {
 fn intent(time: Timestamp) -> Result<Draft, Fail> {
     let item = |property| -> Result<Item, Fail> {
         let (device, kind) = (DeviceId::new("thermostat-1")?, Kind::of(property, Class::None));
-        Ok(Item { device, property, kind, rung: Rung::Live, tick: time, policies: vec!["g-0123456789ab".into()] })
+        Ok(Item { device, property, kind, rung: Rung::Live, tick: time, policies: ["g-0123456789ab".into()].into() })
     };
     let intent = Intent {
         partner: PartnerId::new("alexa")?,

@@ -1,5 +1,6 @@
 //! `POST /alexa/v3/directives`: from bytes to a recorded answer.
 
+use std::collections::HashSet;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -206,7 +207,8 @@ async fn answer<A: Actuator, R: Recorder>(
     );
     let reply = alexa::answer(&mut session, directive).await;
     let mut answered = session.finish();
-    answered.decided.retain(|d| d.outcome.is_err() || left(link, &reply.told, &d.device, d.property));
+    let told: HashSet<&(EndpointId, Property)> = reply.told.iter().collect();
+    answered.decided.retain(|d| d.outcome.is_err() || left(link, &told, &d.device, d.property));
     let outcome = match reply.outcome {
         alexa::Outcome::Answered => Outcome::Answered,
         alexa::Outcome::RefusedByPolicy => Outcome::Refused,
@@ -252,8 +254,8 @@ async fn answer<A: Actuator, R: Recorder>(
 
 /// Whether a disclosed property is in the rendered event. What Alexa has no word for was decided, but did not leave: the
 /// record must not say that it did.
-fn left(link: &Link, told: &[(EndpointId, Property)], device: &DeviceId, property: Property) -> bool {
-    told.iter().any(|(endpoint, p)| *p == property && *endpoint == link.endpoint(device))
+fn left(link: &Link, told: &HashSet<&(EndpointId, Property)>, device: &DeviceId, property: Property) -> bool {
+    told.contains(&(link.endpoint(device), property))
 }
 
 fn items(decided: &[Decided]) -> Vec<Item> {

@@ -25,7 +25,7 @@ pub struct Decided {
     /// What was shown, or the refusal.
     pub outcome: Result<Shown, Refusal>,
     /// The policies that decided.
-    pub policies: Vec<String>,
+    pub policies: Arc<[String]>,
 }
 
 /// What was shown of a property.
@@ -71,7 +71,7 @@ pub struct Order {
     /// recorded, and waits for the broker, all the same.
     pub desired: Vec<Desired>,
     /// The policies that allowed it.
-    pub policies: Vec<String>,
+    pub policies: Arc<[String]>,
     /// When.
     pub time: Timestamp,
 }
@@ -165,7 +165,7 @@ impl<A: Actuator> Session<A> {
             (Ok(rung), Some(s)) => Ok(Shown { rung, time: s.time, value: s.value.clone() }),
         };
         self.writes.extend(writes);
-        let policies = decision.policies.iter().map(ToString::to_string).collect();
+        let policies = Arc::clone(decision.policies);
         let answer = match &outcome {
             Ok(shown) => Answer::Disclosed(disclose(property, shown.value.clone(), shown.time, shown.rung)),
             Err(refusal) => Answer::Refused(*refusal),
@@ -178,15 +178,17 @@ impl<A: Actuator> Session<A> {
     /// device itself is written down, so that the record shows what was refused.
     fn view(&mut self, state: &mut GateState, device: &DeviceId, trigger: Option<Trigger>) -> Option<EndpointView> {
         let table = Arc::clone(state.table());
-        let known = state.registry.get(device)?.clone();
+        let known = state.registry.get(device)?;
         let link = state.links.get(&self.link)?;
         let id = link.endpoint(device);
         let on_link = link.device(device)?.clone();
-        let capabilities = capabilities(&table, &self.link, device, &known);
+        let capabilities = capabilities(&table, &self.link, device, known);
         let announced = announced(&table, &self.link, device, &capabilities);
+        let (device_type, features) = (known.device_type(), known.description.features.clone());
         let mut told = Vec::new();
         if let Some(trigger) = trigger {
-            for p in of_device(&known).filter(|p| p.is_metadata()) {
+            let asked: Vec<Property> = of_device(known).filter(|p| p.is_metadata()).collect();
+            for p in asked {
                 told.extend(self.look(state, device, p, trigger).disclosed());
             }
         }
@@ -200,8 +202,7 @@ impl<A: Actuator> Session<A> {
         };
         let is_detail = |d: &Disclosed| !matches!(d.property(), Property::NodeLabel | Property::DeviceTypeName);
         let metadata = told.into_iter().filter(is_detail).collect();
-        let device_type = known.device_type();
-        Some(EndpointView { id, name, device_type, metadata, capabilities, features: known.description.features })
+        Some(EndpointView { id, name, device_type, metadata, capabilities, features })
     }
 }
 
@@ -276,9 +277,9 @@ impl<A: Actuator> Gate for Session<A> {
     async fn act(&mut self, endpoint: EndpointId, command: Command) -> Result<Acted, ActError> {
         let order = {
             let shared = Arc::clone(&self.state);
-            let mut state = lock(&shared);
+            let state = lock(&shared);
             let device = self.device(&state, &endpoint).ok_or(ActError::Refused(Refusal::NoSuchEndpoint))?;
-            self.authorise(&mut state, device, &command)?
+            self.authorise(&state, device, &command)?
         };
         let device = order.device.clone();
         let mut desired = order.desired.clone();
@@ -320,17 +321,17 @@ impl<A: Actuator> Session<A> {
 
     /// Policy, then plan. An order that asks for nothing is one that can't be carried out, where saying so would tell the
     /// home's state: it goes the same way as any other, and is answered like it.
-    fn authorise(&mut self, state: &mut GateState, device: DeviceId, command: &Command) -> Result<Order, ActError> {
+    fn authorise(&mut self, state: &GateState, device: DeviceId, command: &Command) -> Result<Order, ActError> {
         let table = Arc::clone(state.table());
         let property = commanded(state, &device, command);
-        let known = state.registry.get(&device).cloned().ok_or(ActError::Refused(Refusal::NoSuchEndpoint))?;
+        let known = state.registry.get(&device).ok_or(ActError::Refused(Refusal::NoSuchEndpoint))?;
         let Some(property) = property else { return Err(ActError::Refused(Refusal::NotSupported)) };
         let kind = known.kind(property);
         let policies = match table.may(&self.link, &device, property, command.opens_the_home()) {
-            Ok(policies) => policies.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            Ok(policies) => Arc::clone(policies),
             Err(refusal) => {
                 let (trigger, outcome) = (Trigger::DirectiveResponse, Err(refusal));
-                self.decided.push(Decided { device, property, kind, trigger, outcome, policies: Vec::new() });
+                self.decided.push(Decided { device, property, kind, trigger, outcome, policies: Arc::new([]) });
                 return Err(ActError::Refused(refusal));
             }
         };
@@ -348,7 +349,7 @@ impl<A: Actuator> Session<A> {
         if is_setpoint && sees(Property::SystemMode) && reported(Property::SystemMode) == Some(off) {
             return Err(ActError::ThermostatIsOff);
         }
-        let desired = match plan(&device, &known, &state.home, command) {
+        let desired = match plan(&device, known, &state.home, command) {
             Ok(desired) => desired,
             Err(PlanError::NotKnown) => Vec::new(),
             Err(error) => return Err(plan_error(error)),

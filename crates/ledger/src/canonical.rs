@@ -2,7 +2,10 @@
 //! written on the one thread that all messages wait for.
 
 use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::fmt::Display;
+use std::io::Write as _;
+use std::ops::Range;
 
 use serde::ser::{Impossible, SerializeMap, SerializeSeq, SerializeStruct};
 use serde::{Serialize, Serializer};
@@ -13,47 +16,13 @@ use crate::limits::INTEGER_MAX;
 /// The canonical form. Null, fractions and integers beyond 2^53-1 have no place in a leaf.
 pub(crate) fn to_bytes(value: &impl Serialize) -> Result<Vec<u8>, LeafError> {
     let mut out = Vec::with_capacity(512);
-    value.serialize(Canonical { out: &mut out })?;
+    write(value, &mut out)?;
     Ok(out)
 }
 
-/// An object under way.
-#[derive(Debug, Default)]
-struct Object {
-    /// The members' values, one after the other.
-    values: Vec<u8>,
-    /// Keys, and where their values end.
-    members: Vec<(Cow<'static, str>, usize)>,
-}
-
-impl Object {
-    fn put(&mut self, key: Cow<'static, str>, value: &(impl Serialize + ?Sized)) -> Result<(), Fault> {
-        value.serialize(Canonical { out: &mut self.values })?;
-        self.members.push((key, self.values.len()));
-        Ok(())
-    }
-
-    fn write(&self, out: &mut Vec<u8>) -> Result<(), Fault> {
-        let starts = std::iter::once(0).chain(self.members.iter().map(|(_, end)| *end));
-        let mut sorted: Vec<_> =
-            self.members.iter().zip(starts).map(|((key, end), start)| (key, start..*end)).collect();
-        // RFC 8785 section 3.2.3: by UTF-16 code units.
-        sorted.sort_by(|(a, _), (b, _)| a.encode_utf16().cmp(b.encode_utf16()));
-        if sorted.windows(2).any(|pair| matches!(pair, [(a, _), (b, _)] if a == b)) {
-            return Err(Fault(LeafError::NotCanonical));
-        }
-        out.push(b'{');
-        for (i, (key, range)) in sorted.into_iter().enumerate() {
-            if i > 0 {
-                out.push(b',');
-            }
-            write_text(key, out)?;
-            out.push(b':');
-            out.extend_from_slice(self.values.get(range).unwrap_or_default());
-        }
-        out.push(b'}');
-        Ok(())
-    }
+/// Appends the canonical form.
+pub(crate) fn write(value: &impl Serialize, out: &mut Vec<u8>) -> Result<(), LeafError> {
+    Ok(value.serialize(Canonical { out })?)
 }
 
 /// serde_json escapes as RFC 8785 section 3.2.2.2 asks: the five short escapes, `\u00xx` in lower case for the other
@@ -92,11 +61,10 @@ struct Canonical<'a> {
 
 impl Canonical<'_> {
     fn integer(self, n: i128) -> Result<(), Fault> {
-        let max = i128::from(INTEGER_MAX);
-        if !(-max..=max).contains(&n) {
-            return Err(Fault(LeafError::Integer));
-        }
-        self.out.extend_from_slice(n.to_string().as_bytes());
+        let exact = i64::try_from(n).ok().filter(|n| (-INTEGER_MAX..=INTEGER_MAX).contains(n));
+        let n = exact.ok_or(Fault(LeafError::Integer))?;
+        // Writing to memory can't fail.
+        let _ = write!(self.out, "{n}");
         Ok(())
     }
 }
@@ -212,12 +180,12 @@ impl<'a> Serializer for Canonical<'a> {
         never()
     }
 
-    fn serialize_map(self, _: Option<usize>) -> Result<Nested<'a>, Fault> {
-        Ok(Nested { out: self.out, object: Object::default(), key: None })
+    fn serialize_map(self, members: Option<usize>) -> Result<Nested<'a>, Fault> {
+        Ok(Nested::begin(self.out, members.unwrap_or_default()))
     }
 
-    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Nested<'a>, Fault> {
-        Ok(Nested { out: self.out, object: Object::default(), key: None })
+    fn serialize_struct(self, _: &'static str, members: usize) -> Result<Nested<'a>, Fault> {
+        Ok(Nested::begin(self.out, members))
     }
 
     fn serialize_struct_variant(
@@ -254,11 +222,61 @@ impl SerializeSeq for List<'_> {
     }
 }
 
-/// Writes an object within another value.
+/// Writes an object. Its members are put in order at the end, and only where they did not come in order.
 struct Nested<'a> {
     out: &'a mut Vec<u8>,
-    object: Object,
+    /// Where the object begins.
+    start: usize,
+    /// Keys, and where their members (key and value) stand.
+    members: Vec<(Cow<'static, str>, Range<usize>)>,
+    sorted: bool,
     key: Option<Cow<'static, str>>,
+}
+
+impl<'a> Nested<'a> {
+    fn begin(out: &'a mut Vec<u8>, members: usize) -> Self {
+        let start = out.len();
+        out.push(b'{');
+        Self { out, start, members: Vec::with_capacity(members), sorted: true, key: None }
+    }
+
+    fn put(&mut self, key: Cow<'static, str>, value: &(impl Serialize + ?Sized)) -> Result<(), Fault> {
+        if let Some((last, _)) = self.members.last() {
+            self.out.push(b',');
+            self.sorted &= order(last, &key).is_lt();
+        }
+        let start = self.out.len();
+        write_text(&key, self.out)?;
+        self.out.push(b':');
+        value.serialize(Canonical { out: self.out })?;
+        self.members.push((key, start..self.out.len()));
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<(), Fault> {
+        if !self.sorted {
+            self.members.sort_by(|(a, _), (b, _)| order(a, b));
+            if self.members.windows(2).any(|pair| matches!(pair, [(a, _), (b, _)] if a == b)) {
+                return Err(Fault(LeafError::NotCanonical));
+            }
+            let written = self.out.split_off(self.start);
+            self.out.push(b'{');
+            for (i, (_, range)) in self.members.iter().enumerate() {
+                if i > 0 {
+                    self.out.push(b',');
+                }
+                let range = range.start.saturating_sub(self.start)..range.end.saturating_sub(self.start);
+                self.out.extend_from_slice(written.get(range).unwrap_or_default());
+            }
+        }
+        self.out.push(b'}');
+        Ok(())
+    }
+}
+
+/// RFC 8785 section 3.2.3: by UTF-16 code units.
+fn order(a: &str, b: &str) -> Ordering {
+    if a.is_ascii() && b.is_ascii() { a.cmp(b) } else { a.encode_utf16().cmp(b.encode_utf16()) }
 }
 
 impl SerializeStruct for Nested<'_> {
@@ -266,11 +284,11 @@ impl SerializeStruct for Nested<'_> {
     type Error = Fault;
 
     fn serialize_field<T: Serialize + ?Sized>(&mut self, key: &'static str, value: &T) -> Result<(), Fault> {
-        self.object.put(Cow::Borrowed(key), value)
+        self.put(Cow::Borrowed(key), value)
     }
 
     fn end(self) -> Result<(), Fault> {
-        self.object.write(self.out)
+        self.finish()
     }
 }
 
@@ -288,13 +306,13 @@ impl SerializeMap for Nested<'_> {
 
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Fault> {
         match self.key.take() {
-            Some(key) => self.object.put(key, value),
+            Some(key) => self.put(key, value),
             None => never(),
         }
     }
 
     fn end(self) -> Result<(), Fault> {
-        self.object.write(self.out)
+        self.finish()
     }
 }
 

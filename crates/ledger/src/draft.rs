@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use model::Timestamp;
 
-use crate::leaf::{
-    self, Command, Demand, Entry, Genesis, Intent, Item, LeafError, Link, More, Outcome, Policy, Refusals,
-};
+use crate::canonical;
+use crate::leaf::{self, Command, Demand, Entry, Genesis, Intent, LeafError, Link, More, Outcome, Policy, Refusals};
 use crate::limits::{BODY_MAX_BYTES, ITEMS_MAX_BYTES};
 
 /// What to append.
@@ -129,50 +128,40 @@ impl Draft {
 
     /// The entries of the leaves that this draft becomes when its first leaf gets the index `first` (spec L7). Only
     /// the first has the body.
-    pub(crate) fn split(&self, first: u64) -> Result<Vec<Entry>, LeafError> {
-        match &self.entry {
-            Entry::Intent(intent) => {
-                let mut parts = pack(&intent.items)?.into_iter();
-                let items = parts.next().unwrap_or_default();
+    pub(crate) fn split(self, first: u64) -> Result<Vec<Entry>, LeafError> {
+        match self.entry {
+            Entry::Intent(mut intent) => {
+                let mut parts = pack(std::mem::take(&mut intent.items))?.into_iter();
+                intent.items = parts.next().unwrap_or_default();
                 let more: Vec<Entry> = parts.map(|items| Entry::More(More { of: first, items })).collect();
-                let head = Intent { items, more: u64::try_from(more.len()).unwrap_or(u64::MAX), ..copy_head(intent) };
-                Ok(std::iter::once(Entry::Intent(head)).chain(more).collect())
+                intent.more = u64::try_from(more.len()).unwrap_or(u64::MAX);
+                Ok(std::iter::once(Entry::Intent(intent)).chain(more).collect())
             }
-            Entry::Refusals(refusals) => {
-                let parts = pack(&refusals.items)?;
+            Entry::Refusals(mut refusals) => {
+                let parts = pack(std::mem::take(&mut refusals.items))?;
                 Ok(parts.into_iter().map(|items| Entry::Refusals(Refusals { items, ..refusals.clone() })).collect())
             }
-            other => Ok(vec![other.clone()]),
+            other => Ok(vec![other]),
         }
     }
 }
 
-/// An intent without its items, which may be many.
-fn copy_head(intent: &Intent) -> Intent {
-    Intent {
-        partner: intent.partner.clone(),
-        link: intent.link.clone(),
-        trigger: intent.trigger,
-        message: intent.message.clone(),
-        policy_set: intent.policy_set,
-        items: Vec::<Item>::new(),
-        more: 0,
-    }
-}
-
 /// Cuts a list into parts that fit a leaf each. At least one part, perhaps empty.
-fn pack<T: Clone + serde::Serialize>(items: &[T]) -> Result<Vec<Vec<T>>, LeafError> {
+fn pack<T: serde::Serialize>(items: Vec<T>) -> Result<Vec<Vec<T>>, LeafError> {
     let mut parts = Vec::new();
-    let mut part = Vec::new();
+    let mut part = Vec::with_capacity(items.len());
     let mut bytes = 0usize;
+    let mut written = Vec::new();
     for item in items {
-        let len = leaf::encoded_len(item)?.saturating_add(1);
+        written.clear();
+        canonical::write(&item, &mut written)?;
+        let len = written.len().saturating_add(1);
         if bytes.saturating_add(len) > ITEMS_MAX_BYTES && !part.is_empty() {
             parts.push(std::mem::take(&mut part));
             bytes = 0;
         }
         bytes = bytes.saturating_add(len);
-        part.push(item.clone());
+        part.push(item);
     }
     parts.push(part);
     Ok(parts)

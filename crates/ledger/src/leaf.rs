@@ -1,5 +1,7 @@
 //! Leaves: what the tree holds (spec section 1).
 
+use std::sync::Arc;
+
 use model::{DeviceId, HouseholdId, Kind, LinkId, PartnerId, Property, Rung, Timestamp, Trigger};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -98,18 +100,19 @@ pub struct Intent {
 /// One disclosed item: what, not its value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Item {
+    // In the order of the canonical form, which is then written without sorting.
     /// The device, by the hub's own id.
     pub device: DeviceId,
-    /// What was disclosed of it.
-    pub property: Property,
     /// How sensitive it is.
     pub kind: Kind,
+    /// Ids of the policies that allowed it.
+    pub policies: Arc<[String]>,
+    /// What was disclosed of it.
+    pub property: Property,
     /// How precise and fresh it was.
     pub rung: Rung,
     /// The sample time that was given out.
     pub tick: Timestamp,
-    /// Ids of the policies that allowed it.
-    pub policies: Vec<String>,
 }
 
 /// Items that didn't fit into the intent.
@@ -193,7 +196,7 @@ pub struct Command {
     /// SHA-256 of the policies in force.
     pub policy_set: Digest,
     /// Ids of the policies that allowed it.
-    pub policies: Vec<String>,
+    pub policies: Arc<[String]>,
 }
 
 /// A change of the policy set.
@@ -486,11 +489,6 @@ impl Entry {
 /// Checks that a time can stand in a leaf.
 pub(crate) fn time(time: Timestamp) -> Result<(), LeafError> {
     if (-INTEGER_MAX..=INTEGER_MAX).contains(&time.as_millis()) { Ok(()) } else { Err(LeafError::Integer) }
-}
-
-/// The canonical form of one item, to see how long it is.
-pub(crate) fn encoded_len<T: Serialize>(item: &T) -> Result<usize, LeafError> {
-    Ok(canonical::to_bytes(item)?.len())
 }
 
 fn read<T: DeserializeOwned>(value: &Value) -> Result<T, LeafError> {

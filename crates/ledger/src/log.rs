@@ -250,12 +250,13 @@ impl Log {
             checkpoint: "".into(),
             body: draft.body.as_ref().map(|b| Arc::clone(&b.wire)).zip(batch.bodies.last().map(|row| row.sha256)),
         };
+        let time = draft.time;
         for entry in draft.split(index)? {
             let index = edge.size();
             if index >= INTEGER_MAX.unsigned_abs() {
                 return Err(AppendError::Full);
             }
-            let leaf = Leaf { index, time: draft.time, household: self.household.clone(), entry, body: body.take() };
+            let leaf = Leaf { index, time, household: self.household.clone(), entry, body: body.take() };
             let bytes = leaf.encode()?;
             let hash = record_hash(&bytes);
             if index == receipt.index {

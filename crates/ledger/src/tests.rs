@@ -47,7 +47,7 @@ fn item(n: usize) -> Item {
         kind: Kind::Temperature,
         rung: Rung::HourCoarse,
         tick: Timestamp::from_millis(1_763_996_400_000),
-        policies: vec!["grant-1".into(), "ceiling".into()],
+        policies: ["grant-1".into(), "ceiling".into()].into(),
     }
 }
 
@@ -92,7 +92,7 @@ fn drafts() -> Vec<Draft> {
         command: "set_heating_setpoint".into(),
         properties: vec![Property::OccupiedHeatingSetpoint],
         policy_set: Digest::of(b"policies"),
-        policies: vec!["grant-2".into()],
+        policies: ["grant-2".into()].into(),
     };
     let policy = Policy {
         policy_set: Digest::of(b"policies"),
@@ -216,7 +216,7 @@ fn a_leaf_fits_an_entry_bundle() {
         kind: Kind::Connectivity,
         rung: Rung::QuarterHour,
         tick,
-        policies: policies.clone(),
+        policies: policies.clone().into(),
     };
     let refused = Refused {
         device: device.clone(),
@@ -256,7 +256,7 @@ fn a_leaf_fits_an_entry_bundle() {
                 command: text(COMMAND_MAX_BYTES),
                 properties: vec![Property::OccupiedHeatingSetpoint; PROPERTIES_MAX],
                 policy_set: digest,
-                policies,
+                policies: policies.into(),
             },
             Some(Body::redacted(*b"x", *b"y")),
         ),

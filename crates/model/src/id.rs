@@ -1,6 +1,8 @@
-//! Typed ids: an id of a link can't be passed for an id of a device.
+//! Typed ids: an id of a link can't be passed for an id of a device. A copy is cheap: every message names ids many times.
 
-use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize, Serializer};
 
 /// Longest id in bytes. Alexa allows 256 for an endpoint id; ours leave room for a prefix.
 pub const ID_MAX_BYTES: usize = 128;
@@ -18,9 +20,9 @@ pub struct IdError {
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $what:literal) => {
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
-        pub struct $name(String);
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
+        #[serde(try_from = "String")]
+        pub struct $name(Arc<str>);
 
         impl $name {
             /// Checks and wraps a text.
@@ -32,7 +34,7 @@ macro_rules! id {
                 let fits = !text.is_empty()
                     && text.len() <= ID_MAX_BYTES
                     && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':'));
-                if fits { Ok(Self(text)) } else { Err(IdError { what: $what, text: text.chars().take(40).collect() }) }
+                if fits { Ok(Self(text.into())) } else { Err(IdError { what: $what, text: text.chars().take(40).collect() }) }
             }
 
             /// The text of the id.
@@ -62,7 +64,13 @@ macro_rules! id {
 
         impl From<$name> for String {
             fn from(id: $name) -> String {
-                id.0
+                id.as_str().to_owned()
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.as_str())
             }
         }
     };

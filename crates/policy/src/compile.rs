@@ -256,9 +256,9 @@ impl Asker<'_> {
         let mut policies: Vec<String> = response.diagnostics().reason().map(ToString::to_string).collect();
         policies.sort();
         match response.decision() {
-            CedarDecision::Allow => Cell { rung: Ok(rung.unwrap_or(Rung::Live)), policies },
+            CedarDecision::Allow => Cell { rung: Ok(rung.unwrap_or(Rung::Live)), policies: policies.into() },
             CedarDecision::Deny if policies.is_empty() => Cell::refused(Refusal::NoGrant),
-            CedarDecision::Deny => Cell { rung: Err(Refusal::Ceiling), policies },
+            CedarDecision::Deny => Cell { rung: Err(Refusal::Ceiling), policies: policies.into() },
         }
     }
 
@@ -573,7 +573,7 @@ mod tests {
         let to_gatekeeper = ask_after(None, on_request);
         assert_eq!(
             (to_gatekeeper.rung, to_gatekeeper.policies),
-            (Err(Refusal::Ceiling), vec!["vestibule-data-act-5-3".into()])
+            (Err(Refusal::Ceiling), ["vestibule-data-act-5-3".into()].into())
         );
         let no_gatekeeper =
             |e, t: &Types| set(on_request(e, t), &the_link(t), "gatekeeper", RestrictedExpression::new_bool(false));
@@ -581,10 +581,10 @@ mod tests {
         let elsewhere = ask_after(None, |e, t| set(e, &the_link(t), "household", refer(&t.household, "other")));
         assert_eq!(
             (elsewhere.rung, elsewhere.policies),
-            (Err(Refusal::Ceiling), vec!["vestibule-one-household".into()])
+            (Err(Refusal::Ceiling), ["vestibule-one-household".into()].into())
         );
         let unknown = ask_after(None, |e, t| set(e, &property(t), "kind", refer(&t.kind, "unknown")));
-        assert_eq!((unknown.rung, unknown.policies), (Err(Refusal::Ceiling), vec!["vestibule-unknown-kind".into()]));
+        assert_eq!((unknown.rung, unknown.policies), (Err(Refusal::Ceiling), ["vestibule-unknown-kind".into()].into()));
     }
 
     #[test]

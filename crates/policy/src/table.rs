@@ -1,6 +1,7 @@
 //! The decision table: what the hot path looks up, and the matrix that the household sees.
 
 use std::collections::HashMap;
+use std::sync::{Arc, LazyLock};
 
 use disclosure::Refusal;
 use model::{
@@ -14,7 +15,7 @@ pub struct Decision<'a> {
     /// The finest rung that is allowed, or why none is.
     pub rung: Result<Rung, Refusal>,
     /// The policies that decided.
-    pub policies: &'a [String],
+    pub policies: &'a Arc<[String]>,
 }
 
 /// Cells of one property: four triggers, then control and open.
@@ -25,12 +26,12 @@ pub(crate) const CELLS: usize = ALL_TRIGGERS.len() + 2;
 pub(crate) struct Cell {
     /// The finest rung allowed; for commands [`Rung::Live`] means yes.
     pub(crate) rung: Result<Rung, Refusal>,
-    pub(crate) policies: Vec<String>,
+    pub(crate) policies: Arc<[String]>,
 }
 
 impl Cell {
     pub(crate) fn refused(refusal: Refusal) -> Self {
-        Self { rung: Err(refusal), policies: Vec::new() }
+        Self { rung: Err(refusal), policies: Arc::clone(&NO_POLICIES) }
     }
 }
 
@@ -80,7 +81,8 @@ pub struct MatrixRow {
     pub policies: Vec<String>,
 }
 
-const NO_GRANT: &[String] = &[];
+/// Nothing decided: that alone refuses.
+static NO_POLICIES: LazyLock<Arc<[String]>> = LazyLock::new(|| Arc::new([]));
 
 impl Table {
     fn cell(&self, link: &LinkId, device: &DeviceId, property: Property, index: usize) -> Option<&Cell> {
@@ -91,7 +93,7 @@ impl Table {
     pub fn decide(&self, link: &LinkId, device: &DeviceId, property: Property, trigger: Trigger) -> Decision<'_> {
         match self.cell(link, device, property, trigger as usize) {
             Some(cell) => Decision { rung: cell.rung, policies: &cell.policies },
-            None => Decision { rung: Err(Refusal::NoGrant), policies: NO_GRANT },
+            None => Decision { rung: Err(Refusal::NoGrant), policies: &NO_POLICIES },
         }
     }
 
@@ -99,10 +101,16 @@ impl Table {
     ///
     /// # Errors
     /// The refusal.
-    pub fn may(&self, link: &LinkId, device: &DeviceId, property: Property, open: bool) -> Result<&[String], Refusal> {
+    pub fn may(
+        &self,
+        link: &LinkId,
+        device: &DeviceId,
+        property: Property,
+        open: bool,
+    ) -> Result<&Arc<[String]>, Refusal> {
         let index = ALL_TRIGGERS.len() + usize::from(open);
         let cell = self.cell(link, device, property, index).ok_or(Refusal::NoGrant)?;
-        cell.rung.map(|_| cell.policies.as_slice())
+        cell.rung.map(|_| &cell.policies)
     }
 
     /// Why a cell is as it is, in one sentence.

@@ -33,7 +33,7 @@ fn intent(at: i64, link: &str, body: &str) -> Draft {
         kind: Kind::Temperature,
         rung: Rung::HourCoarse,
         tick: time(0),
-        policies: vec!["grant-1".into()],
+        policies: ["grant-1".into()].into(),
     };
     let intent = Intent {
         partner: PartnerId::new("alexa").unwrap(),

@@ -252,7 +252,7 @@ fn the_records_in_the_corpus_are_those_of_todays_format() {
         kind: model::Kind::Temperature,
         rung: model::Rung::HourCoarse,
         tick: time,
-        policies: vec!["g0".into()],
+        policies: ["g0".into()].into(),
     };
     let intent = ledger::Intent {
         partner: partner.clone(),
