@@ -4,7 +4,6 @@
 use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::fmt::Display;
-use std::io::Write as _;
 use std::ops::Range;
 
 use serde::ser::{Impossible, SerializeMap, SerializeSeq, SerializeStruct};
@@ -63,9 +62,7 @@ impl Canonical<'_> {
     fn integer(self, n: i128) -> Result<(), Fault> {
         let exact = i64::try_from(n).ok().filter(|n| (-INTEGER_MAX..=INTEGER_MAX).contains(n));
         let n = exact.ok_or(Fault(LeafError::Integer))?;
-        // Writing to memory can't fail.
-        let _ = write!(self.out, "{n}");
-        Ok(())
+        serde_json::to_writer(self.out, &n).map_err(|e| Fault(LeafError::Json(e)))
     }
 }
 
