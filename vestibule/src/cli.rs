@@ -9,12 +9,14 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use model::{DeviceId, LinkId, PartnerId};
+use links::oauth::ClientTerms;
+use model::{ClientId, DeviceId, LinkId, MemberId, PartnerId};
 use serde_json::Value;
 
 use crate::commands::Request;
 use crate::config::Config;
 use crate::core::Core;
+use crate::doctor::{self, Verdict};
 use crate::{audit, control, demo, hub};
 
 /// Done.
@@ -23,6 +25,9 @@ const DONE: u8 = 0;
 const FAILED: u8 = 1;
 /// Wrong usage.
 const USAGE: u8 = 2;
+
+/// Longest line that is read as a password, in bytes.
+const PASSWORD_LINE_MAX_BYTES: u64 = 4096;
 
 /// Longest letter that `docket add --file` reads, in bytes.
 const LETTER_MAX_BYTES: u64 = 256 * 1024;
@@ -94,6 +99,19 @@ enum Cmd {
         id: String,
         #[command(flatten)]
         data: DataArgs,
+    },
+    /// Clients: companies' software that members may link
+    #[command(subcommand)]
+    Client(ClientCmd),
+    /// Members: who may log in to link
+    #[command(subcommand)]
+    Member(MemberCmd),
+    /// Check whether a partner can reach this hub and be linked: exit code 1 when something is wrong
+    Doctor {
+        /// Who: alexa
+        partner: String,
+        #[command(flatten)]
+        show: ShowArgs,
     },
     /// Profiles
     #[command(subcommand)]
@@ -186,6 +204,58 @@ enum ProfileCmd {
         /// Print JSON
         #[arg(long)]
         json: bool,
+    },
+}
+
+#[derive(Subcommand)]
+enum ClientCmd {
+    /// Register a client; prints its id and its secret, once
+    Add {
+        /// Whose: alexa
+        partner: String,
+        /// Where a member's browser may be sent back to; the partner's console shows it. May be given several times
+        #[arg(long = "redirect-uri", value_name = "URI", required = true, num_args = 1..)]
+        redirect_uris: Vec<String>,
+        /// PKCE: required, or checked only if it is sent
+        #[arg(long, value_name = "WHEN", value_parser = ["required", "if-sent"])]
+        pkce: Option<String>,
+        /// Whether each refresh gives a new refresh token
+        #[arg(long, value_name = "BOOL")]
+        rotate: Option<bool>,
+        /// Without a secret: for software that can't keep one. It must use PKCE
+        #[arg(long)]
+        public: bool,
+        #[command(flatten)]
+        show: ShowArgs,
+    },
+    /// List the clients
+    List(ShowArgs),
+    /// Remove a client, and end the links that it holds
+    Remove {
+        /// Its id (see `vestibule client list`)
+        id: String,
+        #[command(flatten)]
+        data: DataArgs,
+    },
+}
+
+#[derive(Subcommand)]
+enum MemberCmd {
+    /// Make a member, or give one a new password, read from the terminal or from standard input
+    Add {
+        /// Name to log in with
+        name: String,
+        #[command(flatten)]
+        data: DataArgs,
+    },
+    /// List the members
+    List(ShowArgs),
+    /// Remove a member; links that they made stay
+    Remove {
+        /// Name
+        name: String,
+        #[command(flatten)]
+        data: DataArgs,
     },
 }
 
@@ -361,12 +431,20 @@ fn dispatch(command: Cmd) -> Result<(), Failure> {
         }
         Cmd::Links(show) => {
             let done = ask(&show.data, Request::Links)?;
-            listing(&show, &done, &["id", "partner", "profile", "created", "devices", "grants"], "no links yet")
+            listing(
+                &show,
+                &done,
+                &["id", "partner", "profile", "created", "devices", "grants", "ends", "notice"],
+                "no links yet",
+            )
         }
         Cmd::Unlink { id: link, data } => {
             ask(&data, Request::Unlink { link: id(LinkId::new(link))? })?;
             print("unlinked; its token and grants are worth nothing from now on\n")
         }
+        Cmd::Client(command) => client(command),
+        Cmd::Doctor { partner, show } => doctor(partner, &show),
+        Cmd::Member(command) => member(command),
         Cmd::Profile(ProfileCmd::Apply { link, profile, dry_run, show }) => {
             let request = Request::Profile { link: id(LinkId::new(link))?, profile, apply: !dry_run };
             let done = ask(&show.data, request)?;
@@ -412,6 +490,95 @@ fn dispatch(command: Cmd) -> Result<(), Failure> {
         Cmd::Ledger(command) => ledger(command),
         Cmd::Replay { file, mqtt, speed, json } => runtime()?.block_on(hub::replay(file, mqtt, speed, json)),
     }
+}
+
+fn client(command: ClientCmd) -> Result<(), Failure> {
+    match command {
+        ClientCmd::Add { partner, redirect_uris, pkce, rotate, public, show } => {
+            let partner = id(PartnerId::new(partner))?;
+            let mut terms = ClientTerms::of_partner(&partner);
+            terms.secret = !public;
+            terms.pkce = pkce.map_or(terms.pkce || public, |when| when == "required");
+            terms.rotate = rotate.unwrap_or(terms.rotate);
+            let request = Request::ClientAdd { partner, redirects: redirect_uris, terms: Some(terms) };
+            let done = ask(&show.data, request)?;
+            if show.json {
+                return print_json(&done);
+            }
+            let secret = match &done["client_secret"] {
+                Value::Null => "none".to_owned(),
+                secret => format!("{}    (shown this once)", shown(secret)),
+            };
+            print(&format!(
+                "client id:          {}\nclient secret:      {secret}\nauthorization URI:  {}\naccess token URI:   {}\n",
+                text(&done, "client_id"),
+                text(&done, "authorization_endpoint"),
+                text(&done, "token_endpoint"),
+            ))
+        }
+        ClientCmd::List(show) => {
+            let done = ask(&show.data, Request::Clients)?;
+            listing(&show, &done, &["client_id", "partner", "pkce", "rotates", "links", "redirects"], "no clients yet")
+        }
+        ClientCmd::Remove { id: client, data } => {
+            let done = ask(&data, Request::ClientRemove { client: id(ClientId::new(client))? })?;
+            print(&format!("removed; {} links ended with it\n", done["links"]))
+        }
+    }
+}
+
+fn doctor(partner: String, show: &ShowArgs) -> Result<(), Failure> {
+    let partner = id(PartnerId::new(partner))?;
+    let checks = runtime()?.block_on(doctor::run(&partner, |request| control::ask(&show.data.data, &request)));
+    let wrong = checks.iter().filter(|c| c.verdict == Verdict::Fail).count();
+    if show.json {
+        print_json(&serde_json::json!({"ok": wrong == 0, "checks": checks}))?;
+    } else {
+        for c in &checks {
+            let word = match c.verdict {
+                Verdict::Ok => "ok  ",
+                Verdict::Note => "note",
+                Verdict::Fail => "FAIL",
+            };
+            print(&format!("{word}  {:<12} {}\n", c.check, c.text))?;
+        }
+    }
+    if wrong == 0 { Ok(()) } else { Err(Failure::Failed(format!("{wrong} of {} checks failed", checks.len()))) }
+}
+
+fn member(command: MemberCmd) -> Result<(), Failure> {
+    match command {
+        MemberCmd::Add { name, data } => {
+            id(MemberId::new(name.as_str()))?;
+            let password = password()?;
+            let done = ask(&data, Request::MemberAdd { name, password })?;
+            let word = if done["changed"] == true { "has a new password" } else { "may log in now" };
+            print(&format!("{} {word}\n", text(&done, "member")))
+        }
+        MemberCmd::List(show) => {
+            let done = ask(&show.data, Request::Members)?;
+            listing(&show, &done, &["member", "created"], "no members yet: vestibule member add NAME")
+        }
+        MemberCmd::Remove { name, data } => {
+            let done = ask(&data, Request::MemberRemove { name })?;
+            print(&format!("removed; {} links that they made stay: see `vestibule links`\n", done["links"]))
+        }
+    }
+}
+
+/// A password: typed twice without being shown, or the first line of standard input.
+fn password() -> Result<String, Failure> {
+    let failed = |e: std::io::Error| Failure::Failed(format!("the password can't be read: {e}"));
+    let mut line = String::new();
+    if !std::io::stdin().is_terminal() {
+        use std::io::Read as _;
+        std::io::BufRead::read_line(&mut std::io::stdin().lock().take(PASSWORD_LINE_MAX_BYTES), &mut line)
+            .map_err(failed)?;
+        return Ok(line.trim_end_matches(['\r', '\n']).to_owned());
+    }
+    let first = rpassword::prompt_password("password: ").map_err(failed)?;
+    let second = rpassword::prompt_password("again: ").map_err(failed)?;
+    if first == second { Ok(first) } else { Err(Failure::Failed("the two were not the same; try again".into())) }
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {

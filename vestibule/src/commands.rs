@@ -1,10 +1,11 @@
 //! What the command line can ask, of a running hub or of its data directory.
 
-use model::{DeviceId, LinkId, PartnerId};
+use links::oauth::ClientTerms;
+use model::{ClientId, DeviceId, LinkId, PartnerId};
 use serde::{Deserialize, Serialize};
 
 /// A request. The running hub and the command line alone carry it out by the same code.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Request {
     /// All devices, with what was dropped.
@@ -45,6 +46,46 @@ pub enum Request {
     Unlink {
         /// Which.
         link: LinkId,
+    },
+    /// Registers a partner's software, so that members can link it.
+    ClientAdd {
+        /// Whose.
+        partner: PartnerId,
+        /// Where a member's browser may be sent back to.
+        redirects: Vec<String>,
+        /// What differs from other clients; none is what the partner's documentation allows.
+        terms: Option<ClientTerms>,
+    },
+    /// All registered clients.
+    Clients,
+    /// Removes a client and ends the links that it holds.
+    ClientRemove {
+        /// Which.
+        client: ClientId,
+    },
+    /// Makes a member, or gives one a new password.
+    MemberAdd {
+        /// Name.
+        name: String,
+        /// Password.
+        password: String,
+    },
+    /// All members.
+    Members,
+    /// Removes a member.
+    MemberRemove {
+        /// Name.
+        name: String,
+    },
+    /// What `doctor` wants to know of a running hub.
+    Doctor {
+        /// Of which partner.
+        partner: PartnerId,
+    },
+    /// Makes a client and a code for `doctor`, to link itself with, without any grant.
+    DoctorBegin {
+        /// As which partner.
+        partner: PartnerId,
     },
     /// Applies a profile to the devices known now; without `apply`, only shows the difference.
     Profile {

@@ -3,12 +3,15 @@
 
 #![expect(clippy::indexing_slicing, reason = "a key that JSON has not is null, no panic")]
 
+mod linking;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{Read as _, Write as _};
+use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use devices::mqtt::broker::{self, DeviceUsers};
 use devices::{Counters, DropReason};
@@ -89,8 +92,16 @@ pub struct Core {
     pub tally: Arc<Tally>,
     writer: LedgerWriter,
     grants: Mutex<BTreeMap<GrantId, Grant>>,
+    /// Who may link partners.
+    members: Mutex<BTreeMap<MemberId, linking::Member>>,
     /// One change of links, grants or devices at a time.
     changing: tokio::sync::Mutex<()>,
+    /// One change of tokens at a time, from memory to the store. Taken after `changing`, if both are.
+    tokens: tokio::sync::Mutex<()>,
+    /// When ends that come near were said last.
+    announced: Mutex<Option<Timestamp>>,
+    /// Where the partners' listener is, once it is.
+    partners_at: OnceLock<SocketAddr>,
     /// Something changed that the table is compiled from.
     stale: std::sync::atomic::AtomicBool,
     /// Devices whose description is not stored yet.
@@ -206,12 +217,12 @@ impl Core {
             gate.home.restore(row.device, row.property, row.known);
         }
         let users = DeviceUsers::default();
-        let mut grants = BTreeMap::new();
+        let (mut grants, mut members) = (BTreeMap::new(), BTreeMap::new());
         for (key, value) in writer.reader().load_held().map_err(|e| chain(&e))? {
             if let Some(name) = key.strip_prefix("mqttuser/") {
                 let hash = serde_json::from_str(&value).map_err(|e| format!("the store holds `{key}` wrongly: {e}"))?;
                 users.insert(name.to_owned(), hash);
-            } else if !restore(&mut gate, &mut grants, &key, &value) {
+            } else if !restore(&mut gate, &mut grants, &mut members, &key, &value) {
                 return Err(format!("the store holds `{key}`, which this version can't read; use the newer program"));
             }
         }
@@ -227,7 +238,11 @@ impl Core {
             tally: Arc::new(Tally::default()),
             writer,
             grants: Mutex::new(grants),
+            members: Mutex::new(members),
             changing: tokio::sync::Mutex::default(),
+            tokens: tokio::sync::Mutex::default(),
+            announced: Mutex::default(),
+            partners_at: OnceLock::new(),
             stale: std::sync::atomic::AtomicBool::new(false),
             unsaved: Mutex::default(),
             running: Mutex::default(),
@@ -312,6 +327,11 @@ impl Core {
     /// Notes a listener's door, for the metrics.
     pub fn watch_door(&self, door: Arc<Door>) {
         lock(&self.doors).push(door);
+    }
+
+    /// Notes where the partners' listener is.
+    pub fn set_partners(&self, at: SocketAddr) {
+        let _ = self.partners_at.set(at);
     }
 
     /// Whether devices, store and listeners are up; else what is down.
@@ -511,8 +531,8 @@ impl Core {
     async fn change_grants(
         &self,
         link: &Link,
-        add: Vec<Grant>,
-        remove: Vec<GrantId>,
+        (add, remove): (Vec<Grant>, Vec<GrantId>),
+        by: &MemberId,
         change: String,
         mut drafts: Vec<Draft>,
         mut held: Vec<(String, Option<String>)>,
@@ -541,7 +561,7 @@ impl Core {
         let next = Digest::new(widened.policy_hash());
         let now = self.now();
         let demands = self.tally.demands_of(&link.partner);
-        drafts.push(policy_leaf(now, (previous, next), OWNER, change, Some(link.id.clone()), demands)?);
+        drafts.push(policy_leaf(now, (previous, next), by.as_str(), change, Some(link.id.clone()), demands)?);
         held.extend(remove.iter().map(|id| (format!("grant/{id}"), None)));
         for grant in &add {
             held.push((format!("grant/{}", grant.id), Some(to_json(grant)?)));
@@ -713,6 +733,14 @@ impl Core {
             Request::Links => Ok(self.link_rows()),
             Request::Link { partner, profile } => self.link(partner, &profile).await,
             Request::Unlink { link } => self.unlink(link).await,
+            Request::ClientAdd { partner, redirects, terms } => self.client_add(partner, redirects, terms).await,
+            Request::Clients => Ok(self.client_rows()),
+            Request::ClientRemove { client } => self.client_remove(&client).await,
+            Request::Doctor { partner } => self.doctor(&partner),
+            Request::DoctorBegin { partner } => self.doctor_begin(partner).await,
+            Request::MemberAdd { name, password } => self.member_add(&name, password).await,
+            Request::Members => Ok(self.member_rows()),
+            Request::MemberRemove { name } => self.member_remove(&name).await,
             Request::Profile { link, profile, apply } => self.profile(link, profile, apply).await,
             Request::DocketAdd { partner, text, deadline, threat } => {
                 self.docket_add(partner, &text, deadline, threat).await
@@ -875,6 +903,9 @@ impl Core {
     }
 
     fn link_rows(&self) -> Value {
+        let now = self.now();
+        let ids: Vec<LinkId> = self.state().links.iter().map(|l| l.id.clone()).collect();
+        let ends: BTreeMap<LinkId, _> = ids.into_iter().map(|id| (id.clone(), self.link_end(&id, now))).collect();
         let gate = self.state();
         let grants = lock(&self.grants);
         let rows: Vec<Value> = gate
@@ -882,9 +913,16 @@ impl Core {
             .iter()
             .map(|l| {
                 let counts = self.tally.link(&l.id);
+                let family = gate.links.oauth.family(&l.id);
+                let (end, notice) = ends.get(&l.id).cloned().unwrap_or_default();
                 json!({
                     "id": l.id, "partner": l.partner, "profile": l.profile, "created": l.created.to_rfc3339(),
                     "devices": l.devices().count(), "grants": grants.values().filter(|g| g.link == l.id).count(),
+                    "client": family.map(|f| &f.client), "member": family.map(|f| &f.member),
+                    "refreshed": family.map(|f| f.refreshed.to_rfc3339()),
+                    "tokens_until": family.map(|f| f.expires.to_rfc3339()),
+                    "stopped": family.and_then(|f| f.stopped).map(|s| s.why),
+                    "ends": end.map(Timestamp::to_rfc3339), "notice": notice,
                     "asked": counts.asked, "messages_out": counts.messages_out, "facts": counts.facts,
                 })
             })
@@ -893,10 +931,7 @@ impl Core {
     }
 
     async fn link(&self, partner: PartnerId, slug: &str) -> Result<Value, String> {
-        if !PARTNERS.iter().any(|(name, _)| *name == partner.as_str()) {
-            let known: Vec<&str> = PARTNERS.iter().map(|(name, _)| *name).collect();
-            return Err(format!("`{partner}` is no partner of this version; there is {}", known.join(", ")));
-        }
+        linking::known_partner(&partner)?;
         let profile = find_profile(slug)?;
         let _one = self.changing.lock().await;
         if self.state().links.len() >= LINKS_MAX {
@@ -917,7 +952,7 @@ impl Core {
         // A link without grants shares nothing: it may be there before they are.
         self.append(vec![leaf], vec![(format!("link/{id}"), Some(to_json(&link)?))]).await?;
         self.state().links.insert(link);
-        let (added, _, _) = self.apply_profile(&id, profile).await?;
+        let (added, _, _) = self.apply_profile(&id, profile, &owner()?).await?;
         let devices = self.state().links.get(&id).map_or(0, |l| l.devices().count());
         Ok(json!({
             "link": id, "partner": partner, "profile": profile.slug, "token": token.reveal(), "devices": devices,
@@ -927,8 +962,10 @@ impl Core {
 
     async fn unlink(&self, id: LinkId) -> Result<Value, String> {
         let _one = self.changing.lock().await;
-        // At once: the token is worth nothing from here on, whatever happens to the record.
+        let _tokens = self.tokens.lock().await;
+        // At once: the tokens are worth nothing from here on, whatever happens to the record.
         let link = self.state().links.remove(&id).ok_or_else(|| no_link(&id))?;
+        let tokens = self.state().links.oauth.remove_link(&id);
         let remove: Vec<GrantId> = lock(&self.grants).values().filter(|g| g.link == id).map(|g| g.id.clone()).collect();
         let now = self.now();
         let leaf =
@@ -939,8 +976,9 @@ impl Core {
         let told = self.writer.reader().load_held().unwrap_or_default();
         let prefix = format!("told/{id}/");
         let mut held = vec![(format!("link/{id}"), None)];
+        held.extend(tokens);
         held.extend(told.into_iter().filter(|(k, _)| k.starts_with(&prefix)).map(|(k, _)| (k, None)));
-        self.change_grants(&link, Vec::new(), remove, change, vec![leaf], held).await?;
+        self.change_grants(&link, (Vec::new(), remove), &owner()?, change, vec![leaf], held).await?;
         self.tally.forget(&id);
         Ok(json!({}))
     }
@@ -953,20 +991,19 @@ impl Core {
         };
         let profile = find_profile(&slug)?;
         let (added, removed, changes) = if apply {
-            self.apply_profile(&id, profile).await?
+            self.apply_profile(&id, profile, &owner()?).await?
         } else {
-            let change = self.difference(&id, profile)?;
+            let change = self.difference(&id, profile, &owner()?)?;
             (change.add.len(), change.remove.len(), change.rows)
         };
         Ok(json!({"added": added, "removed": removed, "changes": changes}))
     }
 
     /// What applying a profile to the devices known now would change.
-    fn difference(&self, id: &LinkId, profile: &Profile) -> Result<Change, String> {
+    fn difference(&self, id: &LinkId, profile: &Profile, by: &MemberId) -> Result<Change, String> {
         let link = self.state().links.get(id).cloned().ok_or_else(|| no_link(id))?;
         let facts = self.facts();
         let grants: Vec<Grant> = lock(&self.grants).values().filter(|g| g.link == *id).cloned().collect();
-        let owner = MemberId::new(OWNER).map_err(|e| e.to_string())?;
         let mut fresh = Vec::new();
         // Ids are made beforehand, so that a lack of randomness is an error and not a repeated id.
         let cells: usize = facts.devices.iter().map(|d| d.properties.len()).sum();
@@ -974,11 +1011,16 @@ impl Core {
             fresh.push(GrantId::new(random_id("g")?).map_err(|e| e.to_string())?);
         }
         let mut ids = fresh.into_iter();
-        let terms = policy::Terms { now: self.now(), granted_by: owner.clone(), affects: vec![owner] };
+        let terms = policy::Terms { now: self.now(), granted_by: by.clone(), affects: vec![by.clone()] };
         policy::apply(profile, &facts, &link.id, &grants, &terms, || ids.next()).map_err(|e| chain(&e))
     }
 
-    async fn apply_profile(&self, id: &LinkId, profile: &Profile) -> Result<(usize, usize, Vec<String>), String> {
+    async fn apply_profile(
+        &self,
+        id: &LinkId,
+        profile: &Profile,
+        by: &MemberId,
+    ) -> Result<(usize, usize, Vec<String>), String> {
         // What is granted must be what is stored: a device can't come back as something else after a crash.
         for _ in 0..SAVE_TRIES {
             self.save_devices().await;
@@ -989,7 +1031,7 @@ impl Core {
         if !lock(&self.unsaved).is_empty() {
             return Err("the devices could not be stored: see the log, or try again when they are quiet".into());
         }
-        let change = self.difference(id, profile)?;
+        let change = self.difference(id, profile, by)?;
         let link = {
             let mut gate = self.state();
             let types: Vec<(DeviceId, model::DeviceType)> =
@@ -1007,7 +1049,7 @@ impl Core {
         );
         let counts = (change.add.len(), change.remove.len());
         let held = vec![(format!("link/{id}"), Some(to_json(&link)?))];
-        self.change_grants(&link, change.add, change.remove, text, Vec::new(), held).await?;
+        self.change_grants(&link, (change.add, change.remove), by, text, Vec::new(), held).await?;
         Ok((counts.0, counts.1, change.rows))
     }
 
@@ -1149,6 +1191,11 @@ fn held(writes: impl IntoIterator<Item = StateWrite>) -> Vec<(String, Option<Str
     writes.into_iter().map(|w| (w.key, Some(w.json))).collect()
 }
 
+/// The member in whose name the command line acts.
+fn owner() -> Result<MemberId, String> {
+    MemberId::new(OWNER).map_err(|e| e.to_string())
+}
+
 fn no_link(id: &LinkId) -> String {
     format!("there is no link `{id}`; `vestibule links` lists them")
 }
@@ -1178,7 +1225,16 @@ fn to_json(value: &impl serde::Serialize) -> Result<String, String> {
 }
 
 /// Puts one stored entry back.
-fn restore(gate: &mut GateState, grants: &mut BTreeMap<GrantId, Grant>, key: &str, value: &str) -> bool {
+fn restore(
+    gate: &mut GateState,
+    grants: &mut BTreeMap<GrantId, Grant>,
+    members: &mut BTreeMap<MemberId, linking::Member>,
+    key: &str,
+    value: &str,
+) -> bool {
+    if let Some(read) = gate.links.oauth.restore(key, value) {
+        return read;
+    }
     match key.split_once('/') {
         Some(("link", _)) => serde_json::from_str::<Link>(value).map(|l| gate.links.insert(l)).is_ok(),
         Some(("grant", _)) => {
@@ -1191,6 +1247,7 @@ fn restore(gate: &mut GateState, grants: &mut BTreeMap<GrantId, Grant>, key: &st
             }
             _ => false,
         },
+        Some(("member", id)) => linking::restore_member(members, id, value),
         _ => gate.restore(key, value),
     }
 }

@@ -83,6 +83,7 @@ pub async fn start(core: &Arc<Core>, speed: f64, demo: bool) -> Result<Up, Failu
     let (stop, stopped) = watch::channel(false);
     let listeners = Listeners::bind(config.console_listen, config.partners_listen).await?;
     let (console, partners) = listeners.addresses()?;
+    core.set_partners(partners);
     let (embedded, url) = own_broker(core, &config).await?;
     let own = embedded.as_ref().map(Broker::address);
 
@@ -161,6 +162,7 @@ async fn keep_time(core: Arc<Core>) {
         if let Err(error) = core.recompile_if_due().await {
             tracing::error!(%error, "the decision table could not be renewed; the old one stays in force");
         }
+        core.announce_ends().await;
         let now = core.now();
         if now.as_millis() - refusals.as_millis() >= egress::REFUSAL_TICK_MS {
             refusals = now;

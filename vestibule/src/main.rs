@@ -8,6 +8,7 @@ mod config;
 mod control;
 mod core;
 mod demo;
+mod doctor;
 mod hub;
 mod observed;
 mod page;

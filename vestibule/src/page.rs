@@ -180,8 +180,9 @@ impl Page {
                 let costs: Vec<Json> = profile
                     .map(|p| p.costs.iter().map(|c| json!({"what": c.what, "lost": c.lost, "why": c.why})).collect())
                     .unwrap_or_default();
+                let (_, notice) = self.core.link_end(&id, self.core.now());
                 json!({
-                    "id": id, "partner": partner, "profile": slug,
+                    "id": id, "partner": partner, "profile": slug, "notice": notice,
                     "profile_name": profile.map_or(slug.as_str(), |p| p.title.as_str()), "costs": costs,
                     "asked": counts.asked, "withheld": counts.properties_withheld,
                     "errors": counts.errors, "facts": counts.facts, "messages": counts.messages_out,

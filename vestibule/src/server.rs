@@ -86,13 +86,14 @@ impl Listeners {
                 let _ = stop.wait_for(|s| *s).await;
             }
         };
-        let egress = egress::router(Egress {
+        let parts = Egress {
             state: Arc::clone(&core.gate),
             actuator,
             recorder: core.recorder(),
             clock: core.clock(),
             tally: Arc::clone(&core.tally),
-        });
+        };
+        let egress = egress::router(parts, Arc::clone(core));
         let (partners_most, console_most) = connections(files());
         let (partners_door, console_door) = (Door::new("partners", partners_most), Door::new("console", console_most));
         core.watch_door(Arc::clone(&partners_door));

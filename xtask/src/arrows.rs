@@ -43,7 +43,7 @@ const PARTNERS_MAY_REACH: &[&str] = &["disclosure", "model"];
 
 /// Rooms whose outputs are functions of their inputs (partner crates are too): no input or output,
 /// no clock, no randomness.
-const PURE: &[&str] = &["model", "disclosure", "home", "policy", "ledger"];
+const PURE: &[&str] = &["model", "disclosure", "home", "policy", "ledger", "links"];
 
 /// Libraries that open a door, the rooms that may use each of them directly, and why. What is not
 /// named here may be used by any room; what stands outside the house may use anything.
@@ -58,6 +58,9 @@ const DOORS: &[(&str, &[&str], &str)] = &[
     ("rustix", &["faults", "vestibule"], "a test's `kill -9` from within; how many files may be open"),
     ("rusqlite", &["store"], "one room has SQL"),
     ("tokio", &["console", "egress", "devices", "store", "vestibule"], "rooms with sockets or threads"),
+    ("rustls", &["egress"], "TLS towards partners"),
+    ("tokio-rustls", &["egress"], "as rustls"),
+    ("rustls-native-certs", &["egress"], "as rustls"),
     ("getrandom", &["store", "egress", "devices", "vestibule"], "randomness enters at the edges, as an argument"),
     ("rand", &[], "as getrandom"),
     ("tempfile", &["vestibule"], "the demo's data directory"),

@@ -45,7 +45,29 @@ const PEERS: &[Peer] = &[
         package: "chromium-driver",
         purpose: "what drives the browser",
     },
+    Peer {
+        variable: "VESTIBULE_NODE",
+        programs: &["node", "nodejs"],
+        package: "nodejs",
+        purpose: "runs the relay of deploy/alexa-lambda, and a foreign OAuth client",
+    },
+    Peer { variable: "VESTIBULE_NPM", programs: &["npm"], package: "npm", purpose: "fetches a foreign OAuth client" },
+    Peer {
+        variable: "VESTIBULE_PYTHON3",
+        programs: &["python3"],
+        package: "python3-venv",
+        purpose: "runs a foreign OAuth client",
+    },
 ];
+
+/// Libraries of other languages that tests use as foreign clients, by the variable that tells where they are: the file
+/// below `target/peers` that must be there.
+const PYTHON: (&str, &str) = ("VESTIBULE_PYTHON", "python/bin/python");
+const OAUTH4WEBAPI: (&str, &str) = ("VESTIBULE_OAUTH4WEBAPI", "node/node_modules/oauth4webapi/build/index.js");
+
+/// Their versions. A folder that holds others is made anew.
+const PYTHON_PACKAGES: &[&str] = &["authlib==1.9.10", "requests==2.32.5"];
+const NODE_PACKAGES: &[&str] = &["oauth4webapi@3.8.8"];
 
 /// Folders searched after `PATH`. Debian puts mosquitto in `/usr/sbin`, which the `PATH` of an
 /// ordinary user leaves out.
@@ -72,10 +94,73 @@ pub fn provide() -> Result<Vec<(&'static str, PathBuf)>, TaskError> {
             return Err(TaskError::Missing { why: "apt-get ran, and still they are not found", list: list(&still) });
         }
     }
-    PEERS
+    let mut found: Vec<(&'static str, PathBuf)> = PEERS
         .iter()
         .filter_map(|peer| find(peer, &folders).map(|found| found.map(|path| (peer.variable, path))).transpose())
-        .collect()
+        .collect::<Result<_, _>>()?;
+    let program = |variable: &str| found.iter().find(|(v, _)| *v == variable).map(|(_, path)| path.clone());
+    let (python, npm) = (program("VESTIBULE_PYTHON3"), program("VESTIBULE_NPM"));
+    if let (Some(python), Some(npm)) = (python, npm) {
+        found.push(python_packages(&python)?);
+        found.push(node_packages(&npm)?);
+    }
+    Ok(found)
+}
+
+/// A Python environment of its own with the packages in it, from PyPI.
+fn python_packages(python: &Path) -> Result<(&'static str, PathBuf), TaskError> {
+    library(PYTHON, PYTHON_PACKAGES, |folder| {
+        let pip = folder.join("bin/pip").display().to_string();
+        let folder = folder.display().to_string();
+        let mut install = vec!["install", "--quiet", "--disable-pip-version-check"];
+        install.extend(PYTHON_PACKAGES);
+        shell::run(quiet(shell::command(&python.to_string_lossy(), &["-m", "venv", "--clear", &folder])))?;
+        shell::run(quiet(shell::command(&pip, &install)))
+    })
+}
+
+/// The packages in a folder of their own, from npm, without running what they bring.
+fn node_packages(npm: &Path) -> Result<(&'static str, PathBuf), TaskError> {
+    library(OAUTH4WEBAPI, NODE_PACKAGES, |folder| {
+        let folder = folder.display().to_string();
+        let mut install =
+            vec!["install", "--prefix", &folder, "--ignore-scripts", "--no-audit", "--no-fund", "--silent"];
+        install.extend(NODE_PACKAGES);
+        shell::run(quiet(shell::command(&npm.to_string_lossy(), &install)))
+    })
+}
+
+/// `cargo xtask peers` prints exports on standard output, and nothing else may stand there.
+fn quiet(mut command: std::process::Command) -> std::process::Command {
+    command.stdout(std::io::stderr());
+    command
+}
+
+/// The file of a library, put there by `install` unless the very same versions were before.
+fn library(
+    (variable, file): (&'static str, &str),
+    packages: &[&str],
+    install: impl FnOnce(&Path) -> Result<(), TaskError>,
+) -> Result<(&'static str, PathBuf), TaskError> {
+    if let Some(path) = env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from) {
+        return if path.is_file() {
+            Ok((variable, path))
+        } else {
+            Err(TaskError::Environment { name: variable, value: path.display().to_string() })
+        };
+    }
+    let peers = shell::root().join("target").join("peers");
+    let folder = peers.join(file.split('/').next().unwrap_or_default());
+    let (path, stamp) = (peers.join(file), folder.join("versions"));
+    let versions = packages.join(" ");
+    let there = path.is_file() && std::fs::read_to_string(&stamp).is_ok_and(|text| text == versions);
+    if !there {
+        let failed = |path: &Path, source| TaskError::File { path: path.to_path_buf(), source };
+        std::fs::create_dir_all(&folder).map_err(|source| failed(&folder, source))?;
+        install(&folder)?;
+        std::fs::write(&stamp, versions).map_err(|source| failed(&stamp, source))?;
+    }
+    Ok((variable, path))
 }
 
 fn folders() -> Vec<PathBuf> {
@@ -164,11 +249,10 @@ mod tests {
         for peer in PEERS {
             assert!(list.contains(peer.package) && list.contains(peer.variable), "{list}");
         }
-        assert!(
-            list.ends_with(
-                "apt-get install --no-install-recommends mosquitto mosquitto-clients chromium chromium-driver"
-            )
-        );
+        assert!(list.ends_with(
+            "apt-get install --no-install-recommends mosquitto mosquitto-clients chromium chromium-driver nodejs npm \
+                 python3-venv"
+        ));
     }
 
     #[test]

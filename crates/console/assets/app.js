@@ -206,6 +206,7 @@ function renderChoice() {
   put($("costs"),
     el("h2", { class: "small", text: `What ${linkName(link)} costs` },
       el("span", { text: `${lost.length} lost, ${kept.length} kept` })),
+    ...(link.notice ? [el("p", { class: "lost", text: cut(link.notice) })] : []),
     el("ul", {}, ...lost.map(line), ...kept.map(line)));
   renderDemands();
   renderTruth();

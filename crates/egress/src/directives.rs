@@ -13,12 +13,13 @@ use gate::{Actuator, Decided, GateState, Session, StateWrite};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use ledger::{Body as LedgerBody, Digest, Draft, Intent, Item, Receipt};
-use links::Link;
+use links::{Link, Opened, same_text};
 use model::{Clock, DeviceId, EndpointId, Property, Timestamp, Value};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::door::{Answering, Seat};
 use crate::limits::{BODIES_SHARED_BYTES, BODY_MAX_BYTES, BODY_OWN_BYTES, BODY_READ_TIMEOUT, IN_FLIGHT_MAX};
+use crate::oauth::{self, Desk, Linking};
 use crate::respond::{constant, recorded};
 use crate::tally::{Asked, Outcome, Tally, Told};
 
@@ -60,16 +61,15 @@ struct Shared<A, R> {
     egress: Egress<A, R>,
     in_flight: Semaphore,
     /// Room for what is large in bodies, in bytes.
-    bodies: Semaphore,
+    bodies: Arc<Semaphore>,
 }
 
 /// The partners' routes. There are no others on this listener.
-pub fn router<A: Actuator, R: Recorder>(egress: Egress<A, R>) -> Router {
-    let shared = Arc::new(Shared {
-        egress,
-        in_flight: Semaphore::new(IN_FLIGHT_MAX),
-        bodies: Semaphore::new(BODIES_SHARED_BYTES),
-    });
+pub fn router<A: Actuator, R: Recorder, H: Linking>(egress: Egress<A, R>, house: Arc<H>) -> Router {
+    let bodies = Arc::new(Semaphore::new(BODIES_SHARED_BYTES));
+    let (recorder, clock, tally) = (Arc::clone(&egress.recorder), Arc::clone(&egress.clock), Arc::clone(&egress.tally));
+    let linking = oauth::routes(Arc::new(Desk::new(house, recorder, clock, tally, Arc::clone(&bodies))));
+    let shared = Arc::new(Shared { egress, in_flight: Semaphore::new(IN_FLIGHT_MAX), bodies });
     let wrong_method = |State(s): State<Arc<Shared<A, R>>>| async move {
         s.egress.tally.rejected();
         constant(StatusCode::METHOD_NOT_ALLOWED, alexa::constants::METHOD_NOT_ALLOWED)
@@ -80,8 +80,11 @@ pub fn router<A: Actuator, R: Recorder>(egress: Egress<A, R>) -> Router {
     };
     Router::new()
         .route("/alexa/v3/directives", post(directives::<A, R>).fallback(wrong_method))
+        // Where the manual skill of Home Assistant posts to: its owners change one address and link again.
+        .route("/api/alexa/smart_home", post(directives::<A, R>).fallback(wrong_method))
         .fallback(not_found)
         .with_state(shared)
+        .merge(linking)
 }
 
 async fn directives<A: Actuator, R: Recorder>(
@@ -109,7 +112,7 @@ async fn directives<A: Actuator, R: Recorder>(
         egress.tally.rejected();
         return constant(StatusCode::BAD_REQUEST, alexa::constants::BAD_REQUEST);
     };
-    let Some(link) = authenticate(egress, &head.headers, alexa::token(&directive)) else {
+    let Some(opened) = authenticate(egress, &head.headers, alexa::token(&directive)) else {
         egress.tally.unauthenticated();
         let body = alexa::constants::for_unauthenticated(Some(&directive));
         // Discovery answers with an empty list, which is well-formed; Alexa asks its customer to link again on 401.
@@ -122,7 +125,7 @@ async fn directives<A: Actuator, R: Recorder>(
         egress.tally.rejected();
         return constant(StatusCode::SERVICE_UNAVAILABLE, alexa::constants::UNAVAILABLE);
     };
-    answer(egress, &link, &directive).await
+    answer(egress, &opened, &directive).await
 }
 
 /// Keeps the connection until the answer is made; `None` when it has to leave. (A router without a listener, as in tests,
@@ -135,7 +138,7 @@ fn keep(extensions: &Extensions) -> Option<Option<Answering>> {
 }
 
 /// Why a body was not read.
-enum Unread {
+pub(crate) enum Unread {
     TooLarge,
     /// It broke off, or came too slowly.
     Broken,
@@ -144,12 +147,12 @@ enum Unread {
 }
 
 /// A body, with its share of the room for large ones.
-struct Read<'a> {
-    bytes: Vec<u8>,
+pub(crate) struct Read<'a> {
+    pub(crate) bytes: Vec<u8>,
     _room: Option<SemaphorePermit<'a>>,
 }
 
-async fn read(mut body: Body, bodies: &Semaphore) -> Result<Read<'_>, Unread> {
+pub(crate) async fn read(mut body: Body, bodies: &Semaphore) -> Result<Read<'_>, Unread> {
     if body.size_hint().lower() > BODY_MAX_BYTES as u64 {
         return Err(Unread::TooLarge);
     }
@@ -178,24 +181,30 @@ async fn read(mut body: Body, bodies: &Semaphore) -> Result<Read<'_>, Unread> {
     tokio::time::timeout(BODY_READ_TIMEOUT, whole).await.unwrap_or(Err(Unread::Broken))
 }
 
-/// The link of the token in the directive. A bearer token in the header, if there is one, must be the same.
-fn authenticate<A, R>(egress: &Egress<A, R>, headers: &HeaderMap, token: Option<&str>) -> Option<Arc<Link>> {
-    let token = token?;
-    if let Some(value) = headers.get(header::AUTHORIZATION) {
-        let (scheme, given) = value.to_str().ok()?.split_once(' ')?;
-        if !scheme.eq_ignore_ascii_case("bearer") || given.trim() != token {
-            return None;
+/// The link of the token in the directive or in the header. Where both have one, they must be the same.
+fn authenticate<A, R>(egress: &Egress<A, R>, headers: &HeaderMap, token: Option<&str>) -> Option<Opened> {
+    let header = match headers.get(header::AUTHORIZATION) {
+        None => None,
+        Some(value) => {
+            let (scheme, given) = value.to_str().ok()?.split_once(' ')?;
+            Some(Some(given.trim()).filter(|_| scheme.eq_ignore_ascii_case("bearer"))?)
         }
-    }
-    let state = egress.state.lock().unwrap_or_else(PoisonError::into_inner);
-    state.links.authenticate(token)
+    };
+    let token = match (token, header) {
+        (Some(token), Some(header)) => Some(token).filter(|t| same_text(t, header))?,
+        (token, header) => token.or(header)?,
+    };
+    let now = egress.clock.now();
+    let mut state = egress.state.lock().unwrap_or_else(PoisonError::into_inner);
+    state.links.authenticate(token, now)
 }
 
 async fn answer<A: Actuator, R: Recorder>(
     egress: &Egress<A, R>,
-    link: &Link,
+    opened: &Opened,
     directive: &alexa::Directive,
 ) -> Response<Body> {
+    let link = &opened.link;
     let now = egress.clock.now();
     let mut session = Session::new(
         Arc::clone(&egress.state),
@@ -209,6 +218,10 @@ async fn answer<A: Actuator, R: Recorder>(
     let mut answered = session.finish();
     let told: HashSet<&(EndpointId, Property)> = reply.told.iter().collect();
     answered.decided.retain(|d| d.outcome.is_err() || left(link, &told, &d.device, d.property));
+    // That this token has come back is stored with the answer: until then its predecessor could still be refreshed.
+    if let Some((key, Some(json))) = opened.store.clone() {
+        answered.writes.push(StateWrite::new(key, json));
+    }
     let outcome = match reply.outcome {
         alexa::Outcome::Answered => Outcome::Answered,
         alexa::Outcome::RefusedByPolicy => Outcome::Refused,

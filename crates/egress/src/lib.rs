@@ -8,14 +8,20 @@ mod directives;
 mod door;
 mod limits;
 mod listener;
+mod oauth;
+mod probe;
 mod respond;
 mod tally;
 
 pub use directives::{Egress, RecordError, Recorder, router};
 pub use door::{Door, DoorCounts};
 pub use limits::{
-    BODY_MAX_BYTES, BODY_READ_TIMEOUT, CONNECTIONS_MAX, CONSOLE_CONNECTIONS_MAX, EVENTS_MAX, HEAD_MAX_BYTES,
-    HEADER_READ_TIMEOUT, IN_FLIGHT_MAX, REFUSAL_KEYS_MAX, REFUSAL_TICK_MS, STALL_TIMEOUT,
+    BODY_MAX_BYTES, BODY_READ_TIMEOUT, CLIENT_BURST, CLIENT_INTERVAL_MS, CONNECTIONS_MAX, CONSOLE_CONNECTIONS_MAX,
+    EVENTS_MAX, FAILURES_BURST, FAILURES_INTERVAL_MS, HEAD_MAX_BYTES, HEADER_READ_TIMEOUT, IN_FLIGHT_MAX,
+    LOGIN_ALL_BURST, LOGIN_ALL_INTERVAL_MS, LOGIN_BURST, LOGIN_INTERVAL_MS, LOGINS_IN_FLIGHT_MAX, OAUTH_IN_FLIGHT_MAX,
+    OAUTH_KEYS_MAX, REFUSAL_KEYS_MAX, REFUSAL_TICK_MS, SESSION_MS, SESSIONS_MAX, STALL_TIMEOUT,
 };
 pub use listener::serve;
+pub use oauth::{Choice, Linking};
+pub use probe::{Probe, ProbeError, Probed};
 pub use tally::{Asked, Counts, Outcome, Tally, Told};

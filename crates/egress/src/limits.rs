@@ -44,3 +44,42 @@ pub const REFUSAL_KEYS_MAX: usize = 4096;
 
 /// Events kept for a slow reader of the live page.
 pub const EVENTS_MAX: usize = 512;
+
+/// Most requests of partners' servers for tokens worked on at once.
+pub const OAUTH_IN_FLIGHT_MAX: usize = 32;
+
+/// Most members and clients whose attempts are counted apart.
+pub const OAUTH_KEYS_MAX: usize = 64;
+
+/// Most members who are logged in and have not chosen yet; the oldest goes first.
+pub const SESSIONS_MAX: usize = 64;
+
+/// How long a member may take to log in, and then to choose.
+pub const SESSION_MS: i64 = 10 * 60_000;
+
+/// Most passwords and choices worked on at once: each takes a core, and a password 19 MiB.
+pub const LOGINS_IN_FLIGHT_MAX: usize = 2;
+
+/// Attempts of one member at once; a right password gives them back.
+pub const LOGIN_BURST: u32 = 5;
+
+/// Then one each minute.
+pub const LOGIN_INTERVAL_MS: i64 = 60_000;
+
+/// Attempts of all members at once.
+pub const LOGIN_ALL_BURST: u32 = 20;
+
+/// Then one each 10 seconds.
+pub const LOGIN_ALL_INTERVAL_MS: i64 = 10_000;
+
+/// Wrong credentials of clients at once; further ones are told to come back.
+pub const FAILURES_BURST: u32 = 30;
+
+/// Then one each 2 seconds.
+pub const FAILURES_INTERVAL_MS: i64 = 2_000;
+
+/// Requests for tokens of one client at once.
+pub const CLIENT_BURST: u32 = 60;
+
+/// Then one each second.
+pub const CLIENT_INTERVAL_MS: i64 = 1_000;

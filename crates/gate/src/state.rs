@@ -24,6 +24,13 @@ pub struct StateWrite {
     debt: Debt,
 }
 
+impl StateWrite {
+    /// A write of another room, which goes with a message.
+    pub fn new(key: String, json: String) -> Self {
+        Self { key, json, debt: Debt::None }
+    }
+}
+
 /// What is owed to the store until a write of it is known to be durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Debt {

@@ -1,12 +1,20 @@
-//! Links: one partner's authorised connection to one household, its token, and what this partner calls the devices.
+//! Links: one partner's authorised connection to one household, its tokens, and what this partner calls the devices; and
+//! the OAuth server that makes them, without its sockets.
 //!
-//! Pure: randomness comes in as bytes. A token is shown once, when the link is made; only its hash is kept.
+//! Pure: time and randomness are arguments. A token is shown once; only its hash is kept.
+
+mod limiter;
+pub mod oauth;
+pub mod page;
+pub mod password;
+mod secret;
+
+pub use limiter::Limiter;
+pub use secret::{TOKEN_PREFIX, Token, same_text};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use model::{DeviceId, DeviceType, EndpointId, HouseholdId, LinkId, PartnerId, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -21,31 +29,6 @@ pub const TOKEN_MAX_BYTES: usize = 4096;
 
 /// Longest name of a device on a link, in characters (Alexa's limit for `friendlyName`).
 pub const NAME_MAX_CHARS: usize = 128;
-
-/// What every access token begins with, so that a leaked one can be found by a scanner.
-pub const TOKEN_PREFIX: &str = "vst_";
-
-/// A secret access token. Its `Debug` shows nothing.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Token(String);
-
-impl Token {
-    /// A token of 256 random bits.
-    pub fn from_random(random: [u8; 32]) -> Self {
-        Self(format!("{TOKEN_PREFIX}{}", URL_SAFE_NO_PAD.encode(random)))
-    }
-
-    /// The text that the partner is given.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl std::fmt::Debug for Token {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Token(redacted)")
-    }
-}
 
 /// What a link calls one device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -207,6 +190,17 @@ impl Link {
 pub struct Links {
     /// Shared, so that a message holds its link without copying it.
     links: BTreeMap<LinkId, Arc<Link>>,
+    /// The OAuth server's clients, codes and tokens.
+    pub oauth: oauth::Authority,
+}
+
+/// A link that was opened by a token.
+#[derive(Clone, Debug)]
+pub struct Opened {
+    /// The link.
+    pub link: Arc<Link>,
+    /// What is to be stored with the record of the answer: that this token has come back.
+    pub store: Option<oauth::Entry>,
 }
 
 impl Links {
@@ -246,8 +240,8 @@ impl Links {
         self.links.is_empty()
     }
 
-    /// The link that this token opens. Every link is compared, in constant time, whichever fits.
-    pub fn authenticate(&self, token: &str) -> Option<Arc<Link>> {
+    /// The link that this token opens now. Every link is compared, in constant time, whichever fits.
+    pub fn authenticate(&mut self, token: &str, now: Timestamp) -> Option<Opened> {
         if token.len() > TOKEN_MAX_BYTES {
             return None;
         }
@@ -258,7 +252,12 @@ impl Links {
                 found = Some(link);
             }
         }
-        found.cloned()
+        let by_code = self.oauth.open(token, now);
+        match (found, by_code) {
+            (Some(link), _) => Some(Opened { link: Arc::clone(link), store: None }),
+            (None, Some((id, store))) => self.links.get(&id).map(|link| Opened { link: Arc::clone(link), store }),
+            (None, None) => None,
+        }
     }
 }
 
@@ -283,17 +282,17 @@ mod tests {
 
     #[test]
     fn only_the_right_token_opens_and_only_until_unlinked() {
-        let mut links = Links::default();
+        let (mut links, now) = (Links::default(), Timestamp::from_millis(0));
         let (a, token_a) = link("a", 1);
         let (b, token_b) = link("b", 7);
         links.insert(a);
         links.insert(b);
-        assert_eq!(links.authenticate(token_b.reveal()).unwrap().id.as_str(), "b");
-        assert!(links.authenticate("").is_none());
-        assert!(links.authenticate(token_a.reveal().get(..20).unwrap()).is_none());
-        assert!(links.authenticate(&"x".repeat(TOKEN_MAX_BYTES + 1)).is_none());
+        assert_eq!(links.authenticate(token_b.reveal(), now).unwrap().link.id.as_str(), "b");
+        assert!(links.authenticate("", now).is_none());
+        assert!(links.authenticate(token_a.reveal().get(..20).unwrap(), now).is_none());
+        assert!(links.authenticate(&"x".repeat(TOKEN_MAX_BYTES + 1), now).is_none());
         links.remove(&LinkId::new("a").unwrap());
-        assert!(links.authenticate(token_a.reveal()).is_none());
+        assert!(links.authenticate(token_a.reveal(), now).is_none());
     }
 
     #[test]

@@ -97,6 +97,11 @@ id!(
     "a partner id"
 );
 id!(
+    /// A partner's software as it is registered to link: the `client_id` of OAuth.
+    ClientId,
+    "a client id"
+);
+id!(
     /// One partner's authorised connection to one household.
     LinkId,
     "a link id"

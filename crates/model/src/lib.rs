@@ -10,7 +10,7 @@ mod property;
 mod time;
 mod value;
 
-pub use id::{DeviceId, EndpointId, GrantId, HouseholdId, IdError, LinkId, MemberId, PartnerId};
+pub use id::{ClientId, DeviceId, EndpointId, GrantId, HouseholdId, IdError, LinkId, MemberId, PartnerId};
 pub use kind::{Class, DeviceType, Kind, Reveals};
 pub use property::{ALL_PROPERTIES, Property};
 pub use time::{Clock, Timestamp};

@@ -14,4 +14,4 @@ mod table;
 pub use compile::{CompileError, DeviceFact, Facts, LinkFact, check_ceiling, compile};
 pub use grant::{Grant, What};
 pub use profile::{Change, Cost, Profile, Terms, apply, profile, profiles};
-pub use table::{Decision, MatrixRow, Table};
+pub use table::{Decision, MatrixRow, Table, rung_words};

@@ -197,7 +197,7 @@ fn said(cell: &Cell) -> &'static str {
 }
 
 /// How fine and how fresh, in plain words.
-pub(crate) fn rung_words(rung: Rung) -> &'static str {
+pub fn rung_words(rung: Rung) -> &'static str {
     match rung {
         Rung::Live => "exact, at once",
         Rung::QuarterHour => "exact, held for 15 minutes",

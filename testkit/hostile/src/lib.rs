@@ -15,9 +15,10 @@ use home::{Description, Desired, PropertyDescription, Reading};
 use jiff::tz::TimeZone;
 use ledger::Leaf;
 use links::Link;
+use links::oauth::{Authority, AuthorizeFault, Client, ClientTerms};
 use model::{
-    Class, DeviceId, DeviceType, GrantId, HouseholdId, LinkId, MemberId, PartnerId, Property, TemperatureScale,
-    Timestamp, Value,
+    Class, ClientId, DeviceId, DeviceType, GrantId, HouseholdId, LinkId, MemberId, PartnerId, Property,
+    TemperatureScale, Timestamp, Value,
 };
 
 #[path = "../../../vestibule/src/config.rs"]
@@ -39,6 +40,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "template", run: template },
     Target { name: "directive", run: directive },
     Target { name: "token", run: token },
+    Target { name: "oauth", run: oauth },
     Target { name: "recording", run: recording },
     Target { name: "config", run: config },
     Target { name: "leaf", run: leaf },
@@ -195,7 +197,7 @@ pub fn directive(bytes: &[u8]) {
     let (state, link, own) = home();
     let token = alexa::token(&directive).map(str::to_owned);
     if let Some(token) = &token {
-        let opened = state.lock().unwrap().links.authenticate(token).is_some();
+        let opened = state.lock().unwrap().links.authenticate(token, Timestamp::from_millis(NOW)).is_some();
         assert_eq!(opened, *token == own, "a token that is not the link's opened it");
     }
     let now = Timestamp::from_millis(NOW);
@@ -214,8 +216,34 @@ pub fn directive(bytes: &[u8]) {
 pub fn token(bytes: &[u8]) {
     let (state, link, own) = home();
     let text = String::from_utf8_lossy(bytes);
-    let found = state.lock().unwrap().links.authenticate(&text).map(|l| l.id.clone());
+    let found = state.lock().unwrap().links.authenticate(&text, Timestamp::from_millis(NOW)).map(|o| o.link.id.clone());
     assert_eq!(found, (*text == *own).then_some(link.id));
+}
+
+/// What comes to the OAuth server: the query of an authorization request, then after a line of `---` an `Authorization`
+/// header and, in the line below, a form.
+pub fn oauth(bytes: &[u8]) {
+    const REDIRECT: &str = "https://partner.example/back";
+    let text = String::from_utf8_lossy(bytes);
+    let (query, rest) = halves(&text);
+    let (header, form) = rest.split_once('\n').unwrap_or((rest, ""));
+    let mut authority = Authority::default();
+    let id = ClientId::new("alexa-1").unwrap();
+    let terms = ClientTerms { secret: true, pkce: false, rotate: true };
+    let partner = PartnerId::new("alexa").unwrap();
+    let time = Timestamp::from_millis(NOW);
+    let (client, _) = Client::new(id.clone(), partner, vec![REDIRECT.into()], terms, time, [3; 32]).unwrap();
+    authority.add_client(client);
+    match links::oauth::authorize(&authority, "https://hub.example", query) {
+        Ok(asked) => assert!(asked.client == id && asked.redirect == REDIRECT),
+        Err(AuthorizeFault::Back(url)) => assert!(url.starts_with(REDIRECT), "a browser is sent to {url}"),
+        Err(AuthorizeFault::Unknown) => {}
+    }
+    for revocation in [false, true] {
+        let header = Some(header).filter(|h| !h.is_empty());
+        let Ok((credentials, _)) = links::oauth::token_request(header, form, revocation) else { continue };
+        assert!(authority.authenticate_client(&credentials).is_err(), "a guess opened the door");
+    }
 }
 
 /// A recording (CSV).

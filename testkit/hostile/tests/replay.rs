@@ -233,7 +233,7 @@ macro_rules! replays {
     };
 }
 
-replays! { discovery template directive token recording config leaf proof stored body }
+replays! { discovery template directive token oauth recording config leaf proof stored body }
 
 /// The seeds of `leaf` and `proof` come from this log; `UPDATE_GOLDEN=1` writes them anew.
 #[test]

@@ -7,11 +7,12 @@ use std::sync::{Arc, Mutex};
 use devices::Counters;
 use devices::mqtt::house::{Event, House};
 use devices::simulator::Simulation;
-use egress::{Counts, Egress, RecordError, Recorder, Tally};
+use egress::{Choice, Counts, Egress, Linking, RecordError, Recorder, Tally};
 use gate::{Actuator, ActuatorError, GateState, Order, StateWrite};
 use jiff::tz::TimeZone;
 use ledger::{Draft, Receipt};
-use links::Link;
+use links::oauth::{AuthorizeFault, AuthorizeRequest, Credentials, PartnerWords, TokenError, TokenRequest};
+use links::{Link, Token};
 use model::{Clock as _, DeviceType, GrantId, HouseholdId, LinkId, MemberId, PartnerId, TemperatureScale, Timestamp};
 use store::Store;
 use store::ledger::{Append, LedgerWriter, Opening};
@@ -32,6 +33,45 @@ struct Hub {
     state: Arc<Mutex<GateState>>,
     clock: Arc<FakeClock>,
     writer: LedgerWriter,
+}
+
+/// The house of this day links no further partner.
+struct Nobody;
+
+impl Linking for Nobody {
+    fn issuer(&self) -> String {
+        String::new()
+    }
+
+    fn authorize(&self, _: &str) -> Result<(AuthorizeRequest, PartnerWords), AuthorizeFault> {
+        Err(AuthorizeFault::Unknown)
+    }
+
+    fn log_in(&self, _: &str, _: &str) -> Option<MemberId> {
+        None
+    }
+
+    fn choice(&self, _: &AuthorizeRequest) -> Result<Choice, String> {
+        Err("nobody is linked".into())
+    }
+
+    async fn agree(
+        &self,
+        _: &AuthorizeRequest,
+        _: &MemberId,
+        _: Option<&str>,
+        _: Option<&str>,
+    ) -> Result<Token, String> {
+        Err("nobody is linked".into())
+    }
+
+    fn client(&self, _: &Credentials) -> Result<(), TokenError> {
+        Err(TokenError::InvalidClient)
+    }
+
+    async fn token(&self, _: &Credentials, _: TokenRequest) -> Result<Option<Receipt>, TokenError> {
+        Err(TokenError::InvalidClient)
+    }
 }
 
 impl Hub {
@@ -140,7 +180,8 @@ async fn live(slug: &str) -> (Counts, Vec<(String, bool)>) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());
     let (actuator, recorder) = (Arc::clone(&hub), Arc::clone(&hub));
-    let router = egress::router(Egress { state, actuator, recorder, clock: clock.clone(), tally: Arc::clone(&tally) });
+    let parts = Egress { state, actuator, recorder, clock: clock.clone(), tally: Arc::clone(&tally) };
+    let router = egress::router(parts, Arc::new(Nobody));
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let served = tokio::spawn(egress::serve(listener, router, egress::Door::new("partners", 64), async {
         let _ = stopped.await;
