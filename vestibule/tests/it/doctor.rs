@@ -264,7 +264,10 @@ fn the_doctor_finds_what_is_wrong_and_says_what_to_do() {
         let data = dir.path().join(name);
         command.args(["serve", "--data"]).arg(&data).env("VESTIBULE__MQTT__URL", mosquitto.url());
         command.env("VESTIBULE__PARTNERS__PUBLIC_URL", front.url());
-        (Hub::spawn(command, &data), data)
+        let hub = Hub::spawn(command, &data);
+        // A broker may be heard a moment after everything else is up.
+        hub.wait_until(&["links"], |_| crate::harness::get(&format!("{}/healthz", hub.console)).0 == 200);
+        (hub, data)
     };
     let good = Front::start(dir.path(), "localhost", 90);
     let (code, wrong, said) = doctor(&dir.path().join("nothing"), &good.authority);
