@@ -17,6 +17,7 @@ use crate::commands::Request;
 use crate::config::Config;
 use crate::core::Core;
 use crate::doctor::{self, Verdict};
+use crate::thermostat::{self, ThermostatCmd};
 use crate::{audit, control, demo, hub};
 
 /// Done.
@@ -44,14 +45,15 @@ struct Cli {
     command: Cmd,
 }
 
+/// Which home.
 #[derive(Args)]
-struct DataArgs {
+pub struct DataArgs {
     /// Data directory
     #[arg(long, value_name = "DIR", env = "VESTIBULE_DATA", default_value = "vestibule-data")]
-    data: PathBuf,
+    pub data: PathBuf,
     /// Configuration (TOML); see `vestibule check --example`. A running hub has its own
     #[arg(long, value_name = "FILE", env = "VESTIBULE_CONFIG")]
-    config: Option<PathBuf>,
+    pub config: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -133,6 +135,9 @@ enum Cmd {
     /// The ledger: everything that left, and every refusal
     #[command(subcommand)]
     Ledger(LedgerCmd),
+    /// The thermostat
+    #[command(subcommand)]
+    Thermostat(ThermostatCmd),
     /// Publish a recording (an ecobee web-portal export) as devices on an MQTT broker
     Replay {
         /// The recording
@@ -407,6 +412,7 @@ fn dispatch(command: Cmd) -> Result<(), Failure> {
             let config = configuration(data.config.as_deref())?;
             runtime()?.block_on(hub::serve(config, &data.data))
         }
+        Cmd::Thermostat(command) => print(&thermostat::run(command)?),
         Cmd::Check { config, example } => {
             if example {
                 return print(&Config::example());
@@ -600,7 +606,10 @@ fn id<T>(parsed: Result<T, model::IdError>) -> Result<T, Failure> {
 }
 
 /// Asks the running hub, or opens the data directory when none runs.
-fn ask(data: &DataArgs, request: Request) -> Result<Value, Failure> {
+///
+/// # Errors
+/// The hub's own word, or why the directory can't be opened.
+pub fn ask(data: &DataArgs, request: Request) -> Result<Value, Failure> {
     if let Some(answer) = control::ask(&data.data, &request) {
         return answer.map_err(Failure::Failed);
     }

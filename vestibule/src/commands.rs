@@ -123,6 +123,18 @@ pub enum Request {
     },
     /// Recomputes everything.
     LedgerVerify,
+    /// Takes a thermostat's export in: ecobee's, Home Assistant's or beestat's.
+    ThermostatImport {
+        /// The file's text.
+        text: String,
+    },
+    /// The thermostat's history in ecobee's layout.
+    ThermostatExport,
+    /// Runtime, degree days and EPA's metric of a month.
+    ThermostatReport {
+        /// As in 2023-06.
+        month: String,
+    },
 }
 
 impl Request {

@@ -752,6 +752,18 @@ impl Core {
             Request::LedgerList { from, limit } => audit::rows(self.writer.reader(), from, limit),
             Request::LedgerShow { index } => audit::row(self.writer.reader(), index),
             Request::LedgerVerify => audit::verdict(&self.verify().await?, self.writer.verifier_key()),
+            Request::ThermostatImport { text } => {
+                let (data, zone, now) = (self.data.clone(), self.config.timezone.clone(), self.now());
+                blocking(move || crate::thermostat::import_text(&data, &zone, &text, now)).await
+            }
+            Request::ThermostatExport => {
+                let (data, zone) = (self.data.clone(), self.config.timezone.clone());
+                blocking(move || crate::thermostat::export_of(&data, &zone)).await
+            }
+            Request::ThermostatReport { month } => {
+                let (data, zone) = (self.data.clone(), self.config.timezone.clone());
+                blocking(move || crate::thermostat::report_of(&data, &zone, &month)).await
+            }
         }
     }
 
@@ -1288,6 +1300,11 @@ fn client_id(path: &Path) -> std::io::Result<String> {
     file.write_all(id.as_bytes())?;
     file.sync_all()?;
     Ok(id)
+}
+
+/// Runs what waits for a file where it holds nobody up.
+async fn blocking(work: impl FnOnce() -> Result<Value, String> + Send + 'static) -> Result<Value, String> {
+    tokio::task::spawn_blocking(work).await.map_err(|e| e.to_string())?
 }
 
 /// An error with its causes, in one line.

@@ -13,6 +13,7 @@ mod hub;
 mod observed;
 mod page;
 mod server;
+mod thermostat;
 
 use std::process::ExitCode;
 

@@ -37,6 +37,7 @@ const PURE_ROOMS: &[&str] = &[
     "crates/model",
     "crates/disclosure",
     "crates/home",
+    "crates/comfort",
     "crates/policy",
     "crates/ledger",
     "crates/links",

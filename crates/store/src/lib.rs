@@ -6,8 +6,10 @@
 
 mod history;
 pub mod ledger;
+mod thermostat;
 
 pub use history::{History, HistoryError, KnownRow};
+pub use thermostat::{StoredSheet, ThermostatStore, ThermostatStoreError};
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

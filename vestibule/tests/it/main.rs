@@ -21,5 +21,6 @@ mod member;
 mod own_broker;
 mod record;
 mod recordings;
+mod thermostat;
 mod week;
 mod wire;

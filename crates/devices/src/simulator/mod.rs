@@ -7,13 +7,10 @@
 //! All values are in °C and SI units.
 
 mod discovery;
-mod house;
 mod residents;
-mod rng;
 #[cfg(test)]
 pub(crate) mod test_broker;
 mod thermostat;
-mod weather;
 pub(crate) mod wire;
 
 use std::collections::VecDeque;
@@ -27,12 +24,12 @@ use rumqttc::{ClientBuildError, MqttOptions, PublishOptions, QoS};
 use serde_json::json;
 use tokio::sync::watch;
 
-use self::house::{House, Inputs};
 use self::residents::{Act, Planned, RESIDENTS};
-use self::rng::Rng;
 use self::thermostat::{Mode, Thermostat};
-use self::weather::{Outdoors, Weather};
 use self::wire::{Status, Wire};
+use comfort::simulate::house::{House, Inputs, Parameters};
+use comfort::simulate::rng::Rng;
+use comfort::simulate::weather::{Outdoors, Weather};
 
 /// One step of the simulation, ms. Short enough for a door that moves.
 const STEP_MS: i64 = 5_000;
@@ -177,7 +174,7 @@ impl Simulation {
         let civil = local(&timezone, midnight);
         let outdoors = weather.at(civil);
         // In winter the night's set point; in summer about what it is outside.
-        let house = House::at(outdoors.temperature_c.clamp(18.0, 26.0));
+        let house = House::at(Parameters::medium(), outdoors.temperature_c.clamp(18.0, 26.0));
         let thermostat = Thermostat::new(civil);
         let mut simulation = Self {
             seed,

@@ -7,7 +7,7 @@
 use jiff::civil::{Date, Weekday};
 use jiff::tz::TimeZone;
 
-use super::rng::Rng;
+use comfort::simulate::rng::Rng;
 
 /// How many people live here.
 pub(super) const RESIDENTS: usize = 2;

@@ -1,36 +1,62 @@
-//! The building: heat, moisture and carbon dioxide in a house of 120 m².
+//! The building: heat, moisture and carbon dioxide.
 //!
 //! Two heat capacities (the air with the furniture, and the mass of the building), as buildings are commonly
-//! identified from thermostat records (2R2C), and the bedroom's air apart. The numbers are those of a house of
-//! medium weight: its time constant, some 36 h, lies in the middle of the 15 to 55 h that John, Vallianos, Candanedo
+//! identified from thermostat records (2R2C), and the bedroom's air apart. The numbers of [`Parameters::medium`] are those of a house
+//! of 120 m² and medium weight: its time constant, some 36 h, lies in the middle of the 15 to 55 h that John, Vallianos, Candanedo
 //! and Athienitis (2018) found for most of 10,000 homes in winter.
+
+use serde::{Deserialize, Serialize};
 
 use super::weather::Outdoors;
 
-/// Heat capacity of air and furniture, J/K.
-const AIR_CAPACITY: f64 = 4.0e6;
-/// Heat capacity of walls and floors, J/K.
-const MASS_CAPACITY: f64 = 20.0e6;
-/// Heat capacity of the bedroom's air and furniture, J/K.
-const BEDROOM_CAPACITY: f64 = 0.6e6;
-/// Between air and mass, W/K.
-const AIR_TO_MASS: f64 = 1500.0;
-/// Between air and outdoors (windows, leaks), W/K.
-const AIR_TO_OUTDOORS: f64 = 90.0;
-/// Between mass and outdoors (walls, roof), W/K.
-const MASS_TO_OUTDOORS: f64 = 90.0;
-/// Between air and bedroom (an open door), W/K.
-const AIR_TO_BEDROOM: f64 = 120.0;
-/// Between bedroom and outdoors, W/K.
-const BEDROOM_TO_OUTDOORS: f64 = 15.0;
-/// Added between air and outdoors while windows are open, W/K.
-const OPEN_WINDOWS: f64 = 300.0;
-/// Area that turns horizontal irradiance into heat indoors, m² (small: shades, and most windows see little sun).
-const SOLAR_AREA: f64 = 2.0;
-/// Share of internal and solar gains that warms the air first; the rest warms the mass.
-const GAIN_TO_AIR: f64 = 0.5;
-/// The thermostat's sensor follows the air so slowly, s.
-const SENSOR_LAG_S: f64 = 420.0;
+/// What the building is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Parameters {
+    /// Heat capacity of air and furniture, J/K.
+    pub air_capacity: f64,
+    /// Heat capacity of walls and floors, J/K.
+    pub mass_capacity: f64,
+    /// Heat capacity of the bedroom's air and furniture, J/K; 0: there is no room apart.
+    pub bedroom_capacity: f64,
+    /// Between air and mass, W/K.
+    pub air_to_mass: f64,
+    /// Between air and outdoors (windows, leaks), W/K.
+    pub air_to_outdoors: f64,
+    /// Between mass and outdoors (walls, roof), W/K.
+    pub mass_to_outdoors: f64,
+    /// Between air and bedroom (an open door), W/K.
+    pub air_to_bedroom: f64,
+    /// Between bedroom and outdoors, W/K.
+    pub bedroom_to_outdoors: f64,
+    /// Added between air and outdoors while windows are open, W/K.
+    pub open_windows: f64,
+    /// Area that turns horizontal irradiance into heat indoors, m².
+    pub solar_area: f64,
+    /// Share of internal and solar gains that warms the air first; the rest warms the mass.
+    pub gain_to_air: f64,
+    /// The thermostat's sensor follows the air so slowly, s.
+    pub sensor_lag_s: f64,
+}
+
+impl Parameters {
+    /// A house of medium weight (few square metres of sun: shades, and most windows see little of it).
+    pub const fn medium() -> Self {
+        Self {
+            air_capacity: 4.0e6,
+            mass_capacity: 20.0e6,
+            bedroom_capacity: 0.6e6,
+            air_to_mass: 1500.0,
+            air_to_outdoors: 90.0,
+            mass_to_outdoors: 90.0,
+            air_to_bedroom: 120.0,
+            bedroom_to_outdoors: 15.0,
+            open_windows: 300.0,
+            solar_area: 2.0,
+            gain_to_air: 0.5,
+            sensor_lag_s: 420.0,
+        }
+    }
+}
 
 /// Heat from one person awake and asleep, W.
 const PERSON_AWAKE_W: f64 = 90.0;
@@ -59,41 +85,48 @@ const CO2_OUTDOORS: f64 = 425.0;
 
 /// What acts on the house during a step.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Inputs {
-    pub(super) outdoors: Outdoors,
-    /// Heat from the heating, W.
-    pub(super) heating_w: f64,
+pub struct Inputs {
+    /// The weather.
+    pub outdoors: Outdoors,
+    /// Heat from the equipment, W; negative: cooling.
+    pub heating_w: f64,
     /// Heat from appliances and light, W (people are added by the model).
-    pub(super) appliances_w: f64,
+    pub appliances_w: f64,
     /// Moisture from cooking and showers, g/h.
-    pub(super) steam_g_h: f64,
+    pub steam_g_h: f64,
     /// People at home, awake.
-    pub(super) awake: u8,
+    pub awake: u8,
     /// People at home, asleep in the bedroom.
-    pub(super) asleep: u8,
-    pub(super) windows_open: bool,
+    pub asleep: u8,
+    /// Windows stand open.
+    pub windows_open: bool,
 }
 
 /// The state of the house.
 #[derive(Clone, Debug)]
-pub(super) struct House {
-    /// Air, mass, bedroom and the thermostat's sensor, °C.
-    pub(super) air_c: f64,
-    mass_c: f64,
-    pub(super) bedroom_c: f64,
-    pub(super) sensor_c: f64,
+pub struct House {
+    parameters: Parameters,
+    /// Air, °C.
+    pub air_c: f64,
+    /// Walls and floors, °C.
+    pub mass_c: f64,
+    /// The bedroom's air, °C.
+    pub bedroom_c: f64,
+    /// The thermostat's sensor, °C.
+    pub sensor_c: f64,
     /// Water in the air of house and bedroom, g/m³.
     vapour: f64,
     bedroom_vapour: f64,
     /// Carbon dioxide, ppm.
-    pub(super) co2_ppm: f64,
+    pub co2_ppm: f64,
 }
 
 impl House {
     /// A house that has settled at this temperature, with comfortable air.
-    pub(super) fn at(celsius: f64) -> Self {
+    pub fn at(parameters: Parameters, celsius: f64) -> Self {
         let vapour = 0.4 * saturation(celsius);
         Self {
+            parameters,
             air_c: celsius,
             mass_c: celsius,
             bedroom_c: celsius,
@@ -105,24 +138,37 @@ impl House {
     }
 
     /// Advances by `dt` seconds (explicit Euler; the fastest time constant is the sensor's, so keep `dt` under 60).
-    pub(super) fn step(&mut self, dt: f64, input: &Inputs) {
+    pub fn step(&mut self, dt: f64, input: &Inputs) {
+        self.step_heat(dt, input);
+        self.step_air(dt, input);
+    }
+
+    /// The heat alone.
+    pub fn step_heat(&mut self, dt: f64, input: &Inputs) {
+        let p = &self.parameters;
         let (awake, asleep) = (f64::from(input.awake), f64::from(input.asleep));
         let outdoors = input.outdoors.temperature_c;
-        let gains = input.appliances_w + awake * PERSON_AWAKE_W + SOLAR_AREA * input.outdoors.irradiance;
-        let to_outdoors = AIR_TO_OUTDOORS + if input.windows_open { OPEN_WINDOWS } else { 0.0 };
+        let gains = input.appliances_w + awake * PERSON_AWAKE_W + p.solar_area * input.outdoors.irradiance;
+        let to_outdoors = p.air_to_outdoors + if input.windows_open { p.open_windows } else { 0.0 };
 
-        let to_mass = (self.air_c - self.mass_c) * AIR_TO_MASS;
-        let to_bedroom = (self.air_c - self.bedroom_c) * AIR_TO_BEDROOM;
+        let to_mass = (self.air_c - self.mass_c) * p.air_to_mass;
+        let to_bedroom = if p.bedroom_capacity > 0.0 { (self.air_c - self.bedroom_c) * p.air_to_bedroom } else { 0.0 };
         let air_w =
-            input.heating_w + GAIN_TO_AIR * gains - to_mass - to_bedroom - (self.air_c - outdoors) * to_outdoors;
-        let mass_w = (1.0 - GAIN_TO_AIR) * gains + to_mass - (self.mass_c - outdoors) * MASS_TO_OUTDOORS;
-        let bedroom_w = to_bedroom + asleep * PERSON_ASLEEP_W - (self.bedroom_c - outdoors) * BEDROOM_TO_OUTDOORS;
-        let sensor_rate = (self.air_c - self.sensor_c) / SENSOR_LAG_S;
-        self.air_c += air_w / AIR_CAPACITY * dt;
-        self.mass_c += mass_w / MASS_CAPACITY * dt;
-        self.bedroom_c += bedroom_w / BEDROOM_CAPACITY * dt;
+            input.heating_w + p.gain_to_air * gains - to_mass - to_bedroom - (self.air_c - outdoors) * to_outdoors;
+        let mass_w = (1.0 - p.gain_to_air) * gains + to_mass - (self.mass_c - outdoors) * p.mass_to_outdoors;
+        let bedroom_w = to_bedroom + asleep * PERSON_ASLEEP_W - (self.bedroom_c - outdoors) * p.bedroom_to_outdoors;
+        let sensor_rate = (self.air_c - self.sensor_c) / p.sensor_lag_s;
+        self.air_c += air_w / p.air_capacity * dt;
+        self.mass_c += mass_w / p.mass_capacity * dt;
+        if p.bedroom_capacity > 0.0 {
+            self.bedroom_c += bedroom_w / p.bedroom_capacity * dt;
+        }
         self.sensor_c += sensor_rate * dt;
+    }
 
+    /// Moisture and carbon dioxide.
+    fn step_air(&mut self, dt: f64, input: &Inputs) {
+        let (awake, asleep) = (f64::from(input.awake), f64::from(input.asleep));
         let hours = dt / 3600.0;
         let changes = if input.windows_open { AIR_CHANGES_OPEN } else { AIR_CHANGES_SHUT };
         let outdoor_vapour = saturation(input.outdoors.dew_point_c);
@@ -142,12 +188,12 @@ impl House {
     }
 
     /// Relative humidity of the house, %.
-    pub(super) fn humidity(&self) -> f64 {
+    pub fn humidity(&self) -> f64 {
         100.0 * self.vapour / saturation(self.air_c)
     }
 
     /// Relative humidity of the bedroom, %.
-    pub(super) fn bedroom_humidity(&self) -> f64 {
+    pub fn bedroom_humidity(&self) -> f64 {
         100.0 * self.bedroom_vapour / saturation(self.bedroom_c)
     }
 }
@@ -161,6 +207,8 @@ fn saturation(celsius: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const P: Parameters = Parameters::medium();
 
     fn empty(outdoor_c: f64, heating_w: f64) -> Inputs {
         Inputs {
@@ -182,7 +230,7 @@ mod tests {
 
     #[test]
     fn an_empty_cold_house_floats_with_a_real_houses_time_constant() {
-        let mut house = House::at(20.0);
+        let mut house = House::at(Parameters::medium(), 20.0);
         // The first hours belong to the air; then one exponential is left.
         run(&mut house, 6, &empty(0.0, 0.0));
         let start = house.air_c;
@@ -194,19 +242,22 @@ mod tests {
     #[test]
     fn energy_is_conserved() {
         // Settled: what is put in is what is lost through the walls, and the temperatures say so.
-        let mut house = House::at(20.0);
+        let mut house = House::at(Parameters::medium(), 20.0);
         run(&mut house, 24 * 30, &empty(0.0, 4000.0));
-        let loss =
-            house.air_c * AIR_TO_OUTDOORS + house.mass_c * MASS_TO_OUTDOORS + house.bedroom_c * BEDROOM_TO_OUTDOORS;
+        let loss = house.air_c * P.air_to_outdoors
+            + house.mass_c * P.mass_to_outdoors
+            + house.bedroom_c * P.bedroom_to_outdoors;
         assert!((loss - 4000.0).abs() < 5.0, "{loss} W");
         // On the way: stored heat changes by what came in minus what went out.
-        let stored = |h: &House| h.air_c * AIR_CAPACITY + h.mass_c * MASS_CAPACITY + h.bedroom_c * BEDROOM_CAPACITY;
-        let mut house = House::at(15.0);
+        let stored =
+            |h: &House| h.air_c * P.air_capacity + h.mass_c * P.mass_capacity + h.bedroom_c * P.bedroom_capacity;
+        let mut house = House::at(Parameters::medium(), 15.0);
         let before = stored(&house);
         let mut lost = 0.0;
         for _ in 0..3600 {
-            lost +=
-                house.air_c * AIR_TO_OUTDOORS + house.mass_c * MASS_TO_OUTDOORS + house.bedroom_c * BEDROOM_TO_OUTDOORS;
+            lost += house.air_c * P.air_to_outdoors
+                + house.mass_c * P.mass_to_outdoors
+                + house.bedroom_c * P.bedroom_to_outdoors;
             house.step(1.0, &empty(0.0, 8000.0));
         }
         let gained = stored(&house) - before;
@@ -215,7 +266,7 @@ mod tests {
 
     #[test]
     fn people_show_in_the_air() {
-        let mut house = House::at(20.0);
+        let mut house = House::at(Parameters::medium(), 20.0);
         run(&mut house, 48, &empty(5.0, 2000.0));
         let (co2, humidity) = (house.co2_ppm, house.humidity());
         assert!((co2 - CO2_OUTDOORS).abs() < 20.0, "{co2} ppm in an empty house");

@@ -2,12 +2,12 @@
 
 /// SplitMix64 (Steele, Lea and Flood 2014): eight bytes of state, good enough for daily lives, never for secrets.
 #[derive(Clone, Debug)]
-pub(super) struct Rng(u64);
+pub struct Rng(u64);
 
 impl Rng {
     /// A generator for one purpose: the same `seed`, `stream` and `index` always give the same numbers, so that the
     /// plan of a day doesn't depend on how many numbers were drawn before it.
-    pub(super) fn new(seed: u64, stream: u64, index: i64) -> Self {
+    pub fn new(seed: u64, stream: u64, index: i64) -> Self {
         let mut rng = Self(seed ^ stream.wrapping_mul(0xA076_1D64_78BD_642F));
         rng.0 = rng.next() ^ (index.cast_unsigned()).wrapping_mul(0xE703_7ED1_A0B4_28DB);
         rng.next();
@@ -23,17 +23,17 @@ impl Rng {
     }
 
     /// Uniform in 0..1.
-    pub(super) fn unit(&mut self) -> f64 {
+    pub fn unit(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
     /// True with this probability.
-    pub(super) fn chance(&mut self, probability: f64) -> bool {
+    pub fn chance(&mut self, probability: f64) -> bool {
         self.unit() < probability
     }
 
     /// Uniform in `centre - spread ..= centre + spread`, whole numbers.
-    pub(super) fn around(&mut self, centre: i64, spread: i64) -> i64 {
+    pub fn around(&mut self, centre: i64, spread: i64) -> i64 {
         let width = (2 * spread + 1) as f64;
         centre - spread + (self.unit() * width) as i64
     }

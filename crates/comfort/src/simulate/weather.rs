@@ -13,27 +13,27 @@ const LEAP_DAY_STANDS_FOR: i16 = 59;
 
 /// The air outside at one moment.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Outdoors {
+pub struct Outdoors {
     /// Dry-bulb temperature, °C.
-    pub(super) temperature_c: f64,
+    pub temperature_c: f64,
     /// Dew point, °C.
-    pub(super) dew_point_c: f64,
+    pub dew_point_c: f64,
     /// Global horizontal irradiance, W/m².
-    pub(super) irradiance: f64,
+    pub irradiance: f64,
 }
 
 /// A year of hourly weather.
 #[derive(Clone, Debug)]
-pub(super) struct Weather(Vec<Outdoors>);
+pub struct Weather(Vec<Outdoors>);
 
 impl Weather {
     /// The vendored year.
-    pub(super) fn vendored() -> Self {
+    pub fn vendored() -> Self {
         Self(YEAR.lines().filter_map(hour).collect())
     }
 
     /// The weather at this local standard time (without summer time), interpolated between the hours.
-    pub(super) fn at(&self, standard: DateTime) -> Outdoors {
+    pub fn at(&self, standard: DateTime) -> Outdoors {
         let day = standard.day_of_year_no_leap().unwrap_or(LEAP_DAY_STANDS_FOR);
         let hour = f64::from(day - 1) * 24.0
             + f64::from(standard.hour())

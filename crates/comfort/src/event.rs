@@ -1,0 +1,258 @@
+//! Events: what for a while overrides the program. They form a stack whose order is total and visible.
+//!
+//! From the highest: demand response that must be followed; what the household said (holds, quick save, vacations, days
+//! off), the latest to take effect first; demand response that may be declined; switches and sensors; smart home and
+//! away; the program. A vacation that begins covers an older hold, which is back when it ends; a hold set during the
+//! vacation covers the vacation.
+
+use std::cmp::Reverse;
+
+use serde::{Deserialize, Serialize};
+
+use crate::program::ClimateRef;
+use crate::settings::FanMode;
+use crate::temperature::{Delta, Temp};
+
+/// Most events on the stack.
+pub const EVENTS_MAX: usize = 64;
+/// Longest hold in hours (a year).
+pub const HOLD_HOURS_MAX: u32 = 366 * 24;
+/// A hold until the next transition lasts so long when the program has none.
+pub const HOLD_WITHOUT_TRANSITION_MS: i64 = 24 * 3_600_000;
+/// Demand response lasts at most so long.
+pub const DR_MAX_MS: i64 = 4 * 3_600_000;
+/// Demand response moves a set point at most so far.
+pub const DR_MAX: Delta = Delta::from_tenths_f(40);
+
+/// What kind of event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum EventType {
+    /// Somebody set a temperature or a comfort setting.
+    Hold,
+    /// Somebody pressed "save now".
+    QuickSave,
+    /// The house is empty for days.
+    Vacation,
+    /// One day runs as another.
+    Today,
+    /// The utility asks.
+    DemandResponse,
+    /// A switch says whether somebody is there.
+    SwitchOccupancy,
+    /// A sensor or price plan asks.
+    Sensor,
+    /// Nobody was seen for long.
+    AutoAway,
+    /// Somebody is there although the program says away.
+    AutoHome,
+}
+
+/// How long a hold lasts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum HoldType {
+    /// Until the program changes.
+    NextTransition,
+    /// Until resumed.
+    Indefinite,
+    /// So many hours.
+    HoldHours(u32),
+    /// From one instant to another, milliseconds since the epoch.
+    DateTime {
+        /// From.
+        start_ms: i64,
+        /// Until.
+        end_ms: i64,
+    },
+}
+
+/// One event.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Event {
+    /// Number in order of arrival; never used twice.
+    pub id: u64,
+    /// What kind.
+    #[serde(rename = "type")]
+    pub event_type: EventType,
+    /// For people; a vacation's is unique.
+    pub name: String,
+    /// Who asked: a member, a partner, a rule.
+    pub by: String,
+    /// Runs from, milliseconds since the epoch.
+    pub start_ms: i64,
+    /// Until (not included); `None`: until resumed.
+    pub end_ms: Option<i64>,
+    /// The comfort setting it holds.
+    pub hold_climate_ref: Option<ClimateRef>,
+    /// Heating aims here instead.
+    pub heat_hold_temp: Option<Temp>,
+    /// Cooling aims here instead.
+    pub cool_hold_temp: Option<Temp>,
+    /// Moves what lies beneath towards less energy by so much, when there are no temperatures.
+    pub relative: Option<Delta>,
+    /// The fan.
+    pub fan: Option<FanMode>,
+    /// Least minutes of fan in each hour.
+    pub fan_min_on_time: Option<u8>,
+    /// No heating, save the frost floor.
+    pub is_heat_off: bool,
+    /// No cooling.
+    pub is_cool_off: bool,
+    /// The household may decline it.
+    pub is_optional: bool,
+    /// Equipment may run for this share of time, %.
+    pub duty_cycle_percentage: Option<u8>,
+}
+
+impl Event {
+    /// An event that changes nothing, from now until resumed.
+    pub fn new(event_type: EventType, name: &str, by: &str, start_ms: i64) -> Self {
+        Self {
+            id: 0,
+            event_type,
+            name: name.to_owned(),
+            by: by.to_owned(),
+            start_ms,
+            end_ms: None,
+            hold_climate_ref: None,
+            heat_hold_temp: None,
+            cool_hold_temp: None,
+            relative: None,
+            fan: None,
+            fan_min_on_time: None,
+            is_heat_off: false,
+            is_cool_off: false,
+            is_optional: true,
+            duty_cycle_percentage: None,
+        }
+    }
+
+    /// Whether it runs now.
+    pub fn running(&self, wall_ms: i64) -> bool {
+        self.start_ms <= wall_ms && self.end_ms.is_none_or(|end| wall_ms < end)
+    }
+
+    /// Class of precedence: 0 is the highest.
+    pub fn class(&self) -> u8 {
+        match self.event_type {
+            EventType::DemandResponse if !self.is_optional => 0,
+            EventType::Hold | EventType::QuickSave | EventType::Vacation | EventType::Today => 1,
+            EventType::DemandResponse => 2,
+            EventType::SwitchOccupancy | EventType::Sensor => 3,
+            EventType::AutoHome | EventType::AutoAway => 4,
+        }
+    }
+
+    /// The key of the order of precedence: the least comes first. No two events have the same.
+    pub fn precedence(&self) -> (u8, Reverse<i64>, Reverse<u64>) {
+        (self.class(), Reverse(self.start_ms), Reverse(self.id))
+    }
+}
+
+/// Why an event was not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EventError {
+    /// The stack is full.
+    #[error("at most {EVENTS_MAX} events: end one first")]
+    Full,
+    /// It ends before it begins, or is longer than allowed.
+    #[error("an event begins before it ends, and a hold lasts at most {HOLD_HOURS_MAX} hours")]
+    Times,
+    /// A vacation of this name exists.
+    #[error("a vacation called `{0}` exists")]
+    Name(String),
+    /// The comfort setting is not there.
+    #[error("there is no comfort setting `{0}`")]
+    NoSuchClimate(ClimateRef),
+    /// Beyond what the lock allows.
+    #[error("the thermostat is locked: {0}")]
+    Locked(String),
+    /// No temperature, comfort setting or fan was given.
+    #[error("a hold needs a temperature, a comfort setting or a fan mode")]
+    Empty,
+}
+
+/// The stack.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Events {
+    next_id: u64,
+    /// Sorted by precedence.
+    events: Vec<Event>,
+}
+
+impl Events {
+    /// Puts an event in its place, gives it its number.
+    ///
+    /// # Errors
+    /// When the stack is full or the event can't be.
+    pub fn put(&mut self, mut event: Event) -> Result<u64, EventError> {
+        if event.end_ms.is_some_and(|end| end <= event.start_ms) {
+            return Err(EventError::Times);
+        }
+        if event.event_type == EventType::Vacation
+            && self.events.iter().any(|e| e.event_type == EventType::Vacation && e.name == event.name)
+        {
+            return Err(EventError::Name(event.name));
+        }
+        if self.events.len() >= EVENTS_MAX {
+            return Err(EventError::Full);
+        }
+        self.next_id += 1;
+        event.id = self.next_id;
+        self.events.push(event);
+        self.events.sort_by_key(Event::precedence);
+        Ok(self.next_id)
+    }
+
+    /// All of them, the highest first, those to come included.
+    pub fn all(&self) -> &[Event] {
+        &self.events
+    }
+
+    /// Those that run now, the highest first.
+    pub fn running(&self, wall_ms: i64) -> impl DoubleEndedIterator<Item = &Event> {
+        self.events.iter().filter(move |event| event.running(wall_ms))
+    }
+
+    /// Ends the highest event that runs and may be ended, or all of them. What was ended.
+    pub fn resume(&mut self, wall_ms: i64, all: bool) -> Vec<Event> {
+        let mut ended = Vec::new();
+        self.events.retain(|event| {
+            let ends = event.running(wall_ms) && event.class() > 0 && (all || ended.is_empty());
+            if ends {
+                ended.push(event.clone());
+            }
+            !ends
+        });
+        ended
+    }
+
+    /// Takes away the holds that run: another takes their place.
+    pub(crate) fn replace_running_hold(&mut self, wall_ms: i64) {
+        self.events.retain(|event| {
+            let thermal =
+                event.heat_hold_temp.is_some() || event.cool_hold_temp.is_some() || event.hold_climate_ref.is_some();
+            event.event_type != EventType::Hold || !event.running(wall_ms) || !thermal
+        });
+    }
+
+    /// Takes events away by kind and name (any name if `None`).
+    pub fn remove(&mut self, event_type: EventType, name: Option<&str>) -> bool {
+        let before = self.events.len();
+        self.events.retain(|e| e.event_type != event_type || name.is_some_and(|name| e.name != name));
+        self.events.len() < before
+    }
+
+    /// Takes away what has ended.
+    pub fn expire(&mut self, wall_ms: i64) {
+        self.events.retain(|event| event.end_ms.is_none_or(|end| wall_ms < end));
+    }
+
+    /// The next instant after now at which an event begins or ends.
+    pub fn next_change(&self, wall_ms: i64) -> Option<i64> {
+        let times = self.events.iter().flat_map(|e| [Some(e.start_ms), e.end_ms]).flatten();
+        times.filter(|t| *t > wall_ms).min()
+    }
+}

@@ -1,0 +1,1077 @@
+//! The thermostat: everything together, one step at a time.
+
+use jiff::tz::TimeZone;
+use serde::{Deserialize, Serialize};
+
+use crate::alert::{About, Alerts};
+use crate::control::{ControlState, Reason, Situation};
+use crate::event::{Event, EventError, EventType, Events, HOLD_HOURS_MAX, HOLD_WITHOUT_TRANSITION_MS, HoldType};
+use crate::guard::{Call, Circumstances, Denial, Denied, Guard, Limits, OUTPUTS, Output, Relays, SetPoints};
+use crate::history::{Accumulator, Interval};
+use crate::learn::{Learner, SAMPLE_S, Sample, sun_by_clock};
+use crate::program::{Climate, ClimateRef, Program, Slot, Transition, slot_at};
+use crate::sensor::{Fused, SensorConfig, SensorReading, Sensors};
+use crate::settings::{DrAccept, Equipment, FanMode, HvacMode, Settings};
+use crate::temperature::{Delta, Temp};
+
+/// An optimal start begins at most so long before its transition.
+pub const LEAD_MAX_MS: i64 = 4 * 3_600_000;
+/// Leads are looked at once in so many seconds.
+const LEAD_EVERY_MS: u64 = 60_000;
+/// After a start, what runs goes on for so long without any sensor heard.
+const JUST_STARTED_MS: u64 = 3 * 60_000;
+/// Before the program asks for less, it coasts for at most so long.
+const COAST_MAX_MS: i64 = 60 * 60_000;
+/// The temperature may drift so far from the set point while it coasts.
+const COAST_DRIFT: Delta = Delta::from_milli_k(420);
+/// A program that asks for less than this much more is not started early.
+const LEAD_LEAST: Delta = Delta::from_milli_k(200);
+/// Equipment that has run this long should have moved the temperature.
+const RESPONSE_S: u64 = 60 * 60;
+/// A temperature that went this far the wrong way in that time says that nothing happens.
+const RESPONSE_WRONG: Delta = Delta::from_milli_k(500);
+/// Auxiliary heat that runs this long at a stretch is worth an alert, seconds.
+const AUX_ALERT_S: u64 = 3 * 3600;
+/// Motion for so long in a house that should be empty makes it a home.
+const AUTO_HOME_MS: u64 = 15 * 60_000;
+/// Alerts are looked at once in so many milliseconds.
+const ALERTS_EVERY_MS: u64 = 60_000;
+
+/// The two clocks and whether the wall's is to be believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// Wall clock, milliseconds since the epoch. The program and the ends of events go by it, nothing else.
+    pub wall_ms: i64,
+    /// A clock that only goes forward within one run of the hub. Guards and sensors go by it.
+    pub mono_ms: u64,
+    /// The wall clock is believed (the system says that it is synchronised, or it has not been reset).
+    pub trusted: bool,
+}
+
+/// What is known besides the sensors.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Inputs {
+    /// Outdoor temperature.
+    pub outdoor: Option<Temp>,
+    /// Horizontal irradiance, W/m², where it is measured.
+    pub irradiance: Option<f64>,
+    /// Any window or door of those that count is open.
+    pub opening: bool,
+    /// Somebody's phone is at home (`None`: nobody's phone tells).
+    pub phone_home: Option<bool>,
+    /// What the relays say that they do, where they say it (`None`: unknown now). Guards go by it.
+    pub reported: Option<Call>,
+}
+
+/// What a household configures: settings, equipment, limits, sensors, the program.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Config {
+    /// Settings.
+    #[serde(default)]
+    pub settings: Settings,
+    /// What is installed.
+    #[serde(default)]
+    pub equipment: Equipment,
+    /// How the equipment is to be treated.
+    #[serde(default)]
+    pub limits: Limits,
+    /// Sensors.
+    #[serde(default)]
+    pub sensors: Vec<SensorConfig>,
+    /// The week.
+    pub program: Program,
+    /// Who is not an owner sets temperatures only within these.
+    #[serde(default)]
+    pub lock: Option<(Temp, Temp)>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            settings: Settings::default(),
+            equipment: Equipment::default(),
+            limits: Limits::default(),
+            sensors: Vec::new(),
+            program: Program::household(),
+            lock: None,
+        }
+    }
+}
+
+/// What runs: the highest event, or the program.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Source {
+    /// The kind of event; `None`: the program.
+    pub event: Option<EventType>,
+    /// The event's name, or the comfort setting's.
+    pub name: String,
+    /// Who asked.
+    pub by: String,
+    /// Until when, milliseconds since the epoch.
+    pub until_ms: Option<i64>,
+    /// The comfort setting of the program now.
+    pub climate: ClimateRef,
+}
+
+/// An optimal start, ahead or under way.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Lead {
+    /// Heating (else cooling).
+    pub heating: bool,
+    /// The transition that it is for, milliseconds since the epoch.
+    pub at_ms: i64,
+    /// Where it should be by then.
+    pub target: Temp,
+    /// How long it would take from now, minutes.
+    pub minutes: u32,
+    /// It has begun.
+    pub running: bool,
+}
+
+/// The house as it was learned from its own record.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LearnedHouse {
+    /// Five minutes behind it; 0: nothing is learned yet, these are assumptions.
+    pub samples: u32,
+    /// Hours in which it loses 63 % of its warmth.
+    pub time_constant_h: f64,
+    /// First stage of heating on the air, K/h.
+    pub heating_k_h: f64,
+    /// First stage of cooling on the air, K/h.
+    pub cooling_k_h: f64,
+    /// Outdoors, at which it needs no heating for the first comfort setting.
+    pub balance_point: Option<Temp>,
+    /// Root mean square of what it does not explain, K.
+    pub error_k: f64,
+}
+
+/// What was decided in one step, and why.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Decision {
+    /// What is to be switched. Nothing else may be.
+    pub relays: Relays,
+    /// What the control asked for.
+    pub asked: Call,
+    /// What the guard did not do.
+    pub denied: Vec<Denied>,
+    /// Where heating and cooling aim.
+    pub set_points: SetPoints,
+    /// The mode.
+    pub mode: HvacMode,
+    /// What runs: the highest event or the program.
+    pub source: Source,
+    /// What the sensors say together.
+    pub temperature: Option<Temp>,
+    /// Relative humidity, %.
+    pub humidity: Option<u8>,
+    /// Why.
+    pub reason: Reason,
+    /// An optimal start.
+    pub lead: Option<Lead>,
+    /// The program's next change, milliseconds since the epoch, and its comfort setting.
+    pub next: Option<(i64, ClimateRef)>,
+    /// Five minutes that have just ended, for the history.
+    #[serde(skip)]
+    pub interval: Option<Interval>,
+}
+
+/// What is kept over a restart.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct State {
+    events: Events,
+    guard: Guard,
+    control: ControlState,
+    sensors: Sensors,
+    learner: Learner,
+    alerts: Alerts,
+    recovery: Option<Recovery>,
+    /// The last wall time that was believed.
+    wall_ms: Option<i64>,
+    fan_hours: f64,
+    outdoor: Option<Temp>,
+    window: Window,
+}
+
+/// An optimal start that runs.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Recovery {
+    heating: bool,
+    at_ms: i64,
+    target: Temp,
+    began_ms: i64,
+    reached_ms: Option<i64>,
+}
+
+/// Openings, with their delays.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Window {
+    open: bool,
+    changing_ms: u64,
+}
+
+/// What is found again after a restart by itself.
+#[derive(Clone, Debug, Default)]
+struct Cache {
+    slot: Option<(i64, Slot)>,
+    next: Option<(i64, i64, Option<Transition>)>,
+    lead: Option<Lead>,
+    lead_ms: Option<u64>,
+    alerts_ms: Option<u64>,
+    run: Option<(Call, Temp, u64)>,
+}
+
+/// A thermostat.
+#[derive(Clone, Debug)]
+pub struct Thermostat {
+    config: Config,
+    state: State,
+    zone: TimeZone,
+    last_mono_ms: Option<u64>,
+    began_mono_ms: u64,
+    relays: Relays,
+    history: Accumulator,
+    cache: Cache,
+}
+
+/// A state that can't be read.
+#[derive(Debug, thiserror::Error)]
+#[error("the thermostat's saved state can't be read; it begins anew, with all equipment off for its least time")]
+pub struct StateError;
+
+/// Who orders, and whether the lock holds for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caller<'a> {
+    /// A member's, partner's or rule's name.
+    pub name: &'a str,
+    /// Owners are not held by the lock.
+    pub owner: bool,
+}
+
+impl<'a> Caller<'a> {
+    /// An owner.
+    pub const fn owner(name: &'a str) -> Self {
+        Self { name, owner: true }
+    }
+
+    /// Anybody else.
+    pub const fn other(name: &'a str) -> Self {
+        Self { name, owner: false }
+    }
+}
+
+/// What a hold holds. All that is `None` is left to what lies beneath.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Hold {
+    /// A comfort setting.
+    pub climate: Option<ClimateRef>,
+    /// Heating aims here.
+    pub heat: Option<Temp>,
+    /// Cooling aims here.
+    pub cool: Option<Temp>,
+    /// The fan.
+    pub fan: Option<FanMode>,
+}
+
+impl Hold {
+    /// One number for both, as a person at a dial means it: in auto the set points keep their distance around it.
+    pub fn at(temperature: Temp) -> Self {
+        Self { heat: Some(temperature), cool: Some(temperature), ..Self::default() }
+    }
+
+    /// A comfort setting.
+    pub fn climate(climate: &str) -> Self {
+        Self { climate: Some(ClimateRef::new(climate)), ..Self::default() }
+    }
+}
+
+/// What holds now, before the guards: from the stack.
+struct Effective<'a> {
+    climate: &'a Climate,
+    heat: Temp,
+    cool: Temp,
+    fan: FanMode,
+    fan_min: u8,
+    heat_off: bool,
+    cool_off: bool,
+    duty: Option<u8>,
+    top: Option<&'a Event>,
+}
+
+impl Thermostat {
+    /// A thermostat that begins anew.
+    pub fn new(mut config: Config, zone: TimeZone) -> Self {
+        config.limits = config.limits.bounded();
+        Self {
+            config,
+            state: State::default(),
+            zone,
+            last_mono_ms: None,
+            began_mono_ms: 0,
+            relays: Relays::default(),
+            history: Accumulator::default(),
+            cache: Cache::default(),
+        }
+    }
+
+    /// A thermostat that goes on after a restart with what [`Self::save`] gave. `reported` is what the relays say that
+    /// they do (`None`: they can't tell, and count as off).
+    ///
+    /// # Errors
+    /// When `saved` is not what `save` gave. Begin with [`Self::new`] then.
+    pub fn restore<'de, D: serde::Deserializer<'de>>(
+        config: Config,
+        zone: TimeZone,
+        saved: D,
+        reported: Option<Call>,
+    ) -> Result<Self, StateError> {
+        let mut thermostat = Self::new(config, zone);
+        thermostat.state = State::deserialize(saved).map_err(|_| StateError)?;
+        thermostat.state.guard.restarted(reported);
+        thermostat.state.sensors.restarted();
+        Ok(thermostat)
+    }
+
+    /// What is to be kept over a restart. Save it after every change of relays or events, and each few minutes.
+    pub fn save(&self) -> impl Serialize + '_ {
+        &self.state
+    }
+
+    /// What is configured.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Configures. Guards keep their memory.
+    pub fn configure(&mut self, mut config: Config) {
+        config.limits = config.limits.bounded();
+        self.config = config;
+        self.cache = Cache::default();
+    }
+
+    /// Sets the mode. Guards keep their memory, holds stay.
+    pub fn set_mode(&mut self, mode: HvacMode) {
+        self.config.settings.hvac_mode = mode;
+        self.state.recovery = None;
+    }
+
+    /// The stack of events, the highest first.
+    pub fn events(&self) -> &Events {
+        &self.state.events
+    }
+
+    /// Alerts that stand.
+    pub fn alerts(&self) -> &Alerts {
+        &self.state.alerts
+    }
+
+    /// Alerts, to acknowledge them.
+    pub fn alerts_mut(&mut self) -> &mut Alerts {
+        &mut self.state.alerts
+    }
+
+    /// The learned house.
+    pub fn learner(&self) -> &Learner {
+        &self.state.learner
+    }
+
+    /// The learned house, for people: time constant, rates, balance point.
+    pub fn house(&self) -> LearnedHouse {
+        let learner = &self.state.learner;
+        let model = learner.model();
+        let heat = self.config.program.climates().first().map_or(20.0, |c| c.heat_temp.celsius());
+        LearnedHouse {
+            samples: learner.fitted(),
+            time_constant_h: model.time_constant_h(),
+            heating_k_h: model.heat_k_h,
+            cooling_k_h: model.cool_k_h,
+            balance_point: Temp::measured(model.balance_point_c(heat), model::TemperatureScale::Celsius),
+            error_k: learner.rmse(),
+        }
+    }
+
+    /// Minutes until a temperature is reached with the equipment running from now on; `None`: not within hours, or nothing
+    /// is known to reckon with.
+    pub fn minutes_to(&self, target: Temp, now: &Now, inputs: &Inputs) -> Option<u32> {
+        let all = self.state.sensors.fuse(&self.config.sensors, &[], &self.config.settings, now.mono_ms);
+        let (indoor, outdoor) = (all.temperature?, self.state.outdoor.or(inputs.outdoor)?);
+        let sun = self.sun(inputs, self.wall(now));
+        let heating = target > indoor;
+        let hours = self.state.learner.lead_h(heating, indoor.celsius(), target.celsius(), outdoor.celsius(), sun)?;
+        Some((hours * 60.0).ceil() as u32)
+    }
+
+    /// The sensors' last words.
+    pub fn sensors(&self) -> &Sensors {
+        &self.state.sensors
+    }
+
+    /// A new filter is in.
+    pub fn filter_changed(&mut self) {
+        self.state.fan_hours = 0.0;
+    }
+
+    /// Hears a sensor. One that is not configured is heard, but weighs nothing.
+    pub fn hear(&mut self, sensor: &str, reading: &SensorReading, mono_ms: u64) -> bool {
+        self.state.sensors.hear(sensor, reading, mono_ms)
+    }
+
+    // Orders.
+
+    /// Holds temperatures, a comfort setting or the fan.
+    ///
+    /// # Errors
+    /// When the hold can't be, or the lock forbids it.
+    pub fn set_hold(&mut self, hold: &Hold, kind: HoldType, caller: Caller<'_>, now: &Now) -> Result<u64, EventError> {
+        if *hold == Hold::default() {
+            return Err(EventError::Empty);
+        }
+        if let Some(climate) = &hold.climate {
+            self.config.program.find(climate).ok_or_else(|| EventError::NoSuchClimate(climate.clone()))?;
+        }
+        self.locked(hold.heat.into_iter().chain(hold.cool), caller)?;
+        let wall_ms = self.wall(now);
+        let mut event = Event::new(EventType::Hold, "hold", caller.name, wall_ms);
+        match kind {
+            HoldType::Indefinite => {}
+            HoldType::HoldHours(hours) if hours == 0 || hours > HOLD_HOURS_MAX => return Err(EventError::Times),
+            HoldType::HoldHours(hours) => event.end_ms = Some(wall_ms + i64::from(hours) * 3_600_000),
+            HoldType::DateTime { start_ms, end_ms } => (event.start_ms, event.end_ms) = (start_ms, Some(end_ms)),
+            HoldType::NextTransition => {
+                let next = self.config.program.next_transition(wall_ms, &self.zone);
+                event.end_ms = Some(next.map_or(wall_ms + HOLD_WITHOUT_TRANSITION_MS, |t| t.at_ms));
+            }
+        }
+        event.hold_climate_ref.clone_from(&hold.climate);
+        (event.heat_hold_temp, event.cool_hold_temp, event.fan) = (hold.heat, hold.cool, hold.fan);
+        // A hold that begins now replaces the hold that runs; the fan's alone does not end a temperature's.
+        if event.running(wall_ms) && (hold.heat.is_some() || hold.cool.is_some() || hold.climate.is_some()) {
+            self.state.events.replace_running_hold(wall_ms);
+        }
+        self.state.recovery = None;
+        self.state.events.put(event)
+    }
+
+    /// Ends the highest event (the next one on the stack takes over), or all that run.
+    pub fn resume(&mut self, all: bool, now: &Now) -> Vec<Event> {
+        let wall_ms = self.wall(now);
+        self.state.events.resume(wall_ms, all)
+    }
+
+    /// Plans a vacation.
+    ///
+    /// # Errors
+    /// When it can't be.
+    pub fn create_vacation(
+        &mut self,
+        name: &str,
+        (heat, cool): (Temp, Temp),
+        (start_ms, end_ms): (i64, i64),
+        caller: Caller<'_>,
+    ) -> Result<u64, EventError> {
+        self.locked([heat, cool].into_iter(), caller)?;
+        let mut event = Event::new(EventType::Vacation, name, caller.name, start_ms);
+        event.end_ms = Some(end_ms);
+        (event.heat_hold_temp, event.cool_hold_temp) = (Some(heat), Some(cool));
+        self.state.events.put(event)
+    }
+
+    /// Deletes a vacation. `false`: there is none of this name.
+    pub fn delete_vacation(&mut self, name: &str) -> bool {
+        self.state.events.remove(EventType::Vacation, Some(name))
+    }
+
+    /// A utility's request: set points move by `relative` towards less energy. `random_start_s` is drawn by the caller
+    /// within what the request allows. `Ok(None)`: the household takes none.
+    ///
+    /// # Errors
+    /// When it can't be.
+    pub fn demand_response(
+        &mut self,
+        name: &str,
+        (start_ms, end_ms): (i64, i64),
+        relative: Delta,
+        random_start_s: u32,
+        by: &str,
+    ) -> Result<Option<u64>, EventError> {
+        if matches!(self.config.settings.dr_accept, DrAccept::Never | DrAccept::DefaultDecline) {
+            return Ok(None);
+        }
+        let start_ms = start_ms.saturating_add(i64::from(random_start_s) * 1000);
+        let mut event = Event::new(EventType::DemandResponse, name, by, start_ms);
+        event.end_ms = Some(end_ms.min(start_ms.saturating_add(crate::event::DR_MAX_MS)));
+        event.relative = Some(relative.clamp(Delta::ZERO, crate::event::DR_MAX));
+        self.state.events.put(event).map(Some)
+    }
+
+    /// The household opts out of demand response. `false`: there was none.
+    pub fn decline_demand_response(&mut self) -> bool {
+        self.state.events.remove(EventType::DemandResponse, None)
+    }
+
+    /// Puts any other event on the stack: quick save, a day off, a price plan.
+    ///
+    /// # Errors
+    /// When it can't be.
+    pub fn put_event(&mut self, event: Event, caller: Caller<'_>) -> Result<u64, EventError> {
+        self.locked(event.heat_hold_temp.into_iter().chain(event.cool_hold_temp), caller)?;
+        if let Some(climate) = &event.hold_climate_ref {
+            self.config.program.find(climate).ok_or_else(|| EventError::NoSuchClimate(climate.clone()))?;
+        }
+        self.state.events.put(event)
+    }
+
+    fn locked(&self, mut temperatures: impl Iterator<Item = Temp>, caller: Caller<'_>) -> Result<(), EventError> {
+        let Some((low, high)) = self.config.lock.filter(|_| !caller.owner) else { return Ok(()) };
+        if temperatures.any(|t| t < low || t > high) {
+            let scale = self.config.settings.scale;
+            return Err(EventError::Locked(format!(
+                "{} sets {} to {}",
+                caller.name,
+                low.text(scale),
+                high.text(scale)
+            )));
+        }
+        Ok(())
+    }
+
+    /// The wall time to go by: the clock's, or, when it is not believed, the last one that was, and what has passed since.
+    fn wall(&self, now: &Now) -> i64 {
+        match (now.trusted, self.state.wall_ms) {
+            (true, _) | (_, None) => now.wall_ms,
+            (false, Some(last)) => {
+                let passed = self.last_mono_ms.map_or(0, |mono| now.mono_ms.saturating_sub(mono));
+                last.saturating_add(i64::try_from(passed).unwrap_or(0))
+            }
+        }
+    }
+
+    fn slot(&mut self, wall_ms: i64) -> Slot {
+        match self.cache.slot {
+            Some((from, slot)) if from <= wall_ms && wall_ms < slot.end_ms => slot,
+            _ => {
+                let slot = slot_at(wall_ms, &self.zone);
+                self.cache.slot = Some((wall_ms, slot));
+                slot
+            }
+        }
+    }
+
+    fn next(&mut self, wall_ms: i64) -> Option<Transition> {
+        match &self.cache.next {
+            Some((from, until, next)) if *from <= wall_ms && wall_ms < *until => next.clone(),
+            _ => {
+                let next = self.config.program.next_transition(wall_ms, &self.zone);
+                let until = next.as_ref().map_or(wall_ms.saturating_add(3_600_000), |t| t.at_ms);
+                self.cache.next = Some((wall_ms, until, next.clone()));
+                next
+            }
+        }
+    }
+
+    /// One step: what is to be switched now. Call it at least once a minute, and after every order.
+    pub fn tick(&mut self, now: &Now, inputs: &Inputs) -> Decision {
+        let wall_ms = self.wall(now);
+        let dt_ms = self.last_mono_ms.map_or(0, |last| now.mono_ms.saturating_sub(last));
+        if self.last_mono_ms.is_none() {
+            self.began_mono_ms = now.mono_ms;
+        }
+        self.last_mono_ms = Some(now.mono_ms);
+        self.state.wall_ms = Some(wall_ms);
+        self.state.events.expire(wall_ms);
+        self.state.outdoor = inputs.outdoor;
+        self.windows(inputs.opening, dt_ms);
+        self.presence(now, wall_ms, inputs);
+        self.history.pass(self.relays, dt_ms);
+        if self.relays.on(Output::Fan) {
+            self.state.fan_hours += dt_ms as f64 / 3_600_000.0;
+        }
+
+        let slot = self.slot(wall_ms);
+        let scheduled = self.config.program.at(slot.day, slot.slot);
+        let next = self.next(wall_ms);
+        let mono_ms = now.mono_ms;
+        let Some(effective) = effective(&self.config, &self.state.events, scheduled, wall_ms) else {
+            return self.nothing(now);
+        };
+        let fused =
+            self.state.sensors.fuse(&self.config.sensors, &effective.climate.sensors, &self.config.settings, mono_ms);
+        let source = Source {
+            event: effective.top.map(|e| e.event_type),
+            name: effective.top.map_or_else(|| effective.climate.name.clone(), |e| e.name.clone()),
+            by: effective.top.map_or_else(|| "program".to_owned(), |e| e.by.clone()),
+            until_ms: effective.top.map_or(next.as_ref().map(|t| t.at_ms), |e| e.end_ms),
+            climate: self
+                .config
+                .program
+                .climate(scheduled)
+                .map_or_else(|| ClimateRef::new(""), |c| c.climate_ref.clone()),
+        };
+        let (mut heat, mut cool) = (effective.heat, effective.cool);
+        let by_program = effective.top.is_none();
+        let (fan, fan_min, heat_off, cool_off) =
+            (effective.fan, effective.fan_min, effective.heat_off, effective.cool_off);
+        let vent_min = effective.climate.ventilator_min_on_time.unwrap_or(self.config.settings.ventilator_min_on_time);
+        let duty = effective.duty;
+        // What has begun early is the program's own future.
+        let lead = self.recover(now, wall_ms, &fused, next.as_ref(), by_program, (heat, cool), inputs);
+        if let Some(lead) = lead.filter(|l| l.running) {
+            if lead.heating {
+                heat = lead.target.max(heat);
+            } else {
+                cool = lead.target.min(cool);
+            }
+        }
+        let set_points = SetPoints::bounded(heat, cool, &self.config.settings);
+        let settled =
+            mono_ms.saturating_sub(self.began_mono_ms) >= u64::from(self.config.settings.sensor_stale_s) * 1000;
+        let coasting = by_program && self.coasts(wall_ms, &fused, next.as_ref(), set_points, inputs);
+        let model = self.state.learner.model();
+        let wish = self.state.control.step(&Situation {
+            settings: &self.config.settings,
+            equipment: &self.config.equipment,
+            limits: &self.config.limits,
+            guard: &self.state.guard,
+            set_points,
+            temperature: fused.temperature,
+            coldest: fused.coldest,
+            hottest: fused.hottest,
+            humidity: fused.humidity,
+            outdoor: inputs.outdoor,
+            fan,
+            fan_min_on_time: fan_min,
+            ventilator_min_on_time: vent_min,
+            heat_off,
+            cool_off,
+            duty,
+            window_open: self.state.window.open && !self.config.settings.open_window_bypass,
+            settled,
+            just_started: mono_ms.saturating_sub(self.began_mono_ms) < JUST_STARTED_MS,
+            coasting,
+            recovering: lead.is_some_and(|l| l.running),
+            lift_k: model.heat_k_h * model.lift_h(),
+            mono_ms,
+            dt_ms,
+            fan_was_on: self.relays.on(Output::Fan),
+            vent_was_on: self.relays.on(Output::Ventilator),
+        });
+        let (relays, denied) = self.state.guard.step(
+            wish.call,
+            &Circumstances {
+                mono_ms,
+                outdoor: inputs.outdoor,
+                equipment: &self.config.equipment,
+                limits: &self.config.limits,
+                reported: inputs.reported,
+                frost: wish.frost,
+                urgent_off: wish.urgent_off,
+            },
+        );
+        self.relays = relays;
+        let decision = Decision {
+            relays,
+            asked: wish.call,
+            denied,
+            set_points,
+            mode: self.config.settings.hvac_mode,
+            source,
+            temperature: fused.temperature,
+            humidity: fused.humidity,
+            reason: wish.reason,
+            lead,
+            next: next.and_then(|t| Some((t.at_ms, self.config.program.climate(t.to)?.climate_ref.clone()))),
+            interval: None,
+        };
+        self.watch(now, wall_ms, &fused, &decision);
+        let interval = self.history.interval(wall_ms, &decision, inputs.outdoor);
+        if let Some(interval) = &interval {
+            self.learn(interval, inputs);
+        }
+        Decision { interval, ..decision }
+    }
+
+    /// A program without comfort settings can't be made; should it be, nothing runs.
+    fn nothing(&mut self, now: &Now) -> Decision {
+        let (relays, denied) = self.state.guard.step(
+            Call::NONE,
+            &Circumstances {
+                mono_ms: now.mono_ms,
+                outdoor: None,
+                equipment: &self.config.equipment,
+                limits: &self.config.limits,
+                reported: None,
+                frost: false,
+                urgent_off: false,
+            },
+        );
+        self.relays = relays;
+        let floor = self.config.settings.frost_floor;
+        let none = ClimateRef::new("");
+        Decision {
+            relays,
+            asked: Call::NONE,
+            denied,
+            set_points: SetPoints::bounded(floor, floor, &self.config.settings),
+            mode: self.config.settings.hvac_mode,
+            source: Source { event: None, name: String::new(), by: String::new(), until_ms: None, climate: none },
+            temperature: None,
+            humidity: None,
+            reason: Reason::NoSensor,
+            lead: None,
+            next: None,
+            interval: None,
+        }
+    }
+
+    fn windows(&mut self, opening: bool, dt_ms: u64) {
+        let window = &mut self.state.window;
+        let settings = &self.config.settings;
+        if opening == window.open {
+            window.changing_ms = 0;
+            return;
+        }
+        window.changing_ms = window.changing_ms.saturating_add(dt_ms);
+        let delay_s = if opening { settings.open_window_after_s } else { settings.closed_window_after_s };
+        if window.changing_ms >= u64::from(delay_s) * 1000 {
+            *window = Window { open: opening, changing_ms: 0 };
+        }
+    }
+
+    /// Smart home and away.
+    fn presence(&mut self, now: &Now, wall_ms: i64, inputs: &Inputs) {
+        let settings = &self.config.settings;
+        let known = self.state.sensors.sees() || inputs.phone_home.is_some();
+        if !settings.auto_away || !known {
+            self.state.events.remove(EventType::AutoAway, None);
+            self.state.events.remove(EventType::AutoHome, None);
+            return;
+        }
+        let seen_ms = self.state.sensors.last_seen_ms(now.mono_ms);
+        let recently = seen_ms.is_some_and(|ms| ms < AUTO_HOME_MS) || inputs.phone_home == Some(true);
+        let long_gone = seen_ms.is_none_or(|ms| ms >= u64::from(settings.auto_away_after_s) * 1000)
+            && inputs.phone_home != Some(true);
+        let slot = self.slot(wall_ms);
+        let Some(climate) = self.config.program.climate(self.config.program.at(slot.day, slot.slot)) else { return };
+        let sleeping = climate.climate_ref == ClimateRef::new("sleep");
+        let away = climate.is_occupied && !sleeping && long_gone;
+        let home = !climate.is_occupied && recently;
+        for (kind, stands, to) in [(EventType::AutoAway, away, "away"), (EventType::AutoHome, home, "home")] {
+            let there = self.state.events.all().iter().any(|e| e.event_type == kind);
+            if stands && !there && self.config.program.find(&ClimateRef::new(to)).is_some() {
+                let mut event = Event::new(kind, to, "sensors", wall_ms);
+                event.hold_climate_ref = Some(ClimateRef::new(to));
+                let _ = self.state.events.put(event);
+            } else if !stands && there {
+                self.state.events.remove(kind, None);
+            }
+        }
+    }
+
+    /// Whether the next comfort setting has to begin early, and by how much.
+    #[expect(clippy::too_many_arguments, reason = "one step of one thing, called once")]
+    fn recover(
+        &mut self,
+        now: &Now,
+        wall_ms: i64,
+        fused: &Fused,
+        next: Option<&Transition>,
+        by_program: bool,
+        (heat, cool): (Temp, Temp),
+        inputs: &Inputs,
+    ) -> Option<Lead> {
+        let indoor = fused.temperature;
+        if let Some(recovery) = self.state.recovery {
+            let reached =
+                indoor.is_some_and(|t| if recovery.heating { t >= recovery.target } else { t <= recovery.target });
+            let still = by_program && next.is_some_and(|n| n.at_ms == recovery.at_ms) && wall_ms < recovery.at_ms;
+            if still {
+                if let Some(running) = self.state.recovery.as_mut().filter(|r| reached && r.reached_ms.is_none()) {
+                    running.reached_ms = Some(wall_ms);
+                }
+                let minutes = u32::try_from((recovery.at_ms - wall_ms) / 60_000).unwrap_or(0);
+                let Recovery { heating, at_ms, target, .. } = recovery;
+                return Some(Lead { heating, at_ms, target, minutes, running: true });
+            }
+            self.state.recovery = None;
+            // It was judged by the program: how well did it go?
+            if let Some(t) = indoor.filter(|_| wall_ms >= recovery.at_ms && wall_ms < recovery.at_ms + 120_000) {
+                let short = if recovery.heating { recovery.target.above(t) } else { t.above(recovery.target) };
+                let early_ms = recovery.reached_ms.map_or(0, |at| recovery.at_ms - at);
+                let lead_h = (recovery.at_ms - recovery.began_ms) as f64 / 3.6e6;
+                self.state.learner.arrived(recovery.heating, short.kelvin(), lead_h, early_ms as f64 / 3.6e6);
+            }
+            self.cache.lead_ms = None;
+        }
+        let next = next.filter(|n| by_program && n.at_ms - wall_ms <= LEAD_MAX_MS)?;
+        let due =
+            self.cache.lead_ms.is_none_or(|at| now.mono_ms.saturating_sub(at) >= LEAD_EVERY_MS || now.mono_ms < at);
+        if !due {
+            return self.cache.lead.filter(|l| l.at_ms == next.at_ms);
+        }
+        self.cache.lead_ms = Some(now.mono_ms);
+        self.cache.lead = None;
+        let settings = &self.config.settings;
+        let climate = self.config.program.climate(next.to)?;
+        let wanted = SetPoints::bounded(climate.heat_temp, climate.cool_temp, settings);
+        let (indoor, outdoor) = (indoor?, self.state.outdoor.or(inputs.outdoor)?);
+        let heating = settings.hvac_mode.heats()
+            && !settings.disable_pre_heating
+            && wanted.heat() > heat.plus(LEAD_LEAST)
+            && indoor < wanted.heat();
+        let cooling = settings.hvac_mode.cools()
+            && !settings.disable_pre_cooling
+            && wanted.cool().plus(LEAD_LEAST) < cool
+            && indoor > wanted.cool();
+        if !heating && !cooling {
+            return None;
+        }
+        let target = if heating { wanted.heat() } else { wanted.cool() };
+        let sun = self.sun(inputs, wall_ms);
+        let hours = self.state.learner.lead_h(heating, indoor.celsius(), target.celsius(), outdoor.celsius(), sun);
+        let minutes = hours.map_or(LEAD_MAX_MS / 60_000, |h| (h * 60.0).ceil() as i64).min(LEAD_MAX_MS / 60_000);
+        let running = next.at_ms - wall_ms <= minutes * 60_000;
+        let lead = Lead { heating, at_ms: next.at_ms, target, minutes: u32::try_from(minutes).unwrap_or(0), running };
+        if running {
+            let at_ms = next.at_ms;
+            self.state.recovery = Some(Recovery { heating, at_ms, target, began_ms: wall_ms, reached_ms: None });
+        }
+        self.cache.lead = Some(lead);
+        Some(lead)
+    }
+
+    /// Whether the temperature lasts without equipment until the program asks for less.
+    fn coasts(&self, wall_ms: i64, fused: &Fused, next: Option<&Transition>, now: SetPoints, inputs: &Inputs) -> bool {
+        let settings = &self.config.settings;
+        let Some(next) = next.filter(|n| (0..=COAST_MAX_MS).contains(&(n.at_ms - wall_ms))) else { return false };
+        let (Some(t), Some(outdoor)) = (fused.temperature, self.state.outdoor) else { return false };
+        let Some(climate) = self.config.program.climate(next.to).filter(|_| !settings.disable_coasting) else {
+            return false;
+        };
+        let then = SetPoints::bounded(climate.heat_temp, climate.cool_temp, settings);
+        let less_heat = settings.hvac_mode.heats() && then.heat().plus(COAST_DRIFT) < now.heat();
+        let less_cool = settings.hvac_mode.cools() && then.cool() > now.cool().plus(COAST_DRIFT);
+        let near_heat = t < now.heat().plus(COAST_DRIFT);
+        let near_cool = t > now.cool().minus(COAST_DRIFT);
+        if !(less_heat && near_heat || less_cool && near_cool) {
+            return false;
+        }
+        let learner = &self.state.learner;
+        let hours = (next.at_ms - wall_ms) as f64 / 3.6e6;
+        let sun = self.sun(inputs, wall_ms);
+        let end = learner.model().float(learner.state(t.celsius()), hours, outdoor.celsius(), sun);
+        let (t, drift) = (t.celsius(), COAST_DRIFT.kelvin());
+        let heat_lasts = !settings.hvac_mode.heats() || now.heat().celsius() - end.min(t) <= drift;
+        let cool_lasts = !settings.hvac_mode.cools() || end.max(t) - now.cool().celsius() <= drift;
+        heat_lasts && cool_lasts
+    }
+
+    fn sun(&self, inputs: &Inputs, wall_ms: i64) -> f64 {
+        inputs.irradiance.map_or_else(
+            || {
+                let instant = jiff::Timestamp::from_millisecond(wall_ms).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+                let civil = self.zone.to_datetime(instant);
+                sun_by_clock(f64::from(civil.hour()) + f64::from(civil.minute()) / 60.0)
+            },
+            |w| (w / 1000.0).clamp(0.0, 1.2),
+        )
+    }
+
+    fn learn(&mut self, interval: &Interval, inputs: &Inputs) {
+        let Some(outdoor) = interval.outdoor else { return };
+        let share = |s: u16| f32::from(s) / SAMPLE_S as f32;
+        let sun = self.sun(inputs, interval.at_ms) as f32;
+        self.state.learner.take(Sample {
+            indoor: interval.end_temperature.map(|t| t.celsius() as f32),
+            outdoor: outdoor.celsius() as f32,
+            heat: share(interval.heat1_s.max(interval.aux_s))
+                + share(interval.heat2_s)
+                + share(interval.heat1_s.min(interval.aux_s)),
+            cool: share(interval.cool1_s) + share(interval.cool2_s),
+            sun,
+        });
+    }
+
+    /// Looks for what the household should know.
+    fn watch(&mut self, now: &Now, wall_ms: i64, fused: &Fused, decision: &Decision) {
+        self.response(now, wall_ms, fused, decision);
+        let mono_ms = now.mono_ms;
+        if self.cache.alerts_ms.is_some_and(|at| mono_ms >= at && mono_ms - at < ALERTS_EVERY_MS) {
+            return;
+        }
+        self.cache.alerts_ms = Some(mono_ms);
+        let settings = &self.config.settings;
+        let scale = settings.scale;
+        let settled = mono_ms.saturating_sub(self.began_mono_ms) >= u64::from(settings.sensor_stale_s) * 1000;
+        let alerts = &mut self.state.alerts;
+        for (sensor, _, why) in self.state.sensors.list(&self.config.sensors, &[], settings, mono_ms) {
+            let fault = why.filter(|w| w.is_fault() && settled);
+            alerts.set(About::Sensor(sensor.id.clone()), fault.is_some(), wall_ms, || {
+                format!("{} is not believed: {}", sensor.name, fault.map_or("", crate::sensor::LeftOut::as_str))
+            });
+        }
+        let sensors = &self.config.sensors;
+        alerts.end(|about| matches!(about, About::Sensor(id) if !sensors.iter().any(|s| s.id == *id)));
+        let low: Vec<(String, u8)> = self.state.sensors.low_batteries().map(|(id, b)| (id.to_owned(), b)).collect();
+        alerts.end(|about| matches!(about, About::Battery(id) if !low.iter().any(|(l, _)| l == id)));
+        for (id, percent) in low {
+            alerts.set(About::Battery(id.clone()), true, wall_ms, || format!("the battery of {id} is at {percent} %"));
+        }
+        alerts.set(About::NoSensor, fused.temperature.is_none() && settled, wall_ms, || {
+            Reason::NoSensor.as_str().to_owned()
+        });
+        alerts.set(About::Fallback, fused.fallback, wall_ms, || {
+            "none of the sensors of this comfort setting is believed: the others stand in".to_owned()
+        });
+        alerts.set(About::FrostFloor, decision.reason == Reason::FrostFloor, wall_ms, || {
+            Reason::FrostFloor.as_str().to_owned()
+        });
+        alerts.set(About::HighLimit, decision.reason == Reason::HighLimit, wall_ms, || {
+            Reason::HighLimit.as_str().to_owned()
+        });
+        let t = fused.temperature;
+        let cold = t.zip(settings.cold_temp_alert).is_some_and(|(t, limit)| t < limit);
+        alerts.set(About::Cold, cold, wall_ms, || format!("it is {}", t.map_or_else(String::new, |t| t.text(scale))));
+        let hot = t.zip(settings.hot_temp_alert).is_some_and(|(t, limit)| t > limit);
+        alerts.set(About::Hot, hot, wall_ms, || format!("it is {}", t.map_or_else(String::new, |t| t.text(scale))));
+        let humidity = fused.humidity;
+        let dry = humidity.zip(settings.humidity_low_alert).is_some_and(|(h, limit)| h < limit);
+        alerts.set(About::Dry, dry, wall_ms, || format!("the humidity is {} %", humidity.unwrap_or(0)));
+        let damp = humidity.zip(settings.humidity_high_alert).is_some_and(|(h, limit)| h > limit);
+        alerts.set(About::Damp, damp, wall_ms, || format!("the humidity is {} %", humidity.unwrap_or(0)));
+        let hours = self.state.fan_hours;
+        let due = settings.filter_life_h.is_some_and(|life| hours >= f64::from(life));
+        alerts.set(About::Filter, due, wall_ms, || format!("the filter has seen {hours:.0} hours of fan"));
+        alerts.set(About::Clock, !now.trusted, wall_ms, || {
+            "the clock is not to be believed: the program goes on by the time that has passed".to_owned()
+        });
+        let heats = self.config.equipment.heat_stages > 0 || self.config.equipment.has_aux;
+        alerts.set(About::HubOnlyFrost, heats && !self.config.equipment.has_own_control, wall_ms, || {
+            "nothing but this hub guards the house from frost: the equipment has no control of its own to fall back to".to_owned()
+        });
+    }
+
+    /// Does what runs have an effect, and does it run for too long?
+    fn response(&mut self, now: &Now, wall_ms: i64, fused: &Fused, decision: &Decision) {
+        let thermal = OUTPUTS.into_iter().filter(|o| o.heats() || o.cools());
+        let running = thermal.filter(|o| decision.relays.on(*o)).fold(Call::NONE, Call::with);
+        let Some(t) = fused.temperature else { return };
+        match self.cache.run {
+            Some((call, began, at)) if call == running && running != Call::NONE => {
+                let long = now.mono_ms.saturating_sub(at) >= RESPONSE_S * 1000;
+                let wrong = if running.heats() { began.above(t) } else { t.above(began) };
+                if long {
+                    self.state.alerts.set(About::NoResponse, wrong > RESPONSE_WRONG, wall_ms, || {
+                        let what = if running.heats() { "heating" } else { "cooling" };
+                        format!("{what} has run for an hour and the temperature went the other way")
+                    });
+                }
+            }
+            _ => self.cache.run = Some((running, t, now.mono_ms)),
+        }
+        let stopped = decision.denied.iter().any(|d| d.why == Denial::LongestRun);
+        if stopped {
+            self.state.alerts.set(About::LongRun, true, wall_ms, || Denial::LongestRun.as_str().to_owned());
+        } else if decision.reason == Reason::Satisfied {
+            self.state.alerts.set(About::LongRun, false, wall_ms, String::new);
+        }
+        let aux = decision.relays.on(Output::Aux) && self.state.guard.age_s(Output::Aux) > AUX_ALERT_S;
+        self.state
+            .alerts
+            .set(About::AuxRuntime, aux, wall_ms, || "auxiliary heat has run for hours at a stretch".to_owned());
+    }
+}
+
+/// What the stack says: the program's comfort setting, with every running event laid over it from the lowest to the highest.
+fn effective<'a>(config: &'a Config, events: &'a Events, scheduled: usize, wall_ms: i64) -> Option<Effective<'a>> {
+    let climate = config.program.climate(scheduled)?;
+    let mut e = Effective {
+        climate,
+        heat: climate.heat_temp,
+        cool: climate.cool_temp,
+        fan: climate.fan,
+        fan_min: config.settings.fan_min_on_time,
+        heat_off: false,
+        cool_off: false,
+        duty: None,
+        top: None,
+    };
+    for event in events.running(wall_ms).rev() {
+        if let Some(held) = event.hold_climate_ref.as_ref().and_then(|c| config.program.find(c)) {
+            (e.climate, e.heat, e.cool, e.fan) = (held, held.heat_temp, held.cool_temp, held.fan);
+        }
+        let absolute = event.heat_hold_temp.is_some() || event.cool_hold_temp.is_some();
+        e.heat = event.heat_hold_temp.unwrap_or(e.heat);
+        e.cool = event.cool_hold_temp.unwrap_or(e.cool);
+        if let Some(relative) = event.relative {
+            (e.heat, e.cool) = (e.heat.minus(relative), e.cool.plus(relative));
+        }
+        e.fan = event.fan.unwrap_or(e.fan);
+        e.fan_min = event.fan_min_on_time.unwrap_or(e.fan_min);
+        (e.heat_off, e.cool_off) = (event.is_heat_off, event.is_cool_off);
+        e.duty = event.duty_cycle_percentage;
+        // The fan alone doesn't stop the program from running, nor from beginning early.
+        if absolute
+            || event.hold_climate_ref.is_some()
+            || event.relative.is_some()
+            || event.is_heat_off
+            || event.is_cool_off
+        {
+            e.top = Some(event);
+        }
+    }
+    Some(e)
+}
+
+/// In words: what it does, towards what, because of what, and what holds it back.
+impl Decision {
+    /// "Why is it running, why not?" in a few sentences.
+    pub fn why(&self, scale: model::TemperatureScale) -> String {
+        let mut text = String::new();
+        let doing = if self.relays.heats() {
+            "It heats"
+        } else if self.relays.cools() {
+            "It cools"
+        } else if self.relays.on(Output::Fan) {
+            "Only the fan runs"
+        } else {
+            "It is idle"
+        };
+        text.push_str(doing);
+        text.push_str(": ");
+        text.push_str(self.reason.as_str());
+        if let Some(t) = self.temperature {
+            text.push_str(&format!(" ({} now", t.text(scale)));
+            if self.mode.heats() {
+                text.push_str(&format!(", heat to {}", self.set_points.heat().text(scale)));
+            }
+            if self.mode.cools() {
+                text.push_str(&format!(", cool to {}", self.set_points.cool().text(scale)));
+            }
+            text.push(')');
+        }
+        text.push_str(". ");
+        match self.source.event {
+            None => text.push_str(&format!("The program is at {}.", self.source.name)),
+            Some(_) => text.push_str(&format!("{} by {} overrides the program.", self.source.name, self.source.by)),
+        }
+        if let Some(lead) = self.lead.filter(|l| l.running) {
+            text.push_str(&format!(" It began early, to be at {} in {} min.", lead.target.text(scale), lead.minutes));
+        }
+        for denied in &self.denied {
+            text.push_str(&format!(" The guard holds {}: {}", denied.output.as_str(), denied.why.as_str()));
+            if let Some(seconds) = denied.for_s {
+                text.push_str(&format!(" ({seconds} s)"));
+            }
+            text.push('.');
+        }
+        text
+    }
+}

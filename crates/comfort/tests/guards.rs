@@ -1,0 +1,744 @@
+//! No sequence of requests, from any caller, gets past the guards; the stack has one order; every schedule survives every
+//! zone; and the complaints that people have about other thermostats.
+
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+use comfort::event::{Event, Events};
+use comfort::guard::{Call, Limits, Output};
+use comfort::program::{DAYS, Program, SLOTS, slot_at};
+use comfort::simulate::watch::{Seen, Watch};
+use comfort::{
+    Caller, ClimateRef, Config, Decision, Delta, Denial, EventType, Hold, HoldType, HvacMode, Inputs, Now, Reason,
+    SensorConfig, SensorReading, Temp, Thermostat,
+};
+use jiff::tz::TimeZone;
+use proptest::prelude::*;
+
+const START_MS: i64 = 1_700_000_000_000;
+const MINUTE_MS: u64 = 60_000;
+
+fn f(degrees: i32) -> Temp {
+    Temp::from_tenths_f(degrees * 10)
+}
+
+fn config(mode: HvacMode) -> Config {
+    let mut config = Config::default();
+    config.settings.hvac_mode = mode;
+    config.equipment.heat_stages = 2;
+    config.equipment.cool_stages = 2;
+    config.equipment.has_aux = true;
+    config.limits.cooling_lockout = None;
+    config.limits.aux_max_outdoor = None;
+    config.sensors = vec![SensorConfig { id: "hall".into(), name: "Hall".into(), offset: Delta::ZERO, in_use: true }];
+    config
+}
+
+/// A thermostat with a clock, a room as warm as one says, and a watchman.
+struct Bench {
+    thermostat: Thermostat,
+    watch: Watch,
+    wall_ms: i64,
+    mono_ms: u64,
+    true_ms: u64,
+    room: Temp,
+    outdoor: Option<Temp>,
+    relays: Call,
+    wiggle: i32,
+}
+
+impl Bench {
+    fn new(config: Config) -> Self {
+        let limits = config.limits.clone().bounded();
+        let watch = Watch::new(limits, config.equipment.has_heat_pump);
+        let thermostat = Thermostat::new(config, TimeZone::UTC);
+        Self {
+            thermostat,
+            watch,
+            wall_ms: START_MS,
+            mono_ms: 1000,
+            true_ms: 0,
+            room: f(70),
+            outdoor: Some(f(70)),
+            relays: Call::NONE,
+            wiggle: 0,
+        }
+    }
+
+    fn now(&self) -> Now {
+        Now { wall_ms: self.wall_ms, mono_ms: self.mono_ms, trusted: true }
+    }
+
+    /// Time passes, the sensor speaks, the thermostat decides, the watchman looks.
+    fn pass(&mut self, ms: u64) -> Decision {
+        self.wall_ms += ms as i64;
+        self.mono_ms += ms;
+        self.true_ms += ms;
+        self.wiggle = 56 - self.wiggle;
+        let room = self.room.plus(Delta::from_milli_k(self.wiggle));
+        let reading = SensorReading { temperature: Some(room), ..SensorReading::default() };
+        self.thermostat.hear("hall", &reading, self.mono_ms);
+        self.look(false)
+    }
+
+    fn look(&mut self, forced: bool) -> Decision {
+        let inputs = Inputs { outdoor: self.outdoor, ..Inputs::default() };
+        let decision = self.thermostat.tick(&self.now(), &inputs);
+        self.relays = decision.relays.call();
+        let urgent = matches!(decision.reason, Reason::HighLimit | Reason::NoSensor);
+        let frost = decision.reason == Reason::FrostFloor;
+        let (at_ms, relays, outdoor) = (self.true_ms, self.relays, self.outdoor);
+        self.watch.look(&Seen { at_ms, relays, forced, urgent, outdoor, frost });
+        decision
+    }
+
+    fn minutes(&mut self, minutes: u64) -> Decision {
+        let mut last = self.pass(MINUTE_MS);
+        for _ in 1..minutes {
+            last = self.pass(MINUTE_MS);
+        }
+        last
+    }
+
+    fn restart(&mut self, power_cut: bool) {
+        let saved = serde_json::to_string(&self.thermostat.save()).unwrap();
+        let reported = (!power_cut).then_some(self.relays);
+        let config = self.thermostat.config().clone();
+        let mut from = serde_json::Deserializer::from_str(&saved);
+        self.thermostat = Thermostat::restore(config, TimeZone::UTC, &mut from, reported).unwrap();
+        self.mono_ms = 1000;
+        if power_cut {
+            self.relays = Call::NONE;
+            let (at_ms, relays) = (self.true_ms, Call::NONE);
+            self.watch.look(&Seen { at_ms, relays, forced: true, urgent: false, outdoor: None, frost: false });
+        }
+        // A hub that has started takes its first step at once.
+        self.look(false);
+    }
+
+    fn hold(&mut self, degrees: i32) {
+        let now = self.now();
+        self.thermostat.set_hold(&Hold::at(f(degrees)), HoldType::Indefinite, Caller::owner("me"), &now).unwrap();
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Act {
+    Pass(u64),
+    Mode(usize),
+    Hold(i32, i32),
+    Climate(usize),
+    Resume,
+    Room(i32),
+    Outdoor(Option<i32>),
+    Wall(i64),
+    Restart(bool),
+    Configure(u32, u32, u32),
+    Fan,
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        6 => (1u64..900).prop_map(|s| Act::Pass(s * 1000)),
+        2 => (0usize..5).prop_map(Act::Mode),
+        3 => (50i32..90, 50i32..90).prop_map(|(h, c)| Act::Hold(h, c)),
+        1 => (0usize..3).prop_map(Act::Climate),
+        1 => Just(Act::Resume),
+        3 => (20i32..110).prop_map(Act::Room),
+        1 => proptest::option::of(-20i32..110).prop_map(Act::Outdoor),
+        1 => (-900_000_000i64..900_000_000).prop_map(Act::Wall),
+        1 => any::<bool>().prop_map(Act::Restart),
+        1 => (0u32..2000, 0u32..2000, 0u32..9000).prop_map(|(a, b, c)| Act::Configure(a, b, c)),
+        1 => Just(Act::Fan),
+    ]
+}
+
+fn play(heat_pump: bool, acts: &[Act]) -> (u64, Vec<String>) {
+    let mut c = config(HvacMode::Auto);
+    c.equipment.has_heat_pump = heat_pump;
+    c.limits.longest_run_s = 3600;
+    let mut bench = Bench::new(c);
+    for act in acts {
+        let now = bench.now();
+        match act {
+            Act::Pass(ms) => {
+                // In steps that a hub would make, and one long silence now and then.
+                let step = if ms % 7000 == 0 { *ms } else { 37_000 };
+                let mut left = *ms;
+                while left > 0 {
+                    let dt = left.min(step);
+                    bench.pass(dt);
+                    left -= dt;
+                }
+            }
+            Act::Mode(i) => {
+                let modes = [HvacMode::Off, HvacMode::Heat, HvacMode::Cool, HvacMode::Auto, HvacMode::AuxHeatOnly];
+                bench.thermostat.set_mode(modes[*i]);
+                bench.pass(1000);
+            }
+            Act::Hold(heat, cool) => {
+                let hold = Hold { heat: Some(f(*heat)), cool: Some(f(*cool)), ..Hold::default() };
+                let _ = bench.thermostat.set_hold(&hold, HoldType::NextTransition, Caller::other("anybody"), &now);
+                bench.pass(1000);
+            }
+            Act::Climate(i) => {
+                let hold = Hold::climate(["home", "away", "sleep"][*i]);
+                let _ = bench.thermostat.set_hold(&hold, HoldType::HoldHours(2), Caller::other("anybody"), &now);
+                bench.pass(1000);
+            }
+            Act::Resume => {
+                bench.thermostat.resume(true, &now);
+                bench.pass(1000);
+            }
+            Act::Room(degrees) => bench.room = f(*degrees),
+            Act::Outdoor(degrees) => bench.outdoor = degrees.map(f),
+            Act::Wall(step) => bench.wall_ms += step,
+            Act::Restart(cut) => bench.restart(*cut),
+            Act::Configure(off, on, cycle) => {
+                // Whatever is configured: the protection of the compressor can't be taken away. The watchman keeps to the
+                // least that may be configured, and to what he was told at first for the rest.
+                let mut c = bench.thermostat.config().clone();
+                let old = c.limits.clone();
+                c.limits.min_off_s = (*off).max(old.min_off_s);
+                c.limits.min_on_s = (*on).max(old.min_on_s);
+                c.limits.min_cycle_s = (*cycle).max(old.min_cycle_s);
+                if old == c.limits.clone().bounded() {
+                    continue;
+                }
+                bench.thermostat.configure(c);
+                bench.pass(1000);
+                let mut c = bench.thermostat.config().clone();
+                c.limits = old;
+                bench.thermostat.configure(c);
+            }
+            Act::Fan => {
+                let hold = Hold { fan: Some(comfort::FanMode::On), ..Hold::default() };
+                let _ = bench.thermostat.set_hold(&hold, HoldType::HoldHours(1), Caller::other("anybody"), &now);
+            }
+        }
+    }
+    (bench.watch.broken, bench.watch.list)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_sequence_of_requests_breaks_a_guard(heat_pump: bool, acts in prop::collection::vec(act(), 1..80)) {
+        let (broken, list) = play(heat_pump, &acts);
+        prop_assert_eq!(broken, 0, "{:?}", list);
+    }
+
+    /// Any two events are in one order, whichever came first, and the one that runs is the least of it.
+    #[test]
+    fn precedence_is_a_total_order(
+        events in prop::collection::vec((0usize..9, -5i64..5, proptest::option::of(1i64..9), any::<bool>()), 1..12),
+        at in -6i64..12,
+    ) {
+        const TYPES: [EventType; 9] = [
+            EventType::Hold, EventType::QuickSave, EventType::Vacation, EventType::Today, EventType::DemandResponse,
+            EventType::SwitchOccupancy, EventType::Sensor, EventType::AutoAway, EventType::AutoHome,
+        ];
+        let mut stack = Events::default();
+        for (index, (kind, start, length, optional)) in events.iter().enumerate() {
+            let mut event = Event::new(TYPES[*kind], &format!("{index}"), "a", *start);
+            event.end_ms = length.map(|l| start + l);
+            event.is_optional = *optional;
+            stack.put(event).unwrap();
+        }
+        let all = stack.all();
+        for (i, a) in all.iter().enumerate() {
+            for (j, b) in all.iter().enumerate() {
+                prop_assert_eq!(a.precedence().cmp(&b.precedence()), i.cmp(&j), "{:?} {:?}", a, b);
+            }
+        }
+        let top = stack.running(at).next().map(|e| e.id);
+        let least = all.iter().filter(|e| e.running(at)).min_by_key(|e| e.precedence()).map(|e| e.id);
+        prop_assert_eq!(top, least);
+        prop_assert!(all.windows(2).all(|w| w[0].class() <= w[1].class()));
+    }
+
+    /// Walking from transition to transition visits exactly the changes that a clock on the wall shows.
+    #[test]
+    fn every_schedule_survives_every_zones_transitions(
+        zone in 0usize..600, year in 1890i32..2040, grid in prop::collection::vec(0usize..3, DAYS * SLOTS),
+    ) {
+        let names: Vec<String> = jiff::tz::db().available().map(|n| n.to_string()).collect();
+        let name = &names[zone % names.len()];
+        let zone = TimeZone::get(name).unwrap();
+        let mut program = Program::household();
+        let refs = ["home", "away", "sleep"].map(ClimateRef::new);
+        for (i, climate) in grid.iter().enumerate() {
+            program.set(i / SLOTS, i % SLOTS, i % SLOTS + 1, &refs[*climate]).unwrap();
+        }
+        // Around each change of the zone in two years.
+        let start = jiff::Timestamp::from_second(i64::from(year - 1970) * 31_556_952).unwrap();
+        let changes: Vec<i64> = zone.following(start).take(4).map(|t| t.timestamp().as_millisecond()).collect();
+        for change in changes.into_iter().chain([start.as_millisecond()]) {
+            let (from, to) = (change - 3 * 3_600_000, change + 3 * 3_600_000);
+            let mut at = from;
+            let mut walked = Vec::new();
+            while let Some(next) = program.next_transition(at, &zone) {
+                prop_assert!(next.at_ms > at, "{} goes back at {}", name, at);
+                if next.at_ms > to { break }
+                walked.push((next.at_ms, next.to));
+                at = next.at_ms;
+            }
+            // The clock, second by second where it matters: each quarter of a minute.
+            let climate = |ms: i64| {
+                let civil = zone.to_datetime(jiff::Timestamp::from_millisecond(ms).unwrap());
+                let day = civil.weekday().to_monday_zero_offset() as usize;
+                program.at(day, civil.hour() as usize * 2 + usize::from(civil.minute() >= 30))
+            };
+            let mut shown = Vec::new();
+            let mut ms = from;
+            let mut last = climate(ms);
+            while ms <= to {
+                let now = climate(ms);
+                if now != last {
+                    shown.push((ms, now));
+                    last = now;
+                }
+                ms += 1000;
+            }
+            let near = walked.len() == shown.len()
+                && walked.iter().zip(&shown).all(|(w, s)| w.1 == s.1 && (0..1000).contains(&(s.0 - w.0)));
+            prop_assert!(near, "{}: walked {:?}, shown {:?}", name, walked, shown);
+        }
+    }
+}
+
+#[test]
+fn a_day_of_23_hours_and_one_of_25_are_lived_by_the_clock_on_the_wall() {
+    let zone = TimeZone::get("Europe/Paris").unwrap();
+    let slots = |date: jiff::civil::Date| {
+        let midnight = |d: jiff::civil::Date| d.to_zoned_datetime(zone.clone()).unwrap().timestamp().as_millisecond();
+        let (mut at, end) = (midnight(date), midnight(date.tomorrow().unwrap()));
+        let mut seen = Vec::new();
+        while at < end {
+            let slot = slot_at(at, &zone);
+            seen.push(slot.slot);
+            at = slot.end_ms;
+        }
+        seen
+    };
+    let spring = slots(jiff::civil::date(2026, 3, 29));
+    assert_eq!(spring.len(), 46);
+    assert!(!spring.contains(&4) && !spring.contains(&5), "2:00 to 3:00 does not exist");
+    let autumn = slots(jiff::civil::date(2026, 10, 25));
+    assert_eq!(autumn.len(), 50);
+    assert_eq!(autumn.iter().filter(|s| **s == 4).count(), 2, "2:00 is lived twice");
+}
+
+// The open complaints of other thermostats' users, one by one.
+
+#[test]
+fn complaint_the_minimum_cycle_is_ignored_when_the_set_point_or_preset_changes() {
+    let mut bench = Bench::new(config(HvacMode::Heat));
+    bench.room = f(60);
+    assert!(bench.minutes(20).relays.heats());
+    // Down, up, preset, mode: within the least times nothing switches.
+    bench.hold(50);
+    assert!(!bench.pass(1000).relays.heats());
+    for step in 0..50 {
+        bench.hold(if step % 2 == 0 { 75 } else { 50 });
+        assert!(!bench.pass(5000).relays.heats(), "on after {} s", step * 5);
+    }
+    bench.hold(75);
+    let running = bench.pass(1000);
+    assert!(running.denied.iter().any(|d| d.why == Denial::MinOff), "{:?}", running.denied);
+    assert!(running.why(model::TemperatureScale::Fahrenheit).contains("least time off"), "the household is told");
+    assert_eq!(bench.watch.broken, 0, "{:?}", bench.watch.list);
+}
+
+#[test]
+fn complaint_the_minimum_cycle_is_ignored_with_a_keep_alive() {
+    // A keep-alive is a tick and nothing else: a thousand of them in a second change nothing.
+    let mut bench = Bench::new(config(HvacMode::Cool));
+    bench.room = f(90);
+    bench.minutes(20);
+    bench.thermostat.set_mode(HvacMode::Off);
+    bench.minutes(4);
+    assert!(!bench.relays.cools());
+    bench.thermostat.set_mode(HvacMode::Cool);
+    for _ in 0..1000 {
+        bench.pass(1);
+        assert!(!bench.relays.cools());
+    }
+    assert_eq!(bench.watch.broken, 0);
+}
+
+#[test]
+fn complaint_the_mode_and_the_holds_are_lost_after_a_start() {
+    let mut bench = Bench::new(config(HvacMode::Heat));
+    bench.room = f(60);
+    bench.hold(72);
+    let before = bench.minutes(20);
+    bench.restart(true);
+    let after = bench.minutes(3);
+    assert_eq!((after.mode, after.set_points), (before.mode, before.set_points));
+    assert_eq!(after.source, before.source);
+    assert!(!after.relays.heats(), "the least time off counts from the power cut on");
+    assert!(bench.minutes(20).relays.heats());
+    assert_eq!(bench.watch.broken, 0, "{:?}", bench.watch.list);
+}
+
+#[test]
+fn complaint_a_restart_of_the_hub_switches_running_equipment() {
+    let mut bench = Bench::new(config(HvacMode::Heat));
+    bench.room = f(60);
+    bench.minutes(10);
+    assert!(bench.relays.heats());
+    let starts = bench.watch.starts_total;
+    bench.restart(false);
+    for _ in 0..10 {
+        assert!(bench.pass(MINUTE_MS).relays.heats());
+    }
+    assert_eq!(bench.watch.starts_total, starts);
+}
+
+#[test]
+fn complaint_an_echo_of_the_device_becomes_an_order() {
+    // What relays report is heard by the guard alone: no loop of reports can change a wish.
+    let mut bench = Bench::new(config(HvacMode::Heat));
+    bench.room = f(75);
+    let before = bench.minutes(5);
+    for relay in [Output::Heat1, Output::Fan, Output::Cool1] {
+        let inputs = Inputs { outdoor: Some(f(40)), reported: Some(Call::of(&[relay])), ..Inputs::default() };
+        bench.mono_ms += 1000;
+        let decision = bench.thermostat.tick(&bench.now(), &inputs);
+        assert_eq!(
+            (decision.asked, decision.set_points, decision.source),
+            (before.asked, before.set_points, before.source.clone())
+        );
+    }
+}
+
+#[test]
+fn complaint_overrides_stay_for_ever() {
+    let mut bench = Bench::new(config(HvacMode::Heat));
+    let now = bench.now();
+    bench.thermostat.set_hold(&Hold::at(f(75)), HoldType::HoldHours(2), Caller::owner("me"), &now).unwrap();
+    assert_eq!(bench.pass(MINUTE_MS).set_points.heat(), f(75));
+    assert_eq!(bench.minutes(121).source.event, None);
+}
+
+#[test]
+fn complaint_80_becomes_80_point_1() {
+    let mut bench = Bench::new(config(HvacMode::Cool));
+    bench.hold(80);
+    let decision = bench.pass(1000);
+    assert_eq!(decision.set_points.cool().text(model::TemperatureScale::Fahrenheit), "80 °F");
+}
+
+#[test]
+fn complaint_a_stalled_sensor_heats_the_house_for_ever() {
+    let mut bench = Bench::new(config(HvacMode::Heat));
+    bench.room = f(60);
+    bench.outdoor = Some(f(75));
+    bench.minutes(30);
+    assert!(bench.relays.heats());
+    // The sensor falls silent.
+    for minute in 0..60 {
+        bench.mono_ms += MINUTE_MS;
+        bench.true_ms += MINUTE_MS;
+        bench.wall_ms += MINUTE_MS as i64;
+        let decision = bench.look(false);
+        if minute > 25 {
+            assert!(!decision.relays.heats() && decision.reason == Reason::NoSensor, "minute {minute}");
+        }
+    }
+    assert!(bench.thermostat.alerts().all().iter().any(|a| a.about == comfort::About::NoSensor));
+    assert_eq!(bench.watch.broken, 0, "{:?}", bench.watch.list);
+}
+
+#[test]
+fn complaint_an_open_window_heats_the_street() {
+    let mut bench = Bench::new(config(HvacMode::Heat));
+    bench.room = f(60);
+    bench.minutes(20);
+    let open = |bench: &mut Bench, opening: bool| {
+        bench.wall_ms += MINUTE_MS as i64;
+        bench.mono_ms += MINUTE_MS;
+        let reading = SensorReading { temperature: Some(bench.room), ..SensorReading::default() };
+        bench.thermostat.hear("hall", &reading, bench.mono_ms);
+        bench.thermostat.tick(&bench.now(), &Inputs { outdoor: bench.outdoor, opening, ..Inputs::default() })
+    };
+    let reasons: Vec<Reason> = (0..8).map(|_| open(&mut bench, true).reason).collect();
+    assert_eq!(reasons[1], Reason::BelowHeatSetPoint, "a door that is passed through does not pause");
+    assert_eq!(reasons[7], Reason::WindowOpen);
+    // Not against the frost.
+    bench.room = f(40);
+    let frozen = (0..12).map(|_| open(&mut bench, true).reason).last();
+    assert_eq!(frozen, Some(Reason::FrostFloor));
+    bench.room = f(60);
+    let mut closed = open(&mut bench, false);
+    for _ in 0..14 {
+        closed = open(&mut bench, false);
+    }
+    assert_eq!(closed.reason, Reason::BelowHeatSetPoint);
+}
+
+#[test]
+fn the_frost_floor_and_the_high_limit_hold_in_every_mode() {
+    for mode in [HvacMode::Off, HvacMode::Cool, HvacMode::Heat, HvacMode::Auto, HvacMode::AuxHeatOnly] {
+        let mut bench = Bench::new(config(mode));
+        bench.room = f(43);
+        assert!(bench.minutes(20).relays.heats(), "{mode:?}");
+        bench.hold(79);
+        bench.room = f(95);
+        let hot = bench.minutes(12);
+        assert!(!hot.relays.heats() && hot.reason == Reason::HighLimit, "{mode:?}");
+    }
+}
+
+#[test]
+fn a_clock_step_shortens_no_pause_and_ends_no_hold_when_it_is_not_believed() {
+    let mut bench = Bench::new(config(HvacMode::Heat));
+    bench.room = f(60);
+    let now = bench.now();
+    bench.thermostat.set_hold(&Hold::at(f(72)), HoldType::HoldHours(2), Caller::owner("me"), &now).unwrap();
+    bench.minutes(20);
+    bench.thermostat.set_mode(HvacMode::Off);
+    bench.minutes(4);
+    bench.thermostat.set_mode(HvacMode::Heat);
+    let step = Now { wall_ms: bench.wall_ms + 86_400_000, mono_ms: bench.mono_ms + 1000, trusted: false };
+    let decision = bench.thermostat.tick(&step, &Inputs::default());
+    assert!(!decision.relays.heats());
+    assert_eq!(decision.source.event, Some(EventType::Hold));
+    assert!(decision.denied.iter().any(|d| d.why == Denial::MinOff));
+}
+
+#[test]
+fn the_least_protection_can_not_be_configured_away() {
+    let limits = Limits {
+        min_off_s: 0,
+        min_on_s: 0,
+        reversing_delay_s: 0,
+        min_cycle_s: 0,
+        longest_run_s: u32::MAX,
+        ..Limits::default()
+    };
+    let bounded = limits.bounded();
+    assert_eq!(
+        (bounded.min_off_s, bounded.min_on_s, bounded.reversing_delay_s, bounded.min_cycle_s),
+        (240, 60, 60, 600)
+    );
+    assert_eq!(bounded.longest_run_s, 24 * 3600);
+    let mut bench = Bench::new(config(HvacMode::Auto));
+    bench.hold(72);
+    let points = bench.pass(1000).set_points;
+    assert!(points.cool().above(points.heat()) >= Delta::from_tenths_f(49), "{points:?}");
+}
+
+#[test]
+fn a_vacation_covers_an_older_hold_and_gives_it_back() {
+    let mut bench = Bench::new(config(HvacMode::Heat));
+    bench.hold(72);
+    let start = bench.wall_ms + 3_600_000;
+    let span = (start, start + 2 * 3_600_000);
+    bench.thermostat.create_vacation("Sea", (f(55), f(85)), span, Caller::owner("me")).unwrap();
+    assert!(bench.thermostat.create_vacation("Sea", (f(55), f(85)), span, Caller::owner("me")).is_err());
+    assert_eq!(bench.minutes(59).set_points.heat(), f(72));
+    assert_eq!(bench.minutes(5).set_points.heat(), f(55));
+    assert_eq!(bench.minutes(120).set_points.heat(), f(72));
+    let now = bench.now();
+    assert_eq!(bench.thermostat.resume(false, &now).len(), 1);
+    assert_eq!(bench.pass(1000).source.event, None);
+}
+
+#[test]
+fn the_lock_holds_whoever_is_no_owner() {
+    let mut c = config(HvacMode::Heat);
+    c.lock = Some((f(65), f(72)));
+    let mut bench = Bench::new(c);
+    let now = bench.now();
+    let hold = Hold { heat: Some(f(80)), ..Hold::default() };
+    let refused = bench.thermostat.set_hold(&hold, HoldType::Indefinite, Caller::other("a guest"), &now);
+    assert!(refused.unwrap_err().to_string().contains("a guest"));
+    assert!(bench.thermostat.set_hold(&hold, HoldType::Indefinite, Caller::owner("me"), &now).is_ok());
+}
+
+#[test]
+fn a_sensor_that_says_what_can_not_be_is_left_out_and_named() {
+    let mut c = config(HvacMode::Heat);
+    c.sensors.push(SensorConfig {
+        id: "den".into(),
+        name: "Den".into(),
+        offset: Delta::from_milli_k(1000),
+        in_use: true,
+    });
+    let mut bench = Bench::new(c);
+    let say = |bench: &mut Bench, t: Temp| {
+        let reading = SensorReading { temperature: Some(t), ..SensorReading::default() };
+        bench.thermostat.hear("den", &reading, bench.mono_ms);
+        bench.pass(MINUTE_MS)
+    };
+    bench.room = f(68);
+    let both = say(&mut bench, f(68)).temperature.unwrap();
+    assert!((both.celsius() - 20.5).abs() < 0.1, "the offset counts: {both:?}");
+    for _ in 0..25 {
+        say(&mut bench, f(68));
+    }
+    for wild in [f(185), f(-60), f(110)] {
+        let one = say(&mut bench, wild).temperature.unwrap();
+        assert!((one.celsius() - 20.0).abs() < 0.1, "{wild:?} counted: {one:?}");
+    }
+    let alerts: Vec<String> = bench.thermostat.alerts().all().iter().map(|a| a.text.clone()).collect();
+    assert!(alerts.iter().any(|a| a.contains("Den") && a.contains("impossible")), "{alerts:?}");
+}
+
+#[test]
+fn a_heat_pump_is_given_its_time_before_auxiliary_heat() {
+    let mut c = config(HvacMode::Heat);
+    c.equipment.has_heat_pump = true;
+    let mut bench = Bench::new(c);
+    bench.hold(72);
+    bench.room = f(66);
+    bench.outdoor = Some(f(30));
+    let early = bench.minutes(30);
+    assert!(early.relays.on(Output::Heat1) && !early.relays.on(Output::Aux) && early.relays.on(Output::Fan));
+    assert!(bench.minutes(30).relays.on(Output::Aux));
+    // Colder than the compressor bears, auxiliary heat does it alone.
+    bench.outdoor = Some(f(-40));
+    let cold = bench.minutes(10);
+    assert!(!cold.relays.on(Output::Heat1) && cold.relays.on(Output::Aux), "{:?}", cold.relays);
+    assert_eq!(bench.watch.broken, 0, "{:?}", bench.watch.list);
+}
+
+#[test]
+fn demand_response_moves_the_set_point_and_can_be_declined() {
+    let mut bench = Bench::new(config(HvacMode::Cool));
+    let before = bench.pass(1000).set_points.cool();
+    let span = (bench.wall_ms, bench.wall_ms + 3_600_000);
+    bench.thermostat.demand_response("peak", span, Delta::from_tenths_f(90), 120, "utility").unwrap().unwrap();
+    assert_eq!(bench.pass(60_000).set_points.cool(), before, "the random delay has not passed");
+    let moved = bench.pass(90_000).set_points.cool();
+    assert_eq!(moved.above(before), Delta::from_tenths_f(40), "4 °F at most");
+    assert!(bench.thermostat.decline_demand_response());
+    assert_eq!(bench.pass(1000).set_points.cool(), before);
+}
+
+// Air, humidity, presence.
+
+impl Bench {
+    /// A minute with this humidity and occupancy, whose relays are given.
+    fn minute_with(&mut self, humidity: Option<u8>, occupied: Option<bool>) -> Decision {
+        let reading = SensorReading { humidity, occupied, ..SensorReading::default() };
+        self.thermostat.hear("hall", &reading, self.mono_ms);
+        self.pass(MINUTE_MS)
+    }
+}
+
+#[test]
+fn the_fan_runs_its_minutes_of_each_hour_and_on_after_cooling() {
+    let mut c = config(HvacMode::Cool);
+    c.settings.fan_min_on_time = 15;
+    let mut bench = Bench::new(c);
+    let on: usize = (0..240).filter(|_| bench.pass(MINUTE_MS).relays.on(Output::Fan)).count();
+    assert!((56..=64).contains(&on), "{on} of 240 minutes");
+    let mut bench = Bench::new(config(HvacMode::Cool));
+    bench.hold(72);
+    bench.room = f(75);
+    assert!(bench.minutes(20).relays.on(Output::Fan), "no cooling without air");
+    bench.room = f(71);
+    let mut after = 0;
+    while bench.pass(5000).relays.on(Output::Fan) {
+        after += u32::from(!bench.relays.cools());
+    }
+    assert!((8..=10).contains(&after), "{} s after cooling", after * 5);
+}
+
+#[test]
+fn damp_air_is_dried_and_dry_air_moistened_within_what_windows_bear() {
+    let mut c = config(HvacMode::Cool);
+    c.settings.dehumidifier_level = Some(55);
+    c.settings.dehumidify_with_ac = true;
+    c.settings.dehumidify_overcool_offset = Delta::from_tenths_f(20);
+    let mut bench = Bench::new(c.clone());
+    bench.hold(76);
+    bench.room = f(75);
+    for _ in 0..20 {
+        bench.minute_with(Some(65), None);
+    }
+    let decision = bench.minute_with(Some(65), None);
+    assert!(decision.relays.cools() && decision.reason == Reason::TooHumid, "{:?}", decision.reason);
+    bench.room = f(73);
+    let mut deep = bench.minute_with(Some(65), None);
+    for _ in 0..5 {
+        deep = bench.minute_with(Some(65), None);
+    }
+    assert!(!deep.relays.cools(), "no colder than two degrees below the set point");
+    c.equipment.has_humidifier = true;
+    c.settings.humidity = Some(45);
+    c.settings.hvac_mode = HvacMode::Heat;
+    let mut bench = Bench::new(c);
+    bench.room = f(70);
+    bench.outdoor = Some(f(60));
+    assert!(bench.minute_with(Some(35), None).relays.on(Output::Humidifier));
+    bench.outdoor = Some(f(0));
+    assert!(!bench.minute_with(Some(35), None).relays.on(Output::Humidifier), "windows would run with water");
+}
+
+#[test]
+fn an_empty_house_goes_away_and_somebody_brings_it_home() {
+    let mut c = config(HvacMode::Heat);
+    c.settings.auto_away = true;
+    let all_week = ClimateRef::new("home");
+    c.program = Program::uniform(c.program.climates().to_vec(), &all_week).unwrap();
+    let mut bench = Bench::new(c);
+    assert_eq!(bench.minute_with(None, Some(true)).source.event, None);
+    let mut last = bench.minute_with(None, Some(false));
+    for _ in 0..125 {
+        last = bench.minute_with(None, Some(false));
+    }
+    assert_eq!(last.source.event, Some(EventType::AutoAway));
+    assert_eq!(last.set_points.heat(), f(62));
+    // A hold counts for more than a guess.
+    bench.hold(70);
+    assert_eq!(bench.minute_with(None, Some(false)).set_points.heat(), f(70));
+    let now = bench.now();
+    bench.thermostat.resume(false, &now);
+    assert_eq!(bench.minute_with(None, Some(true)).source.event, None);
+}
+
+#[test]
+fn a_room_in_use_weighs_in_the_average_when_it_is_followed() {
+    let mut c = config(HvacMode::Heat);
+    c.settings.follow_me_comfort = true;
+    c.sensors.push(SensorConfig { id: "den".into(), name: "Den".into(), offset: Delta::ZERO, in_use: true });
+    let mut climates = c.program.climates().to_vec();
+    climates.iter_mut().for_each(|climate| climate.sensors = vec!["hall".into()]);
+    c.program = Program::uniform(climates, &ClimateRef::new("home")).unwrap();
+    let mut bench = Bench::new(c);
+    bench.room = f(70);
+    let say = |bench: &mut Bench, occupied: bool, minutes: usize| {
+        let reading = SensorReading { temperature: Some(f(60)), occupied: Some(occupied), ..SensorReading::default() };
+        for _ in 0..minutes {
+            bench.thermostat.hear("den", &reading, bench.mono_ms);
+            bench.pass(MINUTE_MS);
+        }
+        bench.thermostat.hear("den", &reading, bench.mono_ms);
+        bench.pass(MINUTE_MS).temperature.unwrap().fahrenheit()
+    };
+    assert!(say(&mut bench, true, 3) > 69.0, "not before ten minutes");
+    assert!((say(&mut bench, true, 12) - 65.0).abs() < 0.2);
+    assert!((say(&mut bench, false, 30) - 65.0).abs() < 0.2);
+    assert!(say(&mut bench, false, 40) > 69.0, "an hour later it is forgotten");
+}
+
+#[test]
+fn relays_that_drop_by_themselves_are_noticed_and_left_their_pause() {
+    let mut bench = Bench::new(config(HvacMode::Heat));
+    bench.room = f(60);
+    bench.minutes(20);
+    let report = |bench: &mut Bench, reported: Option<Call>| {
+        bench.mono_ms += MINUTE_MS;
+        let reading = SensorReading { temperature: Some(bench.room), ..SensorReading::default() };
+        bench.thermostat.hear("hall", &reading, bench.mono_ms);
+        bench.thermostat.tick(&bench.now(), &Inputs { outdoor: bench.outdoor, reported, ..Inputs::default() })
+    };
+    let relays = bench.relays;
+    assert!(report(&mut bench, Some(relays)).relays.heats());
+    let dropped = report(&mut bench, Some(Call::NONE));
+    assert!(!dropped.relays.heats() && dropped.denied.iter().any(|d| d.why == Denial::MinOff), "{dropped:?}");
+}

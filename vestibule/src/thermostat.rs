@@ -1,0 +1,485 @@
+//! `vestibule thermostat`: what needs no running hub.
+
+use std::fs::File;
+use std::io::{BufReader, Read as _};
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use comfort::archive::{Cell, Layout, Sheet};
+use comfort::report;
+use comfort::simulate::plant::{HouseFile, PlantParameters};
+use comfort::simulate::run::{Outcome, Record, Row, Run, Scenario, baseline, config};
+use comfort::simulate::{faults, run};
+use comfort::{HvacMode, Temp};
+use devices::replay;
+use jiff::tz::TimeZone;
+use model::{TemperatureScale, Timestamp};
+use serde_json::{Value, json};
+use store::ThermostatStore;
+
+use crate::cli::{DataArgs, Failure, ask};
+use crate::commands::Request;
+use crate::core::chain;
+
+/// Rows of a recording are so far apart, milliseconds.
+const ROW_MS: i64 = 300_000;
+/// Longest recording that is simulated or reported: ten years of rows.
+const ROWS_MAX: i64 = 10 * 366 * 288;
+/// Longest simulation, days.
+const DAYS_MAX: u32 = 3660;
+/// Days that are simulated when nothing is said.
+const DAYS: u32 = 365;
+/// Longest house file, bytes.
+const HOUSE_FILE_MAX: u64 = 64 * 1024;
+/// Longest file that is imported, bytes.
+const IMPORT_MAX: u64 = 48 << 20;
+/// The thermostat's file in the data directory.
+pub const FILE: &str = "thermostat.db";
+/// The simulated year begins so: 1 January 2025, 0:00 in its zone.
+const YEAR: (i16, &str) = (2025, "America/New_York");
+
+/// Orders about the thermostat.
+#[derive(Subcommand)]
+pub enum ThermostatCmd {
+    /// Run the thermostat against a simulated house, and measure
+    Simulate(SimulateArgs),
+    /// Take in an export of ecobee's web portal, Home Assistant's history or beestat
+    Import {
+        /// The file
+        file: PathBuf,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        data: DataArgs,
+    },
+    /// Write the history in the layout of ecobee's web portal
+    Export {
+        /// The file (- for standard output)
+        file: PathBuf,
+        #[command(flatten)]
+        data: DataArgs,
+    },
+    /// Report a month: runtime by day, degree days, EPA's savings metric
+    Report {
+        /// As in 2023-06
+        #[arg(long, value_name = "YYYY-MM")]
+        month: String,
+        /// From this recording (an ecobee web-portal export) instead of the data directory
+        #[arg(long, value_name = "FILE")]
+        recording: Option<PathBuf>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        data: DataArgs,
+    },
+}
+
+/// Options of the simulation.
+#[derive(Args)]
+pub struct SimulateArgs {
+    /// Weather and wishes of this recording (an ecobee web-portal export), side by side with its own control
+    #[arg(long, value_name = "FILE", conflicts_with = "days")]
+    recording: Option<PathBuf>,
+    /// So many days of a typical year from 1 January
+    #[arg(long, value_name = "N")]
+    days: Option<u32>,
+    /// The house (TOML or JSON); a real one of medium weight if not given. See docs/specs/thermostat.md
+    #[arg(long, value_name = "FILE")]
+    house: Option<PathBuf>,
+    /// For noise and faults: the same seed plays the same run
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Inject faults: sensors, broker, restarts, power, clocks
+    #[arg(long)]
+    faults: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Does what was asked.
+///
+/// # Errors
+/// When a file can't be read, or something is asked that can't be.
+pub fn run(command: ThermostatCmd) -> Result<String, Failure> {
+    match command {
+        ThermostatCmd::Simulate(args) => simulate(&args),
+        ThermostatCmd::Import { file, json, data } => {
+            let done = ask(&data, Request::ThermostatImport { text: read_text(&file)? })?;
+            Ok(if json { format!("{done}\n") } else { imported(&done) })
+        }
+        ThermostatCmd::Export { file, data } => {
+            let done = ask(&data, Request::ThermostatExport)?;
+            let text = done.get("text").and_then(Value::as_str).unwrap_or_default();
+            if file == Path::new("-") {
+                return Ok(text.to_owned());
+            }
+            std::fs::write(&file, text).map_err(|e| format!("{}: {e}", file.display()))?;
+            Ok(format!("wrote {} rows to {}\n", done.get("rows").unwrap_or(&Value::Null), file.display()))
+        }
+        ThermostatCmd::Report { month, recording, json, data } => {
+            let value = match recording {
+                Some(path) => {
+                    month_of(&report_rows(open(&path)?).map_err(|e| format!("{}: {e}", path.display()))?, &month)?
+                }
+                None => ask(&data, Request::ThermostatReport { month })?,
+            };
+            Ok(if json { format!("{value}\n") } else { report_text(&value) })
+        }
+    }
+}
+
+fn read_text(file: &Path) -> Result<String, Failure> {
+    let place = file.display();
+    let mut text = String::new();
+    let mut limited = open(file)?.take(IMPORT_MAX + 1);
+    limited.read_to_string(&mut text).map_err(|e| format!("{place}: {e}"))?;
+    if text.len() as u64 > IMPORT_MAX {
+        return Err(format!("{place} is longer than {IMPORT_MAX} bytes: import it in parts").into());
+    }
+    Ok(text)
+}
+
+fn imported(done: &Value) -> String {
+    let get =
+        |key: &str| done.get(key).map_or_else(String::new, |v| v.as_str().map_or_else(|| v.to_string(), str::to_owned));
+    format!(
+        "{} rows ({} of them new) from {} to {}, {} columns, from {}\n",
+        get("rows"),
+        get("new_rows"),
+        get("from"),
+        get("to"),
+        get("columns"),
+        get("origin")
+    )
+}
+
+/// Where a row stands among the others: by its local time; of an hour that clocks repeat, first all of the one, then all of
+/// the other.
+fn places(text: &str) -> Result<Vec<(u64, String)>, String> {
+    let rows = replay::parse(text.as_bytes()).map_err(|e| e.to_string())?;
+    let mut seen = std::collections::BTreeMap::new();
+    let mut places = Vec::new();
+    for row in rows.filter_map(Result::ok) {
+        let time = row.time;
+        let nth = seen.entry(time).and_modify(|n| *n += 1).or_insert(0u32);
+        let place = format!("{} {:02} {nth:02} {:02}:{:02}", time.date(), time.hour(), time.minute(), time.second());
+        places.push((row.line, place));
+    }
+    Ok(places)
+}
+
+/// Takes an export in.
+///
+/// # Errors
+/// When it is none that is known, or can't be stored.
+pub fn import_text(data: &Path, zone: &TimeZone, text: &str, now: Timestamp) -> Result<Value, String> {
+    let (sheet, origin) = Sheet::read(text, zone).map_err(|e| e.to_string())?;
+    let written = sheet.write();
+    // Which line is when, in the words of the parser that also replays recordings: a line without a time can't be placed.
+    let places: std::collections::BTreeMap<u64, String> = places(&written)?.into_iter().collect();
+    let first = sheet.layout.before.len() as u64 + 2;
+    let mut rows = Vec::with_capacity(sheet.rows.len());
+    let mut skipped = 0u64;
+    for (index, cells) in sheet.rows.iter().enumerate() {
+        match places.get(&(first + index as u64)) {
+            Some(place) => rows.push((place.clone(), serde_json::to_string(cells).map_err(|e| e.to_string())?)),
+            None => skipped += 1,
+        }
+    }
+    let layout = serde_json::to_string(&sheet.layout).map_err(|e| e.to_string())?;
+    let key = format!("{origin:?}: {}", sheet.layout.columns.join(","));
+    let mut store = ThermostatStore::open(&data.join(FILE)).map_err(|e| chain(&e))?;
+    let new_rows = store.put_sheet(&key, &layout, &rows, now.as_millis()).map_err(|e| chain(&e))?;
+    let day =
+        |row: Option<&(String, String)>| row.and_then(|(place, _)| place.get(..10)).unwrap_or_default().to_owned();
+    Ok(json!({
+        "origin": origin, "rows": rows.len(), "new_rows": new_rows, "skipped": skipped,
+        "columns": sheet.layout.columns.len(),
+        "from": day(rows.iter().min()), "to": day(rows.iter().max()),
+    }))
+}
+
+fn stored(data: &Path, zone: &TimeZone) -> Result<Sheet, String> {
+    let store = ThermostatStore::open(&data.join(FILE)).map_err(|e| chain(&e))?;
+    let mut sheet = Sheet::default();
+    if let Some(found) = store.sheet().map_err(|e| chain(&e))? {
+        let layout: Layout = serde_json::from_str(&found.layout).map_err(|e| e.to_string())?;
+        let rows: Result<Vec<Vec<Cell>>, _> = found.rows.iter().map(|r| serde_json::from_str(r)).collect();
+        sheet = Sheet { layout, rows: rows.map_err(|e| e.to_string())? };
+    }
+    for interval in store.intervals(i64::MIN, i64::MAX).map_err(|e| chain(&e))? {
+        sheet.push(&serde_json::from_str(&interval).map_err(|e| e.to_string())?, zone);
+    }
+    Ok(sheet)
+}
+
+/// The history in ecobee's layout: the sheet imported last, then the hub's own intervals.
+///
+/// # Errors
+/// When it can't be read.
+pub fn export_of(data: &Path, zone: &TimeZone) -> Result<Value, String> {
+    stored(data, zone).map(|sheet| json!({ "text": sheet.write(), "rows": sheet.rows.len() }))
+}
+
+/// The report of a month from the data directory.
+///
+/// # Errors
+/// When the month is none, or the history can't be read.
+pub fn report_of(data: &Path, zone: &TimeZone, month: &str) -> Result<Value, String> {
+    month_of(&report_rows(stored(data, zone)?.write().as_bytes())?, month)
+}
+
+fn report_rows(reader: impl std::io::BufRead) -> Result<Vec<report::Row>, String> {
+    let rows = replay::parse(reader).map_err(|e| e.to_string())?;
+    let scale = rows.layout().scale;
+    let fahrenheit = |degrees: Option<f64>| match scale {
+        replay::Scale::Fahrenheit => degrees,
+        replay::Scale::Celsius => degrees.map(|c| c * 1.8 + 32.0),
+    };
+    let row = |row: replay::Row| report::Row {
+        at: row.time,
+        indoor_f: fahrenheit(row.temperature),
+        outdoor_f: fahrenheit(row.outdoor),
+        heating_s: row.heating_s.unwrap_or(0.0),
+        cooling_s: row.cooling_s.unwrap_or(0.0),
+        fan_s: row.fan_s.unwrap_or(0.0),
+    };
+    Ok(rows.filter_map(Result::ok).map(row).collect())
+}
+
+fn month_of(rows: &[report::Row], month: &str) -> Result<Value, String> {
+    let wrong = || format!("`{month}` is no month: write it as in 2023-06");
+    let (year, number) = month.split_once('-').ok_or_else(wrong)?;
+    let (year, number): (i16, i8) = (year.parse().map_err(|_| wrong())?, number.parse().map_err(|_| wrong())?);
+    jiff::civil::Date::new(year, number, 1).map_err(|_| wrong())?;
+    serde_json::to_value(report::month(rows, year, number)).map_err(|e| e.to_string())
+}
+
+fn report_text(value: &Value) -> String {
+    let number =
+        |value: Option<&Value>| value.and_then(Value::as_f64).map_or_else(|| "-".to_owned(), |n| format!("{n:.1}"));
+    let mut lines = vec![format!(
+        "{:<12}{:>10}{:>10}{:>8}{:>11}{:>11}{:>8}{:>8}",
+        "day", "heating h", "cooling h", "fan h", "indoors °F", "outdoors", "HDD °F", "CDD °F"
+    )];
+    let columns =
+        ["heating_h", "cooling_h", "fan_h", "indoor_f", "outdoor_f", "heating_degree_days_f", "cooling_degree_days_f"];
+    let mut line = |name: &str, of: &Value| {
+        let [a, b, c, d, e, f, g] = columns.map(|column| number(of.get(column)));
+        lines.push(format!("{name:<12}{a:>10}{b:>10}{c:>8}{d:>11}{e:>11}{f:>8}{g:>8}"));
+    };
+    for day in value.get("days").and_then(Value::as_array).into_iter().flatten() {
+        line(day.get("date").and_then(Value::as_str).unwrap_or_default(), day);
+    }
+    line(value.get("month").and_then(Value::as_str).unwrap_or_default(), value);
+    for (mode, over) in [("heating", "heating_h_per_degree_day"), ("cooling", "cooling_h_per_degree_day")] {
+        if let Some(hours) = value.get(over).and_then(Value::as_f64) {
+            lines.push(format!("{mode}: {hours:.2} h for each degree day"));
+        }
+        if let Some(epa) = value.get("epa").and_then(|e| e.get(mode)).filter(|e| e.is_object()) {
+            lines.push(format!(
+                "{mode}, EPA's metric over the whole history: {} core days, balance {} °F, baseline {} °F, savings {} %",
+                epa.get("core_days").unwrap_or(&Value::Null),
+                number(epa.get("tau_f")),
+                number(epa.get("baseline_f")),
+                number(epa.get("savings_percent"))
+            ));
+        }
+    }
+    lines.join("\n") + "\n"
+}
+
+fn house(file: Option<&Path>) -> Result<PlantParameters, Failure> {
+    let Some(path) = file else { return Ok(PlantParameters::default()) };
+    let place = path.display();
+    let size = std::fs::metadata(path).map_err(|e| format!("{place}: {e}"))?.len();
+    if size > HOUSE_FILE_MAX {
+        return Err(format!("{place} has {size} bytes; a house's file has at most {HOUSE_FILE_MAX}").into());
+    }
+    let text = std::fs::read_to_string(path).map_err(|e| format!("{place}: {e}"))?;
+    let file: HouseFile = if text.trim_start().starts_with('{') {
+        // Some owners write remarks into their JSON.
+        let bare: Vec<&str> = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+        serde_json::from_str(&bare.join("\n")).map_err(|e| format!("{place}: {e}"))?
+    } else {
+        toml::from_str(&text).map_err(|e| format!("{place}: {e}"))?
+    };
+    file.resolve().map_err(|e| format!("{place}: {e}").into())
+}
+
+fn simulate(args: &SimulateArgs) -> Result<String, Failure> {
+    let parameters = house(args.house.as_deref())?;
+    let (scenario, zone) = match &args.recording {
+        Some(path) => (Scenario::Record(record(path)?), TimeZone::UTC),
+        None => {
+            let days = args.days.unwrap_or(DAYS);
+            if days == 0 || days > DAYS_MAX {
+                return Err(Failure::Usage(format!("--days is 1 to {DAYS_MAX}")));
+            }
+            let zone = TimeZone::get(YEAR.1).map_err(|e| e.to_string())?;
+            let start = jiff::civil::date(YEAR.0, 1, 1).to_zoned_datetime(zone.clone()).map_err(|e| e.to_string())?;
+            (Scenario::Year { start_ms: start.timestamp().as_millisecond(), days }, zone)
+        }
+    };
+    let (mode, minutes) = match &scenario {
+        Scenario::Record(record) => (record.mode, record.rows.len() as u64 * 5),
+        Scenario::Year { days, .. } => (HvacMode::Auto, u64::from(*days) * 1440),
+    };
+    let faults = if args.faults { faults::draw(args.seed, minutes) } else { Vec::new() };
+    let outcome = Run {
+        scenario: &scenario,
+        parameters: &parameters,
+        zone: &zone,
+        config: config(mode),
+        seed: args.seed,
+        faults: &faults,
+    }
+    .play();
+    let own = match &scenario {
+        Scenario::Record(record) => Some(baseline(record, &parameters, &zone)),
+        Scenario::Year { .. } => None,
+    };
+    if args.json {
+        let mut value = serde_json::to_value(&outcome).map_err(|e| e.to_string())?;
+        if let Some(object) = value.as_object_mut() {
+            object.insert("seed".to_owned(), json!(args.seed));
+            if let Some(own) = &own {
+                object.insert("recording".to_owned(), own_figures(own));
+            }
+        }
+        return Ok(format!("{value}\n"));
+    }
+    Ok(text(&outcome, own.as_ref(), args.seed))
+}
+
+/// Figures of the recording's own control: it has no guards and no leads of ours.
+fn own_figures(own: &Outcome) -> Value {
+    json!({
+        "over_1f_share": own.over_1f_share,
+        "starts_per_hour_max": own.starts_per_hour_max,
+        "starts": own.starts,
+        "off_s_min": own.off_s_min,
+        "discomfort_fh_per_day": own.discomfort_fh_per_day,
+        "runtime_h": own.runtime_h,
+    })
+}
+
+fn text(outcome: &Outcome, own: Option<&Outcome>, seed: u64) -> String {
+    let mut lines =
+        vec![format!("{:<34} {:>12} {:>14}", "", "vestibule", if own.is_some() { "the recording" } else { "" })];
+    let mut row = |name: &str, ours: String, theirs: Option<String>| {
+        lines.push(format!("{name:<34} {ours:>12} {:>14}", theirs.unwrap_or_default()));
+    };
+    let share = |o: &Outcome| format!("{:.2} %", o.over_1f_share * 100.0);
+    let number = |v: f64| format!("{v:.2}");
+    let pause = |o: &Outcome| o.off_s_min.map_or_else(|| "-".to_owned(), |s| s.to_string());
+    row("more than 1 °F off", share(outcome), own.map(share));
+    row("discomfort, °F h a day", number(outcome.discomfort_fh_per_day), own.map(|o| number(o.discomfort_fh_per_day)));
+    row("equipment, h", number(outcome.runtime_h), own.map(|o| number(o.runtime_h)));
+    row("starts", outcome.starts.to_string(), own.map(|o| o.starts.to_string()));
+    row(
+        "most starts in an hour",
+        outcome.starts_per_hour_max.to_string(),
+        own.map(|o| o.starts_per_hour_max.to_string()),
+    );
+    row("shortest pause, s", pause(outcome), own.map(pause));
+    row("guards broken", outcome.guards_broken.to_string(), None);
+    row("faults injected", outcome.faults.to_string(), None);
+    row("coldest air, °C", number(outcome.coldest_c), own.map(|o| number(o.coldest_c)));
+    row("hottest air, °C", number(outcome.hottest_c), own.map(|o| number(o.hottest_c)));
+    if let Some(hours) = outcome.learned_time_constant_h {
+        row("learned time constant, h", number(hours), None);
+    }
+    if let Some(m) = &outcome.learned {
+        lines.push(format!("learned: {m:?}"));
+    }
+    lines.push(format!("arrival errors, °F: {:?}", outcome.arrival_error_f));
+    lines.push(format!("leads, min: {:?}", outcome.lead_min));
+    lines.extend(outcome.broken.iter().map(|b| format!("BROKEN: {b}")));
+    lines.push(format!("seed {seed}"));
+    lines.join("\n") + "\n"
+}
+
+fn open(path: &Path) -> Result<BufReader<File>, Failure> {
+    Ok(BufReader::new(File::open(path).map_err(|e| format!("{}: {e}", path.display()))?))
+}
+
+fn milli_c(degrees: f64, scale: replay::Scale) -> Option<Temp> {
+    let scale = match scale {
+        replay::Scale::Celsius => TemperatureScale::Celsius,
+        replay::Scale::Fahrenheit => TemperatureScale::Fahrenheit,
+    };
+    Temp::measured(degrees, scale)
+}
+
+/// Reads a recording for the simulation.
+fn record(path: &Path) -> Result<Record, Failure> {
+    let place = path.display();
+    let rows = replay::parse(open(path)?).map_err(|e| format!("{place}: {e}"))?;
+    let scale = rows.layout().scale;
+    let rows: Vec<replay::Row> = rows.filter_map(Result::ok).collect();
+    let instant = |row: &replay::Row| TimeZone::UTC.to_timestamp(row.time).map(|t| t.as_millisecond()).ok();
+    let whole = |row: &&replay::Row| row.cool_set_point.is_some() || row.heat_set_point.is_some();
+    let start_ms =
+        rows.iter().find(whole).and_then(instant).ok_or_else(|| format!("{place}: no row has a set point"))?;
+    let end_ms = rows.iter().rev().find(whole).and_then(instant).unwrap_or(start_ms);
+    let count = (end_ms - start_ms) / ROW_MS + 1;
+    if !(1..=ROWS_MAX).contains(&count) {
+        return Err(format!("{place}: {count} rows of five minutes; 1 to {ROWS_MAX} are simulated").into());
+    }
+    let mut grid: Vec<Option<&replay::Row>> = vec![None; usize::try_from(count).unwrap_or(0)];
+    for row in &rows {
+        let index = instant(row).and_then(|at| usize::try_from((at - start_ms) / ROW_MS).ok());
+        if let Some(place) = index.and_then(|i| grid.get_mut(i)) {
+            *place = Some(row);
+        }
+    }
+    let mode = rows.iter().find_map(|r| HvacMode::parse(r.system_setting.as_deref()?)).unwrap_or(HvacMode::Auto);
+    let indoor =
+        rows.iter().find_map(|r| milli_c(r.temperature?, scale)).ok_or_else(|| format!("{place}: no temperature"))?;
+    let mut outdoor = rows.iter().find_map(|r| milli_c(r.outdoor?, scale)).unwrap_or(indoor);
+    let wide = (Temp::from_tenths_c(0), Temp::from_tenths_c(450));
+    let point = |row: Option<&replay::Row>| {
+        let row = row?;
+        if row.cool_set_point.is_none() && row.heat_set_point.is_none() {
+            return None;
+        }
+        let heat = row.heat_set_point.and_then(|d| milli_c(d, scale)).unwrap_or(wide.0);
+        let cool = row.cool_set_point.and_then(|d| milli_c(d, scale)).unwrap_or(wide.1);
+        Some((heat, cool))
+    };
+    let mut out = Vec::with_capacity(grid.len());
+    let mut last = None;
+    for index in 0..grid.len() {
+        let row = grid.get(index).copied().flatten();
+        outdoor = row.and_then(|r| milli_c(r.outdoor?, scale)).unwrap_or(outdoor);
+        let mut set_points = point(row);
+        // In the row of a change the recording has a blend of old and new: the old one holds until the change is over.
+        let after = point(grid.get(index + 1).copied().flatten());
+        if let (Some(before), Some(now), Some(after)) = (last, set_points, after) {
+            let between = |a: Temp, b: Temp, c: Temp| a.min(c) <= b && b <= a.max(c);
+            let (b, n, a): ((Temp, Temp), (Temp, Temp), (Temp, Temp)) = (before, now, after);
+            if n != b && n != a && between(b.0, n.0, a.0) && between(b.1, n.1, a.1) {
+                set_points = Some(b);
+            }
+        }
+        let event = row.and_then(|r| r.event.as_deref()).unwrap_or("");
+        let event_before =
+            index.checked_sub(1).and_then(|i| grid.get(i).copied().flatten()?.event.as_deref()).unwrap_or("");
+        let scheduled = |e: &str| e.is_empty() || e == "(SmartRecovery)";
+        let on_grid = row.is_some_and(|r| r.time.minute() % 30 == 0);
+        let foreseen = on_grid && scheduled(event) && scheduled(event_before);
+        last = set_points.or(last);
+        out.push(Row {
+            outdoor_c: outdoor.celsius(),
+            set_points,
+            foreseen,
+            heating_s: row.and_then(|r| r.heating_s).unwrap_or(0.0),
+            cooling_s: row.and_then(|r| r.cooling_s).unwrap_or(0.0),
+        });
+    }
+    Ok(run::Record { start_ms, rows: out, indoor_c: indoor.celsius(), mode })
+}
