@@ -141,6 +141,9 @@ impl Request {
     /// Whether it makes sense on a data directory that is not there yet: what sets a home up before the hub runs first. For
     /// any other a missing directory is a mistyped one.
     pub fn may_make_a_home(&self) -> bool {
-        matches!(self, Self::Link { .. } | Self::DeviceAdd { .. } | Self::DocketAdd { .. })
+        matches!(
+            self,
+            Self::Link { .. } | Self::DeviceAdd { .. } | Self::DocketAdd { .. } | Self::ThermostatImport { .. }
+        )
     }
 }
