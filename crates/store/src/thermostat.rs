@@ -113,7 +113,7 @@ impl ThermostatStore {
         self.wrap(self.connection.execute(sql, params![at_ms, json])).map(|_| ())
     }
 
-    /// The intervals that begin in `from..to`, in order; at most [`INTERVALS_MAX`].
+    /// The intervals that begin in `from..to`, in order; at most ten years.
     ///
     /// # Errors
     /// When the file can't be read.
