@@ -36,6 +36,14 @@ impl Timestamp {
             Err(_) => format!("@{}", self.0),
         }
     }
+
+    /// The time that [`Timestamp::to_rfc3339`] wrote; any RFC 3339 text is read, to the millisecond.
+    pub fn from_rfc3339(text: &str) -> Option<Self> {
+        match text.strip_prefix('@') {
+            Some(millis) => millis.parse().ok().map(Self),
+            None => text.parse::<jiff::Timestamp>().ok().map(|t| Self(t.as_millisecond())),
+        }
+    }
 }
 
 /// Where time comes from at the edges. The pure rooms take a [`Timestamp`] as an argument instead.
@@ -53,6 +61,11 @@ mod tests {
         assert_eq!(Timestamp::from_millis(0).to_rfc3339(), "1970-01-01T00:00:00.000Z");
         assert_eq!(Timestamp::from_millis(1_764_000_000_120).to_rfc3339(), "2025-11-24T16:00:00.120Z");
         assert_eq!(Timestamp::from_millis(i64::MAX).to_rfc3339(), format!("@{}", i64::MAX));
+        for millis in [0, 1_764_000_000_120, -1, i64::MIN, i64::MAX] {
+            let time = Timestamp::from_millis(millis);
+            assert_eq!(Timestamp::from_rfc3339(&time.to_rfc3339()), Some(time));
+        }
+        assert_eq!(Timestamp::from_rfc3339("tomorrow"), None);
     }
 
     #[test]

@@ -3,6 +3,8 @@
 use model::{DeviceId, GrantId, HouseholdId, LinkId, MemberId, Property, Rung, Timestamp, Trigger};
 use serde::{Deserialize, Serialize};
 
+use crate::table::rung_words;
+
 /// What is granted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -71,6 +73,28 @@ impl Grant {
             self.link,
             resource(&self.device, self.property),
         )
+    }
+}
+
+/// How many days a grant lasts at most: what is sent unasked is agreed to more often than what is asked for.
+pub fn days_at_most(what: What) -> i64 {
+    match what {
+        What::Disclose { trigger: Trigger::ProactiveReport, .. } => 30,
+        What::Disclose { .. } | What::Control { .. } => 180,
+    }
+}
+
+/// What is granted, in plain words.
+pub fn in_words(what: What) -> String {
+    match what {
+        What::Disclose { trigger: Trigger::Discovery, .. } => "told at discovery".to_owned(),
+        What::Disclose { trigger: Trigger::DirectiveResponse, rung } => {
+            format!("told after its commands, {}", rung_words(rung))
+        }
+        What::Disclose { trigger: Trigger::PartnerPoll, rung } => format!("told when it asks, {}", rung_words(rung)),
+        What::Disclose { trigger: Trigger::ProactiveReport, rung } => format!("told unasked, {}", rung_words(rung)),
+        What::Control { open: false } => "may command it".to_owned(),
+        What::Control { open: true } => "may unlock or open it".to_owned(),
     }
 }
 

@@ -6,12 +6,16 @@
 //! the table says when the next one expires.
 
 mod compile;
+mod difference;
+mod document;
 mod grant;
 mod profile;
 mod schema;
 mod table;
 
 pub use compile::{CompileError, DeviceFact, Facts, LinkFact, check_ceiling, compile};
-pub use grant::{Grant, What};
+pub use difference::{Changed, Difference, difference};
+pub use document::{DOCUMENT_MAX_BYTES, Document, DocumentError};
+pub use grant::{Grant, What, days_at_most, in_words};
 pub use profile::{Change, Cost, Profile, Terms, apply, profile, profiles};
 pub use table::{Decision, MatrixRow, Table, rung_words};

@@ -7,11 +7,7 @@ use model::{DeviceId, GrantId, Kind, LinkId, MemberId, Property, Rung, Timestamp
 use serde::Deserialize;
 
 use crate::compile::{CompileError, Facts};
-use crate::grant::{Grant, What};
-use crate::table::rung_words;
-
-/// Grants of a profile last 180 days.
-const GRANT_DAYS: i64 = 180;
+use crate::grant::{Grant, What, days_at_most, in_words};
 
 const DAY_MS: i64 = 86_400_000;
 
@@ -162,7 +158,6 @@ pub fn apply(
             change.remove.push(doubled.id.clone());
         }
     }
-    let expires = terms.now.plus_millis(GRANT_DAYS * DAY_MS);
     for device in &facts.devices {
         let of = |(property, kind): &(Property, Kind)| {
             let property = *property;
@@ -173,6 +168,7 @@ pub fn apply(
             continue;
         }
         for (property, what) in wanted {
+            let expires = terms.now.plus_millis(days_at_most(what) * DAY_MS);
             if let Some(old) = before.remove(&(device.device.clone(), property, what)) {
                 let renew = old.expires.is_some_and(|t| t < expires.plus_millis(-RENEW_FROM_MS));
                 if !renew {
@@ -202,19 +198,6 @@ pub fn apply(
         change.rows.push(format!("- {device} {}: {}", property.label(), in_words(what)));
     }
     Ok(change)
-}
-
-fn in_words(what: What) -> String {
-    match what {
-        What::Disclose { trigger: Trigger::Discovery, .. } => "told at discovery".to_owned(),
-        What::Disclose { trigger: Trigger::DirectiveResponse, rung } => {
-            format!("told after its commands, {}", rung_words(rung))
-        }
-        What::Disclose { trigger: Trigger::PartnerPoll, rung } => format!("told when it asks, {}", rung_words(rung)),
-        What::Disclose { trigger: Trigger::ProactiveReport, rung } => format!("told unasked, {}", rung_words(rung)),
-        What::Control { open: false } => "may command it".to_owned(),
-        What::Control { open: true } => "may unlock or open it".to_owned(),
-    }
 }
 
 #[cfg(test)]
@@ -329,7 +312,7 @@ mod tests {
         assert!(same.add.is_empty() && same.remove.is_empty() && same.rows.is_empty());
         let (renewed, later) = applied("everything", &facts, &everything, 90);
         assert_eq!((later.add.len(), later.remove.len(), later.rows.len()), (everything.len(), everything.len(), 0));
-        assert!(renewed.iter().all(|g| g.expires == Some(Timestamp::from_millis((90 + GRANT_DAYS) * DAY_MS))));
+        assert!(renewed.iter().all(|g| g.expires == Some(Timestamp::from_millis((90 + 180) * DAY_MS))));
         // Narrower, over a grant that stands twice, one by hand, and one of another link.
         let mut before = everything.clone();
         before.push(Grant { id: GrantId::new("doubled").unwrap(), ..everything[0].clone() });

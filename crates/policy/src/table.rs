@@ -85,7 +85,7 @@ pub struct MatrixRow {
 static NO_POLICIES: LazyLock<Arc<[String]>> = LazyLock::new(|| Arc::new([]));
 
 impl Table {
-    fn cell(&self, link: &LinkId, device: &DeviceId, property: Property, index: usize) -> Option<&Cell> {
+    pub(crate) fn cell(&self, link: &LinkId, device: &DeviceId, property: Property, index: usize) -> Option<&Cell> {
         self.rows.get(link)?.get(device)?.get(property.index())?.as_ref()?.get(index)
     }
 

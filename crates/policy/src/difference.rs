@@ -1,0 +1,109 @@
+//! What a change of grants newly lets through and what it stops, cell by cell over the whole home: nothing is sampled.
+
+use model::{ALL_PROPERTIES, ALL_TRIGGERS, DeviceId, Kind, LinkId, PartnerId, Property, Reveals, Rung};
+use serde::Serialize;
+
+use crate::grant::{What, in_words};
+use crate::table::{CELLS, Table};
+
+/// A cell that differs between two tables.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Changed {
+    /// The link.
+    pub link: LinkId,
+    /// The partner.
+    pub partner: PartnerId,
+    /// The device.
+    pub device: DeviceId,
+    /// The property.
+    pub property: Property,
+    /// How sensitive it is.
+    pub kind: Kind,
+    /// What somebody who is told could infer.
+    pub reveals: &'static [Reveals],
+    /// The trigger, or `control` or `open`.
+    pub action: &'static str,
+    /// The rung before; none when it was refused.
+    pub before: Option<Rung>,
+    /// The rung after; none when it is refused.
+    pub after: Option<Rung>,
+    /// In one line.
+    pub words: String,
+}
+
+/// The difference of two tables.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Difference {
+    /// What would newly flow, or flow finer or fresher. One can't be had from the other, so a rung that is only different
+    /// stands here.
+    pub flows: Vec<Changed>,
+    /// What would stop, or become coarser.
+    pub stops: Vec<Changed>,
+}
+
+impl Difference {
+    /// Whether nothing that was refused is allowed afterwards.
+    pub fn only_narrows(&self) -> bool {
+        self.flows.is_empty()
+    }
+}
+
+/// What differs between the table before and the one after.
+pub fn difference(before: &Table, after: &Table) -> Difference {
+    let mut all = Difference::default();
+    let links = before.partners.iter().chain(after.partners.iter().filter(|(l, _)| !before.partners.contains_key(*l)));
+    for (link, partner) in links {
+        let devices = |table: &Table| -> Vec<DeviceId> {
+            table.rows.get(link).map(|rows| rows.keys().cloned().collect()).unwrap_or_default()
+        };
+        let mut both = devices(before);
+        both.extend(devices(after));
+        both.sort();
+        both.dedup();
+        for device in both {
+            for (property, index) in ALL_PROPERTIES.iter().flat_map(|p| (0..CELLS).map(move |index| (*p, index))) {
+                let rung = |table: &Table| table.cell(link, &device, property, index).and_then(|cell| cell.rung.ok());
+                let (was, is) = (rung(before), rung(after));
+                if was == is {
+                    continue;
+                }
+                let what = |rung: Rung| match ALL_TRIGGERS.get(index) {
+                    Some(trigger) => What::Disclose { trigger: *trigger, rung },
+                    None => What::Control { open: index > ALL_TRIGGERS.len() },
+                };
+                let kind_of = |table: &Table| table.kinds.get(&(device.clone(), property)).copied();
+                let kind = kind_of(after).or_else(|| kind_of(before)).unwrap_or(Kind::Unknown);
+                let said = match (was, is) {
+                    (Some(was), Some(is)) => format!("{} (now: {})", in_words(what(is)), in_words(what(was))),
+                    (None, Some(is)) => in_words(what(is)),
+                    (Some(was), None) => format!("no longer {}", in_words(what(was))),
+                    (None, None) => String::new(),
+                };
+                let changed = Changed {
+                    link: link.clone(),
+                    partner: partner.clone(),
+                    device: device.clone(),
+                    property,
+                    kind,
+                    reveals: kind.reveals(),
+                    action: match what(Rung::Live) {
+                        What::Disclose { trigger, .. } => trigger.as_str(),
+                        What::Control { open: true } => "open",
+                        What::Control { open: false } => "control",
+                    },
+                    before: was,
+                    after: is,
+                    words: format!("{partner} {device} {}: {said}", property.label()),
+                };
+                let coarser = matches!((was, is), (Some(was), Some(is)) if was.and_coarser().any(|r| r == is));
+                if is.is_none() || coarser { all.stops.push(changed) } else { all.flows.push(changed) }
+            }
+        }
+    }
+    let order = |a: &Changed, b: &Changed| {
+        (&a.link, &a.device, a.property, a.action).cmp(&(&b.link, &b.device, b.property, b.action))
+    };
+    all.flows.sort_by(order);
+    all.stops.sort_by(order);
+    all
+}
