@@ -2,6 +2,8 @@
 
 #![expect(clippy::indexing_slicing, reason = "a key that JSON has not is null, no panic")]
 
+mod grants;
+
 use std::io::{IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -126,9 +128,12 @@ enum Cmd {
         #[command(subcommand)]
         command: Option<DevicesCmd>,
     },
-    /// Policy
+    /// What each partner may be told and may command: the matrix, why, and as a file
     #[command(subcommand)]
-    Policy(PolicyCmd),
+    Policy(grants::PolicyCmd),
+    /// Grants, one by one
+    #[command(subcommand)]
+    Grant(grants::GrantCmd),
     /// The docket: what partners demanded
     #[command(subcommand)]
     Docket(DocketCmd),
@@ -295,12 +300,6 @@ enum DevicesCmd {
         #[command(flatten)]
         data: DataArgs,
     },
-}
-
-#[derive(Subcommand)]
-enum PolicyCmd {
-    /// Show the whole matrix: link, device, property, and what each trigger may tell
-    Show(ShowArgs),
 }
 
 #[derive(Subcommand)]
@@ -481,9 +480,10 @@ fn dispatch(command: Cmd) -> Result<(), Failure> {
                 print("forgotten\n")
             }
         },
-        Cmd::Policy(PolicyCmd::Show(show)) => policy_show(&show),
+        Cmd::Policy(command) => grants::policy(command),
+        Cmd::Grant(command) => grants::grant(command),
         Cmd::Docket(DocketCmd::Add { partner, file, deadline, threat, data }) => {
-            let text = letter(&file)?;
+            let text = text_file(&file, "the letter", LETTER_MAX_BYTES)?;
             let partner = id(PartnerId::new(partner))?;
             let done = ask(&data, Request::DocketAdd { partner, text, deadline, threat })?;
             print(&format!("on the docket as leaf {}\n", done["index"]))
@@ -728,43 +728,22 @@ fn devices(show: &ShowArgs) -> Result<(), Failure> {
     if dropped.is_empty() { Ok(()) } else { print(&format!("dropped: {}\n", dropped.join(", "))) }
 }
 
-fn policy_show(show: &ShowArgs) -> Result<(), Failure> {
-    let done = ask(&show.data, Request::PolicyShow)?;
-    if show.json {
-        return print_json(&done);
-    }
-    let rows = done["rows"].as_array().map(Vec::as_slice).unwrap_or_default();
-    if rows.is_empty() {
-        return print("no links or no devices: nothing is shared\n");
-    }
-    let columns = [
-        "link",
-        "profile",
-        "device",
-        "property",
-        "discovery",
-        "directive_response",
-        "partner_poll",
-        "proactive_report",
-    ];
-    table(rows, &columns)
-}
-
-fn letter(file: &Path) -> Result<String, Failure> {
+/// A text that somebody wrote into a file, or to standard input.
+fn text_file(file: &Path, what: &str, max_bytes: u64) -> Result<String, Failure> {
     use std::io::Read as _;
     let failed = |e: std::io::Error| Failure::Failed(format!("`{}` can't be read: {e}", file.display()));
     let mut bytes = Vec::new();
-    let limit = LETTER_MAX_BYTES + 1;
+    let limit = max_bytes + 1;
     if file == Path::new("-") {
         std::io::stdin().take(limit).read_to_end(&mut bytes).map_err(failed)?;
     } else {
         std::fs::File::open(file).map_err(failed)?.take(limit).read_to_end(&mut bytes).map_err(failed)?;
     }
     if bytes.len() as u64 >= limit {
-        return Err(Failure::Failed(format!("the letter is longer than {LETTER_MAX_BYTES} bytes")));
+        return Err(Failure::Failed(format!("{what} is longer than {max_bytes} bytes")));
     }
     String::from_utf8(bytes)
-        .map_err(|_| Failure::Failed("the letter is not UTF-8 text; save it as UTF-8 and try again".into()))
+        .map_err(|_| Failure::Failed(format!("{what} is not UTF-8 text; save it as UTF-8 and try again")))
 }
 
 fn ledger(command: LedgerCmd) -> Result<(), Failure> {

@@ -1,7 +1,7 @@
 //! What the command line can ask, of a running hub or of its data directory.
 
 use links::oauth::ClientTerms;
-use model::{ClientId, DeviceId, LinkId, PartnerId};
+use model::{ClientId, DeviceId, GrantId, Kind, LinkId, PartnerId, Property, Rung, Trigger};
 use serde::{Deserialize, Serialize};
 
 /// A request. The running hub and the command line alone carry it out by the same code.
@@ -33,6 +33,56 @@ pub enum Request {
     },
     /// The whole matrix.
     PolicyShow,
+    /// Why a partner is told a property, or is not.
+    PolicyExplain {
+        /// The partner, or the id of one of its links.
+        partner: String,
+        /// Of every device that has it.
+        property: Property,
+        /// Only for this reason.
+        trigger: Option<Trigger>,
+    },
+    /// What the grants of a file would let through and stop.
+    PolicyDiff {
+        /// The file's text.
+        document: String,
+    },
+    /// All grants as a file.
+    PolicyExport {
+        /// As Cedar text; else as JSON.
+        cedar: bool,
+    },
+    /// Puts the grants of a file in the place of those in force; without `apply`, only shows the difference.
+    PolicyImport {
+        /// The file's text.
+        document: String,
+        /// Do it.
+        apply: bool,
+    },
+    /// Gives grants by hand; without `apply`, only shows the difference.
+    GrantAdd {
+        /// What.
+        wish: GrantWish,
+        /// Do it.
+        apply: bool,
+    },
+    /// The grants, of one link or partner or all.
+    GrantList {
+        /// The partner, or the id of one of its links.
+        link: Option<String>,
+    },
+    /// Takes grants back.
+    GrantRevoke {
+        /// Which.
+        selection: GrantSelection,
+    },
+    /// Lets grants last longer.
+    GrantRenew {
+        /// Which.
+        selection: GrantSelection,
+        /// For how many days from now; none is as long as such a grant may last.
+        days: Option<u16>,
+    },
     /// All links.
     Links,
     /// Makes a link.
@@ -135,6 +185,44 @@ pub enum Request {
         /// As in 2023-06.
         month: String,
     },
+}
+
+/// What a member wants to grant.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GrantWish {
+    /// The link, or a partner that has one.
+    pub link: String,
+    /// Only of this device.
+    pub device: Option<DeviceId>,
+    /// Only of devices of which it is this kind.
+    pub kind: Option<Kind>,
+    /// The property.
+    pub property: Property,
+    /// To be told for these reasons.
+    pub triggers: Vec<Trigger>,
+    /// The finest rung that is told.
+    pub rung: Rung,
+    /// To be commanded.
+    pub control: bool,
+    /// To be unlocked or opened.
+    pub open: bool,
+    /// For how many days; none is as long as such a grant may last.
+    pub days: Option<u16>,
+}
+
+/// Grants that are meant: all that fit everything that is named.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GrantSelection {
+    /// Their ids.
+    pub ids: Vec<GrantId>,
+    /// The partner, or the id of one of its links.
+    pub link: Option<String>,
+    /// Their device.
+    pub device: Option<DeviceId>,
+    /// Their property.
+    pub property: Option<Property>,
 }
 
 impl Request {

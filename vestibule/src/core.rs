@@ -3,6 +3,7 @@
 
 #![expect(clippy::indexing_slicing, reason = "a key that JSON has not is null, no panic")]
 
+mod grants;
 mod linking;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -730,6 +731,16 @@ impl Core {
             Request::Name { device, name, link } => self.name(device, name, link).await,
             Request::Forget { device } => self.forget(device).await,
             Request::PolicyShow => self.policy_show().await,
+            Request::PolicyExplain { partner, property, trigger } => {
+                self.policy_explain(&partner, property, trigger).await
+            }
+            Request::PolicyDiff { document } => self.policy_diff(&document),
+            Request::PolicyExport { cedar } => self.policy_export(cedar),
+            Request::PolicyImport { document, apply } => self.policy_import(&document, apply).await,
+            Request::GrantAdd { wish, apply } => self.grant_add(wish, apply).await,
+            Request::GrantList { link } => self.grant_list(link.as_deref()),
+            Request::GrantRevoke { selection } => self.grant_revoke(&selection).await,
+            Request::GrantRenew { selection, days } => self.grant_renew(&selection, days).await,
             Request::Links => Ok(self.link_rows()),
             Request::Link { partner, profile } => self.link(partner, &profile).await,
             Request::Unlink { link } => self.unlink(link).await,
@@ -1027,29 +1038,39 @@ impl Core {
         policy::apply(profile, &facts, &link.id, &grants, &terms, || ids.next()).map_err(|e| chain(&e))
     }
 
+    /// What is granted must be what is stored: a device can't come back as something else after a crash.
+    async fn store_devices(&self) -> Result<(), String> {
+        for _ in 0..SAVE_TRIES {
+            self.save_devices().await;
+            if lock(&self.unsaved).is_empty() {
+                return Ok(());
+            }
+        }
+        Err("the devices could not be stored: see the log, or try again when they are quiet".into())
+    }
+
+    /// Gives every device known now its id on a link, and gives the link.
+    fn enroll(&self, id: &LinkId) -> Result<Link, String> {
+        let mut gate = self.state();
+        let types: Vec<(DeviceId, model::DeviceType)> =
+            gate.registry.iter().map(|(d, known)| (d.clone(), known.device_type())).collect();
+        let link = gate.links.get_mut(id).ok_or_else(|| no_link(id))?;
+        link.enroll(types.iter().map(|(d, t)| (d, *t)));
+        Ok(link.clone())
+    }
+
     async fn apply_profile(
         &self,
         id: &LinkId,
         profile: &Profile,
         by: &MemberId,
     ) -> Result<(usize, usize, Vec<String>), String> {
-        // What is granted must be what is stored: a device can't come back as something else after a crash.
-        for _ in 0..SAVE_TRIES {
-            self.save_devices().await;
-            if lock(&self.unsaved).is_empty() {
-                break;
-            }
-        }
-        if !lock(&self.unsaved).is_empty() {
-            return Err("the devices could not be stored: see the log, or try again when they are quiet".into());
-        }
+        self.store_devices().await?;
         let change = self.difference(id, profile, by)?;
+        self.enroll(id)?;
         let link = {
             let mut gate = self.state();
-            let types: Vec<(DeviceId, model::DeviceType)> =
-                gate.registry.iter().map(|(d, known)| (d.clone(), known.device_type())).collect();
             let link = gate.links.get_mut(id).ok_or_else(|| no_link(id))?;
-            link.enroll(types.iter().map(|(d, t)| (d, *t)));
             link.profile.clone_from(&profile.slug);
             link.clone()
         };

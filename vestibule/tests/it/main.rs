@@ -12,6 +12,7 @@ mod disk;
 mod doctor;
 mod flood;
 mod foreign;
+mod grants;
 mod harness;
 mod hostile_client;
 mod hostile_device;

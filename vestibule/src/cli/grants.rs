@@ -1,0 +1,334 @@
+//! `vestibule grant ...` and `vestibule policy ...`.
+
+use std::io::{BufRead as _, IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use model::{ALL_PROPERTIES, ALL_RUNGS, ALL_TRIGGERS, DeviceId, GrantId, Kind, Property, Rung, Trigger};
+use serde_json::Value;
+
+use super::{DataArgs, Failure, ShowArgs, ask, id, listing, print, print_json, table, text};
+use crate::commands::{GrantSelection, GrantWish, Request};
+
+/// Changes that are printed; the rest is counted.
+const SHOWN_MAX: usize = 200;
+
+#[derive(Subcommand)]
+pub(super) enum PolicyCmd {
+    /// Show the whole matrix: link, device, property, and what each trigger may tell
+    Show(ShowArgs),
+    /// Say why a partner is told a property, or is not, and what would change it
+    Explain {
+        /// The partner, or the id of one of its links
+        partner: String,
+        /// The property, as in local_temperature
+        #[arg(value_parser = property)]
+        property: Property,
+        /// Only for this reason: discovery, directive_response, partner_poll or proactive_report
+        #[arg(value_parser = trigger)]
+        trigger: Option<Trigger>,
+        #[command(flatten)]
+        show: ShowArgs,
+    },
+    /// Show what the grants of a file would newly let through, and what they would stop
+    Diff {
+        /// Grants as `policy export` writes them (- for standard input)
+        file: PathBuf,
+        #[command(flatten)]
+        show: ShowArgs,
+    },
+    /// Write all grants as a file: JSON, or Cedar text with --cedar
+    Export {
+        /// Where to (standard output if not given)
+        file: Option<PathBuf>,
+        /// Cedar text
+        #[arg(long)]
+        cedar: bool,
+        #[command(flatten)]
+        data: DataArgs,
+    },
+    /// Put the grants of a file in the place of those in force: shows the difference, then asks
+    Import {
+        /// Grants as `policy export` writes them (- for standard input)
+        file: PathBuf,
+        #[command(flatten)]
+        consent: Consent,
+        #[command(flatten)]
+        show: ShowArgs,
+    },
+}
+
+#[derive(Subcommand)]
+pub(super) enum GrantCmd {
+    /// Grant a property to a link: shows what it lets through, then asks
+    Add {
+        /// The link, or the partner if it has one link
+        link: String,
+        /// The property, as in local_temperature
+        #[arg(value_parser = property)]
+        property: Property,
+        /// Only of this device (of every device that has the property if not given)
+        #[arg(long)]
+        device: Option<String>,
+        /// Only where it is of this kind, as in comfort
+        #[arg(long, value_parser = kind)]
+        kind: Option<Kind>,
+        /// To be told for this reason (may be repeated)
+        #[arg(long = "trigger", value_name = "TRIGGER", value_parser = trigger)]
+        triggers: Vec<Trigger>,
+        /// How fine and how fresh at most: live, quarter_hour, hour, hour_coarse or day_coarse
+        #[arg(long, default_value = "hour_coarse", value_parser = rung)]
+        rung: Rung,
+        /// To be commanded
+        #[arg(long)]
+        control: bool,
+        /// To be unlocked or opened
+        #[arg(long)]
+        open: bool,
+        /// For how many days (180 if not given; 30 for what is sent unasked)
+        #[arg(long)]
+        days: Option<u16>,
+        #[command(flatten)]
+        consent: Consent,
+        #[command(flatten)]
+        show: ShowArgs,
+    },
+    /// List the grants
+    List {
+        /// Only of this partner or link
+        #[arg(long)]
+        link: Option<String>,
+        #[command(flatten)]
+        show: ShowArgs,
+    },
+    /// Take grants back: in force at once
+    Revoke {
+        #[command(flatten)]
+        which: Which,
+        #[command(flatten)]
+        show: ShowArgs,
+    },
+    /// Let grants last as long again, counted from now
+    Renew {
+        #[command(flatten)]
+        which: Which,
+        /// For how many days (as long as such a grant may last if not given)
+        #[arg(long)]
+        days: Option<u16>,
+        #[command(flatten)]
+        show: ShowArgs,
+    },
+}
+
+/// Whether to do what was shown.
+#[derive(Args)]
+pub(super) struct Consent {
+    /// Don't ask
+    #[arg(long, conflicts_with = "dry_run")]
+    yes: bool,
+    /// Only show the difference
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Which grants.
+#[derive(Args)]
+pub(super) struct Which {
+    /// Their ids (see `vestibule grant list`)
+    ids: Vec<String>,
+    /// All of this partner or link
+    #[arg(long)]
+    link: Option<String>,
+    /// All of this device
+    #[arg(long)]
+    device: Option<String>,
+    /// All of this property
+    #[arg(long, value_parser = property)]
+    property: Option<Property>,
+}
+
+impl Which {
+    fn selection(self) -> Result<GrantSelection, Failure> {
+        Ok(GrantSelection {
+            ids: self.ids.into_iter().map(|g| id(GrantId::new(g))).collect::<Result<_, _>>()?,
+            link: self.link,
+            device: self.device.map(|d| id(DeviceId::new(d))).transpose()?,
+            property: self.property,
+        })
+    }
+}
+
+fn named<T: Copy>(what: &str, all: &[T], text: &str, name: impl Fn(T) -> &'static str) -> Result<T, String> {
+    all.iter().copied().find(|t| name(*t) == text).ok_or_else(|| {
+        let all: Vec<&str> = all.iter().map(|t| name(*t)).collect();
+        format!("there is no such {what}; there are {}", all.join(", "))
+    })
+}
+
+fn property(text: &str) -> Result<Property, String> {
+    named("property", &ALL_PROPERTIES, text, Property::as_str)
+}
+
+fn kind(text: &str) -> Result<Kind, String> {
+    named("kind", &Kind::ALL, text, Kind::as_str)
+}
+
+fn trigger(text: &str) -> Result<Trigger, String> {
+    named("trigger", &ALL_TRIGGERS, text, Trigger::as_str)
+}
+
+fn rung(text: &str) -> Result<Rung, String> {
+    named("rung", &ALL_RUNGS, text, Rung::as_str)
+}
+
+pub(super) fn policy(command: PolicyCmd) -> Result<(), Failure> {
+    match command {
+        PolicyCmd::Show(show) => matrix(&show),
+        PolicyCmd::Explain { partner, property, trigger, show } => {
+            let done = ask(&show.data, Request::PolicyExplain { partner, property, trigger })?;
+            if show.json {
+                return print_json(&done);
+            }
+            for row in done.as_array().into_iter().flatten() {
+                print(&format!("{}\n", text(row, "why")))?;
+                for grant in row["granted"].as_array().into_iter().flatten() {
+                    let profile = match text(grant, "profile").as_str() {
+                        "" => String::new(),
+                        profile => format!(" with the profile {profile}"),
+                    };
+                    print(&format!(
+                        "  {}: given by {} on {}{profile}, until {}\n",
+                        text(grant, "id"),
+                        text(grant, "by"),
+                        text(grant, "created"),
+                        text(grant, "expires"),
+                    ))?;
+                }
+                if !text(row, "change").is_empty() {
+                    print(&format!("  to change it: {}\n", text(row, "change")))?;
+                }
+            }
+            Ok(())
+        }
+        PolicyCmd::Diff { file, show } => {
+            let done = ask(&show.data, Request::PolicyDiff { document: document(&file)? })?;
+            if show.json { print_json(&done) } else { differences(&done) }
+        }
+        PolicyCmd::Export { file, cedar, data } => {
+            let done = ask(&data, Request::PolicyExport { cedar })?;
+            let document = done["text"].as_str().unwrap_or_default();
+            match file {
+                None => print(document),
+                Some(file) => std::fs::write(&file, document)
+                    .map_err(|e| Failure::Failed(format!("`{}` can't be written: {e}", file.display()))),
+            }
+        }
+        PolicyCmd::Import { file, consent, show } => {
+            let document = document(&file)?;
+            let request = |apply| Request::PolicyImport { document: document.clone(), apply };
+            consented(&consent, &show, request)
+        }
+    }
+}
+
+pub(super) fn grant(command: GrantCmd) -> Result<(), Failure> {
+    match command {
+        GrantCmd::Add { link, property, device, kind, triggers, rung, control, open, days, consent, show } => {
+            let device = device.map(|d| id(DeviceId::new(d))).transpose()?;
+            let wish = GrantWish { link, device, kind, property, triggers, rung, control, open, days };
+            consented(&consent, &show, |apply| Request::GrantAdd { wish: wish.clone(), apply })
+        }
+        GrantCmd::List { link, show } => {
+            let done = ask(&show.data, Request::GrantList { link })?;
+            listing(&show, &done, &["id", "link", "device", "property", "words", "days_left", "profile"], "no grants")
+        }
+        GrantCmd::Revoke { which, show } => {
+            let done = ask(&show.data, Request::GrantRevoke { selection: which.selection()? })?;
+            if show.json {
+                return print_json(&done);
+            }
+            changes("-", &done["stops"])?;
+            print(&format!("{} taken back\n", done["removed"]))
+        }
+        GrantCmd::Renew { which, days, show } => {
+            let done = ask(&show.data, Request::GrantRenew { selection: which.selection()?, days })?;
+            if show.json { print_json(&done) } else { print(&format!("{} renewed\n", done["renewed"])) }
+        }
+    }
+}
+
+/// Shows what a change would let through and stop, asks, and does it.
+fn consented(consent: &Consent, show: &ShowArgs, request: impl Fn(bool) -> Request) -> Result<(), Failure> {
+    let mut done = ask(&show.data, request(consent.yes))?;
+    if !show.json {
+        differences(&done["difference"])?;
+    }
+    if !consent.yes && !consent.dry_run {
+        if !std::io::stdin().is_terminal() {
+            return Err(Failure::Failed("nothing was changed: nobody is there to ask; say --yes, or --dry-run".into()));
+        }
+        eprint!("grant this? [y/N] ");
+        let _ = std::io::stderr().flush();
+        let mut answer = String::new();
+        let _ = std::io::stdin().lock().read_line(&mut answer);
+        if !matches!(answer.trim(), "y" | "Y" | "yes") {
+            return Err(Failure::Failed("nothing was changed".into()));
+        }
+        done = ask(&show.data, request(true))?;
+    }
+    if show.json {
+        return print_json(&done);
+    }
+    let word = if consent.dry_run { "would be granted" } else { "granted" };
+    print(&format!("{} {word}, {} taken back\n", done["added"], done["removed"]))
+}
+
+fn differences(difference: &Value) -> Result<(), Failure> {
+    changes("+", &difference["flows"])?;
+    changes("-", &difference["stops"])?;
+    let is_empty = |key: &str| difference[key].as_array().is_none_or(Vec::is_empty);
+    if is_empty("flows") && is_empty("stops") {
+        print("nothing else would flow, and nothing would stop\n")
+    } else {
+        Ok(())
+    }
+}
+
+fn changes(sign: &str, list: &Value) -> Result<(), Failure> {
+    let rows = list.as_array().map(Vec::as_slice).unwrap_or_default();
+    for row in rows.iter().take(SHOWN_MAX) {
+        let reveals = text(row, "reveals").replace('_', " ");
+        let reveals = if reveals.is_empty() || sign == "-" { String::new() } else { format!("  [tells: {reveals}]") };
+        print(&format!("{sign} {}{reveals}\n", text(row, "words")))?;
+    }
+    match rows.len().saturating_sub(SHOWN_MAX) {
+        0 => Ok(()),
+        more => print(&format!("{sign} and {more} more; --json shows all\n")),
+    }
+}
+
+fn document(file: &Path) -> Result<String, Failure> {
+    super::text_file(file, "the file of grants", policy::DOCUMENT_MAX_BYTES as u64)
+}
+
+fn matrix(show: &ShowArgs) -> Result<(), Failure> {
+    let done = ask(&show.data, Request::PolicyShow)?;
+    if show.json {
+        return print_json(&done);
+    }
+    let rows = done["rows"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if rows.is_empty() {
+        return print("no links or no devices: nothing is shared\n");
+    }
+    let columns = [
+        "link",
+        "profile",
+        "device",
+        "property",
+        "discovery",
+        "directive_response",
+        "partner_poll",
+        "proactive_report",
+    ];
+    table(rows, &columns)
+}

@@ -1,0 +1,429 @@
+//! Grants one by one: given, taken back, renewed, explained, compared, and as a file.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use links::Link;
+use model::{ALL_TRIGGERS, DeviceId, GrantId, LinkId, MemberId, Property, Rung, Timestamp, Trigger};
+use policy::{Difference, Document, Grant, Table, What, days_at_most, difference, in_words};
+use serde_json::{Value, json};
+
+use super::{Core, OWNER, chain, lock, no_link, random_id, to_json};
+use crate::commands::{GrantSelection, GrantWish};
+
+const DAY_MS: i64 = 86_400_000;
+
+/// A change of grants that has been thought through, and not made.
+struct Planned {
+    link: Link,
+    add: Vec<Grant>,
+    remove: Vec<GrantId>,
+    difference: Difference,
+}
+
+impl Core {
+    /// Links of a partner, or the one with this id.
+    fn links_named(&self, who: &str) -> Result<Vec<Link>, String> {
+        let gate = self.state();
+        let is = |l: &&Link| l.id.as_str() == who || l.partner.as_str() == who;
+        let found: Vec<Link> = gate.links.iter().filter(is).cloned().collect();
+        if found.is_empty() {
+            return Err(format!("`{who}` is neither a linked partner nor a link; `vestibule links` lists them"));
+        }
+        Ok(found)
+    }
+
+    fn one_link(&self, who: &str) -> Result<Link, String> {
+        let mut found = self.links_named(who)?;
+        match (found.pop(), found.is_empty()) {
+            (Some(link), true) => Ok(link),
+            _ => Err(format!("`{who}` has several links; name one of them by its id (`vestibule links`)")),
+        }
+    }
+
+    fn grants_of(&self, fits: impl Fn(&Grant) -> bool) -> Vec<Grant> {
+        lock(&self.grants).values().filter(|g| fits(g)).cloned().collect()
+    }
+
+    /// The table as it would be with these grants instead.
+    fn compile_with(&self, grants: &[Grant], now: Timestamp) -> Result<Table, String> {
+        policy::compile(&self.facts(), grants, self.ceiling.as_deref(), now).map_err(|e| chain(&e))
+    }
+
+    fn compare(&self, add: &[Grant], remove: &[GrantId], now: Timestamp) -> Result<Difference, String> {
+        let gone: BTreeSet<&GrantId> = remove.iter().chain(add.iter().map(|g| &g.id)).collect();
+        let mut after = self.grants_of(|g| !gone.contains(&g.id));
+        after.extend(add.iter().cloned());
+        let before = self.compile_with(&self.grants_of(|_| true), now)?;
+        Ok(difference(&before, &self.compile_with(&after, now)?))
+    }
+
+    /// Gives a grant for each device that fits; shows first what it would let through.
+    pub(super) async fn grant_add(&self, wish: GrantWish, apply: bool) -> Result<Value, String> {
+        let _one = self.changing.lock().await;
+        self.store_devices().await?;
+        let planned = self.plan_add(&wish)?;
+        let text = format!("{} granted by hand, {} replaced", planned.add.len(), planned.remove.len());
+        self.finish_plan(planned, text, apply).await
+    }
+
+    fn plan_add(&self, wish: &GrantWish) -> Result<Planned, String> {
+        let link = self.one_link(&wish.link)?;
+        let now = self.now();
+        let mut wanted: Vec<What> =
+            wish.triggers.iter().map(|t| What::Disclose { trigger: *t, rung: wish.rung }).collect();
+        wanted.extend(wish.control.then_some(What::Control { open: false }));
+        wanted.extend(wish.open.then_some(What::Control { open: true }));
+        if wanted.is_empty() {
+            return Err("name what is granted: --trigger (and --rung), --control or --open".into());
+        }
+        let property = wish.property;
+        if property.is_live_only() && wish.rung != Rung::Live && !wish.triggers.is_empty() {
+            return Err(format!("the {} has no coarser form: grant it with --rung live, or not", property.label()));
+        }
+        let facts = self.facts();
+        let fits = |d: &&policy::DeviceFact| {
+            wish.device.as_ref().is_none_or(|id| d.device == *id)
+                && d.properties.iter().any(|(p, kind)| *p == property && wish.kind.is_none_or(|k| *kind == k))
+        };
+        let devices: Vec<&policy::DeviceFact> = facts.devices.iter().filter(fits).collect();
+        if devices.is_empty() {
+            let of = wish.device.as_ref().map_or("no device".to_owned(), |d| format!("`{d}`"));
+            return Err(format!("{of} has {}; `vestibule devices` lists what there is", property.as_str()));
+        }
+        let existing = self.grants_of(|g| g.link == link.id);
+        let (mut add, mut remove) = (Vec::new(), Vec::new());
+        let owner = MemberId::new(OWNER).map_err(|e| e.to_string())?;
+        let new = |device: &DeviceId, property: Property, what: What| -> Result<Grant, String> {
+            let days = wish.days.map_or(days_at_most(what), i64::from);
+            if !(1..=days_at_most(what)).contains(&days) {
+                let most = days_at_most(what);
+                return Err(format!(
+                    "{}: a grant of it lasts 1 to {most} days, then it is asked for again",
+                    in_words(what)
+                ));
+            }
+            Ok(Grant {
+                id: GrantId::new(random_id("g")?).map_err(|e| e.to_string())?,
+                household: facts.household.clone(),
+                link: link.id.clone(),
+                device: device.clone(),
+                property,
+                what,
+                expires: Some(now.plus_millis(days * DAY_MS)),
+                granted_by: owner.clone(),
+                affects: vec![owner.clone()],
+                created: now,
+                profile: None,
+            })
+        };
+        for device in devices {
+            for what in &wanted {
+                // One grant of one thing: a new rung takes the place of the old one.
+                let same = |g: &&Grant| g.device == device.device && g.property == property && is_same(g.what, *what);
+                remove.extend(existing.iter().filter(same).map(|g| g.id.clone()));
+                add.push(new(&device.device, property, *what)?);
+            }
+            // Nothing of a device can be told or commanded before the partner may know what it is.
+            let typed = What::Disclose { trigger: Trigger::Discovery, rung: Rung::Live };
+            let of_type = |g: &Grant| g.device == device.device && g.property == Property::DeviceTypeName;
+            if property != Property::DeviceTypeName && !existing.iter().any(of_type) {
+                add.push(new(&device.device, Property::DeviceTypeName, typed)?);
+            }
+        }
+        let difference = self.compare(&add, &remove, now)?;
+        let allowed = self.compile_with(&add, now)?;
+        for grant in &add {
+            let refused = match grant.what {
+                What::Disclose { trigger, .. } => {
+                    allowed.decide(&link.id, &grant.device, grant.property, trigger).rung.err()
+                }
+                What::Control { open } => allowed.may(&link.id, &grant.device, grant.property, open).err(),
+            };
+            if refused.is_some() {
+                let (label, device) = (grant.property.label(), &grant.device);
+                let by = forbidding(&allowed, &link.id, grant);
+                return Err(format!(
+                    "the {label} of `{device}` can't be granted so: {by} forbids it, whatever is granted"
+                ));
+            }
+        }
+        Ok(Planned { link, add, remove, difference })
+    }
+
+    /// Makes a planned change, or only shows it.
+    async fn finish_plan(&self, planned: Planned, change: String, apply: bool) -> Result<Value, String> {
+        let Planned { link, add, remove, difference } = planned;
+        let answer = json!({
+            "link": link.id, "added": add.len(), "removed": remove.len(), "applied": apply,
+            "grants": add.iter().map(|g| &g.id).collect::<Vec<_>>(), "difference": difference,
+        });
+        if apply && !(add.is_empty() && remove.is_empty()) {
+            let link = self.enroll(&link.id)?;
+            let held = vec![(format!("link/{}", link.id), Some(to_json(&link)?))];
+            self.change_grants(&link, add, remove, change, Vec::new(), held).await?;
+        }
+        Ok(answer)
+    }
+
+    /// The grants, newest last.
+    pub(super) fn grant_list(&self, who: Option<&str>) -> Result<Value, String> {
+        let links: Option<BTreeSet<LinkId>> =
+            who.map(|who| self.links_named(who)).transpose()?.map(|l| l.into_iter().map(|l| l.id).collect());
+        let now = self.now();
+        let mut grants = self.grants_of(|g| links.as_ref().is_none_or(|l| l.contains(&g.link)));
+        grants.sort_by(|a, b| (&a.link, &a.device, a.property, a.what).cmp(&(&b.link, &b.device, b.property, b.what)));
+        let rows = grants.iter().map(|g| {
+            let days = g.expires.map(|t| (t.as_millis() - now.as_millis()).div_euclid(DAY_MS));
+            let mut row = serde_json::to_value(g).unwrap_or_default();
+            row["words"] = json!(in_words(g.what));
+            row["created"] = json!(g.created.to_rfc3339());
+            row["expires"] = json!(g.expires.map(Timestamp::to_rfc3339));
+            row["days_left"] = json!(days);
+            row
+        });
+        Ok(Value::Array(rows.collect()))
+    }
+
+    /// The grants that a selection names, by their links.
+    fn selected(&self, selection: &GrantSelection) -> Result<BTreeMap<LinkId, Vec<Grant>>, String> {
+        let links: Option<BTreeSet<LinkId>> = match &selection.link {
+            Some(who) => Some(self.links_named(who)?.into_iter().map(|l| l.id).collect()),
+            None => None,
+        };
+        if selection.ids.is_empty() && links.is_none() && selection.device.is_none() && selection.property.is_none() {
+            return Err("name the grants: by id (`vestibule grant list`), --link, --device or --property".into());
+        }
+        let fits = |g: &Grant| {
+            (selection.ids.is_empty() || selection.ids.contains(&g.id))
+                && links.as_ref().is_none_or(|l| l.contains(&g.link))
+                && selection.device.as_ref().is_none_or(|d| g.device == *d)
+                && selection.property.is_none_or(|p| g.property == p)
+        };
+        let mut found: BTreeMap<LinkId, Vec<Grant>> = BTreeMap::new();
+        for grant in self.grants_of(fits) {
+            found.entry(grant.link.clone()).or_default().push(grant);
+        }
+        let is_there = |id: &&GrantId| found.values().flatten().any(|g| g.id == **id);
+        if let Some(missing) = selection.ids.iter().find(|id| !is_there(id)) {
+            return Err(format!("there is no grant `{missing}` among those named; `vestibule grant list` lists them"));
+        }
+        if found.is_empty() {
+            return Err("no grant is named by this; `vestibule grant list` lists them".into());
+        }
+        Ok(found)
+    }
+
+    /// Takes grants back: in force at once.
+    pub(super) async fn grant_revoke(&self, selection: &GrantSelection) -> Result<Value, String> {
+        let _one = self.changing.lock().await;
+        let mut stops = Vec::new();
+        let mut removed = 0usize;
+        for (id, grants) in self.selected(selection)? {
+            let link = self.state().links.get(&id).cloned().ok_or_else(|| no_link(&id))?;
+            let remove: Vec<GrantId> = grants.into_iter().map(|g| g.id).collect();
+            stops.extend(self.compare(&[], &remove, self.now())?.stops);
+            removed += remove.len();
+            let change = format!("{} grants taken back", remove.len());
+            self.change_grants(&link, Vec::new(), remove, change, Vec::new(), Vec::new()).await?;
+        }
+        Ok(json!({"removed": removed, "stops": stops}))
+    }
+
+    /// Renews grants: the same for as long again.
+    pub(super) async fn grant_renew(&self, selection: &GrantSelection, days: Option<u16>) -> Result<Value, String> {
+        let _one = self.changing.lock().await;
+        let now = self.now();
+        let mut renewed = 0usize;
+        for (id, grants) in self.selected(selection)? {
+            let link = self.state().links.get(&id).cloned().ok_or_else(|| no_link(&id))?;
+            let mut add = Vec::new();
+            for grant in grants {
+                let most = days_at_most(grant.what);
+                let days = days.map_or(most, i64::from);
+                if !(1..=most).contains(&days) {
+                    return Err(format!("`{}` lasts 1 to {most} days, then it is asked for again", grant.id));
+                }
+                add.push(Grant { expires: Some(now.plus_millis(days * DAY_MS)), ..grant });
+            }
+            renewed += add.len();
+            let change = format!("{} grants renewed", add.len());
+            self.change_grants(&link, add, Vec::new(), change, Vec::new(), Vec::new()).await?;
+        }
+        Ok(json!({"renewed": renewed}))
+    }
+
+    /// Why a partner is told a property, or is not, device by device, and what would change it.
+    pub(super) async fn policy_explain(
+        &self,
+        who: &str,
+        property: Property,
+        trigger: Option<Trigger>,
+    ) -> Result<Value, String> {
+        self.recompile_if_due().await?;
+        let links = self.links_named(who)?;
+        let table = Arc::clone(self.state().table());
+        let devices: Vec<DeviceId> = {
+            let facts = self.facts();
+            let has = |d: &policy::DeviceFact| d.properties.iter().any(|(p, _)| *p == property);
+            facts.devices.into_iter().filter(has).map(|d| d.device).collect()
+        };
+        if devices.is_empty() {
+            return Err(format!("no device has {}; `vestibule devices` lists what there is", property.as_str()));
+        }
+        let triggers: Vec<Trigger> = trigger.map_or(ALL_TRIGGERS.to_vec(), |t| vec![t]);
+        let mut rows = Vec::new();
+        for link in &links {
+            for device in &devices {
+                for trigger in &triggers {
+                    rows.push(self.explained(&table, link, device, property, *trigger));
+                }
+            }
+        }
+        Ok(Value::Array(rows))
+    }
+
+    fn explained(&self, table: &Table, link: &Link, device: &DeviceId, property: Property, trigger: Trigger) -> Value {
+        let decision = table.decide(&link.id, device, property, trigger);
+        let mut grants = Vec::new();
+        for policy in decision.policies.iter() {
+            let id = GrantId::new(policy.as_str()).ok();
+            grants.extend(id.and_then(|id| lock(&self.grants).get(&id).cloned()));
+        }
+        let change = match decision.rung {
+            Ok(_) if grants.is_empty() => String::new(),
+            Ok(_) => {
+                let ids: Vec<&str> = grants.iter().map(|g| g.id.as_str()).collect();
+                format!("vestibule grant revoke {}", ids.join(" "))
+            }
+            Err(disclosure::Refusal::NoGrant) => format!(
+                "vestibule grant add {} {} --device {device} --trigger {trigger} --rung {}",
+                link.id,
+                property.as_str(),
+                if property.is_live_only() { Rung::Live } else { Rung::HourCoarse },
+            ),
+            Err(_) => "nothing that this household can do: the ceiling stands above its grants".to_owned(),
+        };
+        json!({
+            "link": link.id, "partner": link.partner, "device": device, "property": property, "trigger": trigger,
+            "allowed": decision.rung.is_ok(), "rung": decision.rung.ok(), "refusal": decision.rung.err().map(|r| r.as_str()),
+            "policies": decision.policies.to_vec(), "why": table.explain(&link.id, device, property, trigger),
+            "granted": grants.iter().map(|g| json!({
+                "id": g.id, "by": g.granted_by, "affects": g.affects, "created": g.created.to_rfc3339(),
+                "expires": g.expires.map(Timestamp::to_rfc3339), "profile": g.profile,
+            })).collect::<Vec<_>>(),
+            "change": change,
+        })
+    }
+
+    /// All grants, in either form.
+    pub(super) fn policy_export(&self, cedar: bool) -> Result<Value, String> {
+        let document = Document::new(self.household.clone(), self.grants_of(|_| true));
+        let text = if cedar {
+            document.to_cedar()
+        } else {
+            serde_json::to_string_pretty(&document).map(|t| format!("{t}\n")).map_err(|e| e.to_string())?
+        };
+        Ok(json!({"text": text, "grants": document.grants.len()}))
+    }
+
+    /// What the grants of a file would let through and stop, in place of those in force.
+    pub(super) fn policy_diff(&self, text: &str) -> Result<Value, String> {
+        let document = self.read_document(text)?;
+        let now = self.now();
+        let before = self.compile_with(&self.grants_of(|_| true), now)?;
+        let after = self.compile_with(&document.grants, now)?;
+        let difference = difference(&before, &after);
+        let example = difference.flows.first().or(difference.stops.first()).map(|c| c.words.clone());
+        Ok(json!({
+            "flows": difference.flows, "stops": difference.stops, "only_narrows": difference.only_narrows(),
+            "example": example,
+        }))
+    }
+
+    /// Puts the grants of a file in the place of those in force; without `apply`, only shows the difference.
+    pub(super) async fn policy_import(&self, text: &str, apply: bool) -> Result<Value, String> {
+        let _one = self.changing.lock().await;
+        self.store_devices().await?;
+        let document = self.read_document(text)?;
+        let now = self.now();
+        let owner = MemberId::new(OWNER).map_err(|e| e.to_string())?;
+        let standing: BTreeMap<GrantId, Grant> = lock(&self.grants).clone();
+        let mut of_links: BTreeMap<LinkId, (Vec<Grant>, Vec<GrantId>)> = BTreeMap::new();
+        let kept: BTreeSet<&GrantId> =
+            document.grants.iter().filter(|g| standing.get(&g.id) == Some(g)).map(|g| &g.id).collect();
+        for grant in document.grants.iter().filter(|g| !kept.contains(&g.id)) {
+            // Consent is given by whoever imports, now: a file can't give it in another's name, nor for longer.
+            let longest = now.plus_millis(days_at_most(grant.what) * DAY_MS);
+            let expires = grant.expires.map_or(longest, |t| t.min(longest));
+            let grant = Grant {
+                expires: Some(expires),
+                granted_by: owner.clone(),
+                affects: vec![owner.clone()],
+                created: now,
+                ..grant.clone()
+            };
+            of_links.entry(grant.link.clone()).or_default().0.push(grant);
+        }
+        for grant in standing.values().filter(|g| !kept.contains(&g.id)) {
+            of_links.entry(grant.link.clone()).or_default().1.push(grant.id.clone());
+        }
+        let before = self.compile_with(&self.grants_of(|_| true), now)?;
+        let new = of_links.values().flat_map(|(add, _)| add.iter());
+        let after: Vec<Grant> = new.chain(standing.values().filter(|g| kept.contains(&g.id))).cloned().collect();
+        let difference = difference(&before, &self.compile_with(&after, now)?);
+        let (mut added, mut removed) = (0, 0);
+        for (id, (add, remove)) in of_links {
+            added += add.len();
+            removed += remove.len();
+            if apply {
+                let link = self.enroll(&id)?;
+                let change = format!("grants imported: {} granted, {} taken back", add.len(), remove.len());
+                let held = vec![(format!("link/{id}"), Some(to_json(&link)?))];
+                self.change_grants(&link, add, remove, change, Vec::new(), held).await?;
+            }
+        }
+        Ok(json!({"added": added, "removed": removed, "applied": apply, "difference": difference}))
+    }
+
+    /// A document of this household, about links and devices that there are.
+    fn read_document(&self, text: &str) -> Result<Document, String> {
+        let document = Document::parse(text).map_err(|e| chain(&e))?;
+        if document.household != self.household {
+            return Err(format!(
+                "the file is of the household `{}`, and this one is `{}`",
+                document.household, self.household
+            ));
+        }
+        let gate = self.state();
+        for grant in &document.grants {
+            if gate.links.get(&grant.link).is_none() {
+                return Err(format!("grant `{}`: {}", grant.id, no_link(&grant.link)));
+            }
+            if gate.registry.get(&grant.device).is_none() {
+                return Err(format!("grant `{}`: there is no device `{}`", grant.id, grant.device));
+            }
+        }
+        Ok(document)
+    }
+}
+
+/// Whether two grants are of one thing, at whatever rung.
+fn is_same(a: What, b: What) -> bool {
+    match (a, b) {
+        (What::Disclose { trigger: a, .. }, What::Disclose { trigger: b, .. }) => a == b,
+        (What::Control { open: a }, What::Control { open: b }) => a == b,
+        _ => false,
+    }
+}
+
+/// The ceiling's policies that stand against a grant.
+fn forbidding(table: &Table, link: &LinkId, grant: &Grant) -> String {
+    let row = table
+        .matrix()
+        .into_iter()
+        .find(|r| r.link == *link && r.device == grant.device && r.property == grant.property);
+    let named = row.map(|r| r.policies).unwrap_or_default();
+    let ceiling: Vec<String> = named.into_iter().filter(|p| *p != grant.id.to_string()).collect();
+    if ceiling.is_empty() { "the ceiling".to_owned() } else { ceiling.join(", ") }
+}

@@ -1,0 +1,148 @@
+//! Grants by hand, beside a running hub: what they let through is shown, told to the partner, and gone when taken back.
+
+use serde_json::{Value, json};
+use testkit::PretendAlexa;
+
+use crate::devices_and_alexa::begin;
+use crate::harness::run;
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+/// The temperature that a poll of the thermostat tells.
+fn told(alexa: &PretendAlexa) -> Option<Value> {
+    runtime().block_on(async {
+        alexa.discover().await.unwrap();
+        let thermostat = alexa.endpoint_with("Alexa.ThermostatController", None).expect("a thermostat is announced");
+        let state = alexa.report_state(&thermostat).await.unwrap();
+        state.property("Alexa.TemperatureSensor", "temperature").cloned()
+    })
+}
+
+#[test]
+fn a_grant_by_hand_is_shown_told_explained_exported_and_taken_back() {
+    let story = begin();
+    let hub = &story.hub;
+    let token = hub.cli(&["link", "alexa", "--profile", "commands-only", "--print-token"]);
+    let alexa = PretendAlexa::new(&hub.partners, token.trim());
+    assert_eq!(told(&alexa), None);
+    let before = hub.cli(&["policy", "export"]);
+
+    // Why not, and what would change it.
+    let asked = ["policy", "explain", "alexa", "local_temperature", "partner_poll"];
+    let why = hub.cli_json(&asked);
+    let row = why.as_array().unwrap().iter().find(|r| r["device"] == "0x01").unwrap().clone();
+    assert_eq!((&row["allowed"], &row["refusal"]), (&json!(false), &json!("no_grant")));
+    let change = row["change"].as_str().unwrap();
+    assert!(change.starts_with("vestibule grant add lnk") && change.contains("--device 0x01"), "{change}");
+
+    // Nothing is granted without a yes; the difference is shown.
+    let add = ["grant", "add", "alexa", "local_temperature", "--device", "0x01", "--trigger", "partner_poll"];
+    let data = hub.data.display().to_string();
+    let unasked = run(&[&add[..], &["--data", &data]].concat());
+    assert_eq!(unasked.status.code(), Some(1));
+    let shown = String::from_utf8(unasked.stdout).unwrap();
+    assert!(shown.contains("+ alexa 0x01 room temperature: told when it asks, rounded, held for an hour"), "{shown}");
+    assert!(shown.contains("tells:"), "what it reveals stands beside it: {shown}");
+    assert_eq!(hub.cli(&["policy", "export"]), before);
+
+    let dry = hub.cli_json(&[&add[..], &["--dry-run"]].concat());
+    assert_eq!((&dry["added"], &dry["applied"]), (&json!(1), &json!(false)));
+    assert_eq!(told(&alexa), None);
+    hub.cli(&[&add[..], &["--yes"]].concat());
+    assert_eq!(told(&alexa), Some(json!({"value": 21.0, "scale": "CELSIUS"})), "rounded, as granted");
+
+    // The same thing finer: one grant takes the place of the other.
+    hub.cli(&[&add[..], &["--rung", "live", "--days", "7", "--yes"]].concat());
+    assert_eq!(told(&alexa), Some(json!({"value": 21.4, "scale": "CELSIUS"})));
+    let grants = hub.cli_json(&["grant", "list", "--link", "alexa"]);
+    let of_it: Vec<&Value> = grants
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|g| g["property"] == "local_temperature" && g["device"] == "0x01")
+        .collect();
+    let [grant] = of_it.as_slice() else { panic!("{of_it:?}") };
+    assert_eq!((&grant["granted_by"], &grant["profile"]), (&json!("owner"), &Value::Null));
+    assert!(grant["days_left"].as_i64().unwrap() <= 7);
+    let id = grant["id"].as_str().unwrap();
+    let row = hub.cli_json(&asked).as_array().unwrap().iter().find(|r| r["device"] == "0x01").unwrap().clone();
+    assert_eq!((&row["allowed"], &row["rung"], &row["granted"][0]["id"]), (&json!(true), &json!("live"), &json!(id)));
+    assert_eq!(row["change"], format!("vestibule grant revoke {id}"));
+    hub.cli(&["grant", "renew", id]);
+    let renewed = hub.cli_json(&["grant", "list"]);
+    let renewed = renewed.as_array().unwrap().iter().find(|g| g["id"] == id).unwrap().clone();
+    assert!(renewed["days_left"].as_i64().unwrap() > 170, "{renewed}");
+
+    // As a file: both forms say the same, and the earlier one would stop just this.
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str| dir.path().join(name).display().to_string();
+    hub.cli(&["policy", "export", &file("now.json")]);
+    hub.cli(&["policy", "export", "--cedar", &file("now.cedar")]);
+    std::fs::write(file("before.json"), &before).unwrap();
+    for same in ["now.json", "now.cedar"] {
+        let none = hub.cli_json(&["policy", "diff", &file(same)]);
+        assert_eq!((&none["flows"], &none["stops"]), (&json!([]), &json!([])), "{same}");
+        let none = hub.cli_json(&["policy", "import", &file(same), "--yes"]);
+        assert_eq!((&none["added"], &none["removed"]), (&json!(0), &json!(0)), "{same}");
+    }
+    let diff = hub.cli_json(&["policy", "diff", &file("before.json")]);
+    assert_eq!((&diff["only_narrows"], diff["stops"].as_array().unwrap().len()), (&json!(true), 1), "{diff}");
+    assert_eq!(diff["stops"][0]["property"], "local_temperature");
+
+    // Taken back: in force at once, and in the record.
+    hub.cli(&["grant", "revoke", id]);
+    assert_eq!(told(&alexa), None);
+    assert_eq!(hub.cli(&["policy", "export"]), before);
+    // Given again by the file, by whoever imports it, and for no longer than it may be.
+    hub.cli(&["policy", "import", &file("now.cedar"), "--yes"]);
+    assert_eq!(told(&alexa), Some(json!({"value": 21.4, "scale": "CELSIUS"})));
+    let changes: Vec<String> = hub
+        .ledger()
+        .iter()
+        .filter(|row| row["type"] == "policy")
+        .map(|row| row["summary"].as_str().unwrap_or_default().to_owned())
+        .collect();
+    for wanted in ["1 granted by hand, 0 replaced", "1 granted by hand, 1 replaced", "renewed", "taken back", "imported"] {
+        assert!(changes.iter().any(|c| c.contains(wanted)), "{wanted}: {changes:?}");
+    }
+    assert_eq!(hub.cli_json(&["ledger", "verify"])["ok"], true);
+}
+
+#[test]
+fn what_can_not_be_granted_is_refused_in_words_and_changes_nothing() {
+    let story = begin();
+    let hub = &story.hub;
+    hub.cli(&["link", "alexa", "--profile", "commands-only", "--print-token"]);
+    let before = hub.cli(&["policy", "export"]);
+    let data = hub.data.display().to_string();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("grants");
+    let path = file.display().to_string();
+    let elsewhere = before.replace("\"household\": \"", "\"household\": \"not-");
+    let stranger = before.replace("\"device\": \"0x01\"", "\"device\": \"0x99\"");
+    std::fs::write(&file, &elsewhere).unwrap();
+    let refused = |args: &[&str], says: &str| {
+        let out = run(&[args, &["--data", &data]].concat());
+        let text = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert!(matches!(out.status.code(), Some(1 | 2)), "{args:?}");
+        assert!(text.contains(says), "{args:?}: {text}");
+    };
+    refused(&["grant", "add", "alexa", "soul", "--trigger", "partner_poll", "--yes"], "local_temperature");
+    refused(&["grant", "add", "google", "lock_state", "--trigger", "partner_poll", "--yes"], "neither a linked partner");
+    refused(&["grant", "add", "alexa", "lock_state", "--yes"], "--trigger");
+    refused(&["grant", "add", "alexa", "co2_concentration", "--trigger", "partner_poll", "--yes"], "no device");
+    refused(
+        &["grant", "add", "alexa", "local_temperature", "--trigger", "proactive_report", "--days", "31", "--yes"],
+        "1 to 30 days",
+    );
+    refused(&["grant", "revoke"], "name the grants");
+    refused(&["grant", "revoke", "g-none"], "no grant `g-none`");
+    refused(&["policy", "diff", &path], "household");
+    std::fs::write(&file, &stranger).unwrap();
+    refused(&["policy", "import", &path, "--yes"], "0x99");
+    std::fs::write(&file, "permit (principal, action, resource);").unwrap();
+    refused(&["policy", "import", &path, "--yes"], "one link one action on one property");
+    assert_eq!(hub.cli(&["policy", "export"]), before);
+}
