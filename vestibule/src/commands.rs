@@ -42,6 +42,11 @@ pub enum Request {
         /// Only for this reason.
         trigger: Option<Trigger>,
     },
+    /// What works at a partner, and what does not.
+    PolicyImpact {
+        /// The partner, or the id of one of its links; none is all.
+        link: Option<String>,
+    },
     /// What the grants of a file would let through and stop.
     PolicyDiff {
         /// The file's text.

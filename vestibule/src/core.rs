@@ -734,6 +734,7 @@ impl Core {
             Request::PolicyExplain { partner, property, trigger } => {
                 self.policy_explain(&partner, property, trigger).await
             }
+            Request::PolicyImpact { link } => self.policy_impact(link.as_deref()).await,
             Request::PolicyDiff { document } => self.policy_diff(&document),
             Request::PolicyExport { cedar } => self.policy_export(cedar),
             Request::PolicyImport { document, apply } => self.policy_import(&document, apply).await,

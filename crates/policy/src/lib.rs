@@ -9,6 +9,7 @@ mod compile;
 mod difference;
 mod document;
 mod grant;
+mod impact;
 mod profile;
 mod schema;
 mod table;
@@ -17,5 +18,6 @@ pub use compile::{CompileError, DeviceFact, Facts, LinkFact, check_ceiling, comp
 pub use difference::{Changed, Difference, difference};
 pub use document::{DOCUMENT_MAX_BYTES, Document, DocumentError};
 pub use grant::{Grant, What, days_at_most, in_words};
+pub use impact::{Confidence, Impact, Works, impact};
 pub use profile::{Change, Cost, Profile, Terms, apply, profile, profiles};
 pub use table::{Decision, MatrixRow, Table, rung_words};

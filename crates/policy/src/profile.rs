@@ -121,18 +121,26 @@ impl Profile {
             .map(|r| What::Disclose { trigger: r.trigger, rung: r.rung })
             .collect();
         // Which properties a device takes commands for is its own matter; a grant for one that takes none is idle.
-        let commandable = matches!(kind, Kind::Comfort | Kind::Appliance | Kind::Covering | Kind::Opening | Kind::Lock)
-            && property != Property::ContactOpen;
-        if commandable && self.commands.control {
+        if commandable(property, kind) && self.commands.control {
             what.push(What::Control { open: false });
         }
-        // A blind that reports as a door takes the door's command, and its opening is asked for as `open`.
-        let opens = matches!(kind, Kind::Opening | Kind::Lock) || property == Property::DoorState;
-        if commandable && self.commands.open && opens {
+        if opens(property, kind) && self.commands.open {
             what.push(What::Control { open: true });
         }
         what
     }
+}
+
+/// Whether a property of this kind can be commanded.
+pub(crate) fn commandable(property: Property, kind: Kind) -> bool {
+    matches!(kind, Kind::Comfort | Kind::Appliance | Kind::Covering | Kind::Opening | Kind::Lock)
+        && property != Property::ContactOpen
+}
+
+/// Whether commanding it can open or unlock something. A blind that reports as a door takes the door's command, and its
+/// opening is asked for as `open`.
+pub(crate) fn opens(property: Property, kind: Kind) -> bool {
+    commandable(property, kind) && (matches!(kind, Kind::Opening | Kind::Lock) || property == Property::DoorState)
 }
 
 /// What applying a profile to a link, for the devices known now, would change: afterwards the link has what the profile
@@ -201,7 +209,7 @@ pub fn apply(
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use disclosure::{Command, Refusal};
     use model::{Class, DeviceType, DoorState, HouseholdId, LockState, PartnerId, SystemMode, Value};
 
@@ -209,7 +217,7 @@ mod tests {
     use crate::{DeviceFact, LinkFact, Table, compile};
 
     /// A thermostat, a lock, a light, a garage door, a blind that reports as a door, and a motion sensor.
-    fn home() -> Facts {
+    pub(crate) fn home() -> Facts {
         let devices = [
             (
                 "thermostat",
@@ -242,12 +250,12 @@ mod tests {
         }
     }
 
-    fn link() -> LinkId {
+    pub(crate) fn link() -> LinkId {
         LinkId::new("lnk").unwrap()
     }
 
     /// The grants after applying a profile at `day`.
-    fn applied(slug: &str, facts: &Facts, existing: &[Grant], day: i64) -> (Vec<Grant>, Change) {
+    pub(crate) fn applied(slug: &str, facts: &Facts, existing: &[Grant], day: i64) -> (Vec<Grant>, Change) {
         let owner = MemberId::new("owner").unwrap();
         let now = Timestamp::from_millis(day * DAY_MS);
         let terms = Terms { now, granted_by: owner.clone(), affects: vec![owner] };
@@ -261,7 +269,7 @@ mod tests {
         (kept.chain(change.add.clone()).collect(), change)
     }
 
-    fn table(facts: &Facts, grants: &[Grant]) -> Table {
+    pub(crate) fn table(facts: &Facts, grants: &[Grant]) -> Table {
         compile(facts, grants, None, Timestamp::default()).unwrap()
     }
 

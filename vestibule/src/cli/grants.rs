@@ -30,6 +30,13 @@ pub(super) enum PolicyCmd {
         #[command(flatten)]
         show: ShowArgs,
     },
+    /// Say what works at a partner under the grants in force, what does not, and how well that is known
+    Impact {
+        /// Only at this partner or link
+        link: Option<String>,
+        #[command(flatten)]
+        show: ShowArgs,
+    },
     /// Show what the grants of a file would newly let through, and what they would stop
     Diff {
         /// Grants as `policy export` writes them (- for standard input)
@@ -209,6 +216,10 @@ pub(super) fn policy(command: PolicyCmd) -> Result<(), Failure> {
                 }
             }
             Ok(())
+        }
+        PolicyCmd::Impact { link, show } => {
+            let done = ask(&show.data, Request::PolicyImpact { link })?;
+            listing(&show, &done, &["link", "works", "what", "without", "confidence", "why"], "no links yet")
         }
         PolicyCmd::Diff { file, show } => {
             let done = ask(&show.data, Request::PolicyDiff { document: document(&file)? })?;

@@ -13,6 +13,9 @@ use crate::commands::{GrantSelection, GrantWish};
 
 const DAY_MS: i64 = 86_400_000;
 
+/// Whether this version sends reports unasked.
+const SPEAKS_FIRST: bool = false;
+
 /// A change of grants that has been thought through, and not made.
 struct Planned {
     link: Link,
@@ -314,6 +317,18 @@ impl Core {
             })).collect::<Vec<_>>(),
             "change": change,
         })
+    }
+
+    /// What works at each link, and what does not.
+    pub(super) async fn policy_impact(&self, who: Option<&str>) -> Result<Value, String> {
+        self.recompile_if_due().await?;
+        let links = match who {
+            Some(who) => self.links_named(who)?,
+            None => self.state().links.iter().cloned().collect(),
+        };
+        let (table, facts) = (Arc::clone(self.state().table()), self.facts());
+        let rows = links.iter().flat_map(|link| policy::impact(&table, &facts, &link.id, SPEAKS_FIRST));
+        serde_json::to_value(rows.collect::<Vec<_>>()).map_err(|e| e.to_string())
     }
 
     /// All grants, in either form.

@@ -104,7 +104,9 @@ fn a_grant_by_hand_is_shown_told_explained_exported_and_taken_back() {
         .filter(|row| row["type"] == "policy")
         .map(|row| row["summary"].as_str().unwrap_or_default().to_owned())
         .collect();
-    for wanted in ["1 granted by hand, 0 replaced", "1 granted by hand, 1 replaced", "renewed", "taken back", "imported"] {
+    for wanted in
+        ["1 granted by hand, 0 replaced", "1 granted by hand, 1 replaced", "renewed", "taken back", "imported"]
+    {
         assert!(changes.iter().any(|c| c.contains(wanted)), "{wanted}: {changes:?}");
     }
     assert_eq!(hub.cli_json(&["ledger", "verify"])["ok"], true);
@@ -130,7 +132,10 @@ fn what_can_not_be_granted_is_refused_in_words_and_changes_nothing() {
         assert!(text.contains(says), "{args:?}: {text}");
     };
     refused(&["grant", "add", "alexa", "soul", "--trigger", "partner_poll", "--yes"], "local_temperature");
-    refused(&["grant", "add", "google", "lock_state", "--trigger", "partner_poll", "--yes"], "neither a linked partner");
+    refused(
+        &["grant", "add", "google", "lock_state", "--trigger", "partner_poll", "--yes"],
+        "neither a linked partner",
+    );
     refused(&["grant", "add", "alexa", "lock_state", "--yes"], "--trigger");
     refused(&["grant", "add", "alexa", "co2_concentration", "--trigger", "partner_poll", "--yes"], "no device");
     refused(

@@ -1,0 +1,219 @@
+//! What a link's grants make of the partner's features: which work, for which devices, and how well that is known.
+
+use std::sync::LazyLock;
+
+use model::{DeviceId, LinkId, Property, Reveals, Trigger};
+use serde::{Deserialize, Serialize};
+
+use crate::compile::Facts;
+use crate::profile::{commandable, opens};
+use crate::table::Table;
+
+const FILE: &str = include_str!("../impact.toml");
+
+/// How well it is known what a feature needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Confidence {
+    /// The partner's own documentation, or code that everybody can read.
+    High,
+    /// Several reports.
+    Medium,
+    /// One report.
+    Low,
+}
+
+/// What a feature needs of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Needs {
+    /// That it can be commanded.
+    Control,
+    /// That it can be unlocked or opened.
+    Open,
+    /// That one of the properties is told, at whatever rung.
+    Told,
+    /// That all of them are.
+    Everything,
+    /// That nothing of it which tells this much is told over and over.
+    Privacy,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Feature {
+    what: String,
+    needs: Needs,
+    /// Those that count; none is all that are not metadata.
+    #[serde(default)]
+    properties: Vec<Property>,
+    #[serde(default)]
+    triggers: Vec<Trigger>,
+    #[serde(default)]
+    reveals: Vec<Reveals>,
+    why: String,
+    confidence: Confidence,
+    source: String,
+}
+
+static FEATURES: LazyLock<Vec<Feature>> = LazyLock::new(|| {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct File {
+        feature: Vec<Feature>,
+    }
+    // The shipped file is read by a test.
+    toml::from_str::<File>(FILE).map(|f| f.feature).unwrap_or_default()
+});
+
+/// Whether a feature works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Works {
+    /// For every device that it concerns.
+    Yes,
+    /// For some of them.
+    Partly,
+    /// For none.
+    No,
+}
+
+/// One feature on one link.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Impact {
+    /// The link.
+    pub link: LinkId,
+    /// The feature.
+    pub what: &'static str,
+    /// Whether it works.
+    pub works: Works,
+    /// The devices for which it does.
+    pub with: Vec<DeviceId>,
+    /// The devices for which it does not.
+    pub without: Vec<DeviceId>,
+    /// Why.
+    pub why: &'static str,
+    /// How well that is known.
+    pub confidence: Confidence,
+    /// Where that is known from.
+    pub source: &'static str,
+}
+
+/// Every feature that concerns a device of the home, on one link. `speaks_first` is whether this hub sends reports unasked to
+/// that partner: where it does not, a grant of one makes nothing work.
+pub fn impact(table: &Table, facts: &Facts, link: &LinkId, speaks_first: bool) -> Vec<Impact> {
+    FEATURES.iter().filter_map(|feature| weigh(feature, table, facts, link, speaks_first)).collect()
+}
+
+fn weigh(feature: &'static Feature, table: &Table, facts: &Facts, link: &LinkId, speaks_first: bool) -> Option<Impact> {
+    let (mut with, mut without) = (Vec::new(), Vec::new());
+    for device in &facts.devices {
+        let counts = |p: Property| match feature.properties.as_slice() {
+            [] => !p.is_metadata() && p != Property::Reachable && p != Property::BatteryPercent,
+            some => some.contains(&p),
+        };
+        let properties: Vec<Property> = device.properties.iter().map(|(p, _)| *p).filter(|p| counts(*p)).collect();
+        let told = |p: &Property, t: &Trigger| {
+            (speaks_first || *t != Trigger::ProactiveReport) && table.decide(link, &device.device, *p, *t).rung.is_ok()
+        };
+        let told_at_all = |p: &Property| feature.triggers.iter().any(|t| told(p, t));
+        let may = |p: &Property, open: bool| table.may(link, &device.device, *p, open).is_ok();
+        let takes = |p: &Property, open: bool| {
+            let kind = device.properties.iter().find(|(q, _)| q == p).map(|(_, kind)| *kind);
+            kind.is_some_and(|kind| if open { opens(*p, kind) } else { commandable(*p, kind) })
+        };
+        let works = match feature.needs {
+            Needs::Control | Needs::Open => {
+                let open = feature.needs == Needs::Open;
+                let concerned: Vec<&Property> = properties.iter().filter(|p| takes(p, open)).collect();
+                (!concerned.is_empty()).then(|| concerned.iter().any(|p| may(p, open)))
+            }
+            Needs::Told => (!properties.is_empty()).then(|| properties.iter().any(told_at_all)),
+            Needs::Everything => {
+                (!properties.is_empty()).then(|| properties.iter().all(|p| feature.triggers.iter().all(|t| told(p, t))))
+            }
+            Needs::Privacy => {
+                let telling: Vec<Property> = device
+                    .properties
+                    .iter()
+                    .filter(|(_, kind)| kind.reveals().iter().any(|r| feature.reveals.contains(r)))
+                    .map(|(p, _)| *p)
+                    .collect();
+                let unasked = [Trigger::PartnerPoll, Trigger::ProactiveReport];
+                (!telling.is_empty()).then(|| !telling.iter().any(|p| unasked.iter().any(|t| told(p, t))))
+            }
+        };
+        match works {
+            Some(true) => with.push(device.device.clone()),
+            Some(false) => without.push(device.device.clone()),
+            None => {}
+        }
+    }
+    let works = match (with.is_empty(), without.is_empty()) {
+        (true, true) => return None,
+        (false, true) => Works::Yes,
+        (true, false) => Works::No,
+        // What one device tells is told of the home; and a badge is for all of it.
+        (false, false) if matches!(feature.needs, Needs::Privacy | Needs::Everything) => Works::No,
+        (false, false) => Works::Partly,
+    };
+    let Feature { what, why, confidence, source, .. } = feature;
+    Some(Impact { link: link.clone(), what, works, with, without, why, confidence: *confidence, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::profile::tests::{applied, home, link, table};
+    use crate::{What, profiles};
+
+    fn of(slug: &str) -> Vec<Impact> {
+        let facts = home();
+        impact(&table(&facts, &applied(slug, &facts, &[], 0).0), &facts, &link(), true)
+    }
+
+    fn works(all: &[Impact], what: &str) -> Works {
+        all.iter().find(|i| i.what.contains(what)).unwrap_or_else(|| panic!("{what}: {all:?}")).works
+    }
+
+    #[test]
+    fn every_profile_says_of_itself_what_its_grants_do() {
+        assert!(toml::from_str::<toml::Table>(FILE).unwrap()["feature"].as_array().unwrap().len() == FEATURES.len());
+        let mut compared = 0;
+        for profile in profiles() {
+            let all = of(&profile.slug);
+            for cost in &profile.costs {
+                let Some(same) = all.iter().find(|i| i.what == cost.what) else { continue };
+                assert_eq!(cost.lost, same.works == Works::No, "{}: {same:?}", profile.slug);
+                compared += 1;
+            }
+        }
+        assert!(compared >= 20, "the files share their words: {compared}");
+    }
+
+    #[test]
+    fn a_grant_turns_a_feature_on_for_its_device_alone() {
+        let facts = home();
+        let (mut grants, _) = applied("commands-only", &facts, &[], 0);
+        assert_eq!(works(&of("commands-only"), "Routines"), Works::No);
+        let motion = crate::Grant {
+            id: model::GrantId::new("motion").unwrap(),
+            device: DeviceId::new("motion").unwrap(),
+            property: Property::Motion,
+            what: What::Disclose { trigger: Trigger::ProactiveReport, rung: model::Rung::Live },
+            ..grants[0].clone()
+        };
+        grants.push(motion);
+        let all = impact(&table(&facts, &grants), &facts, &link(), true);
+        assert_eq!(works(&all, "Routines"), Works::Partly);
+        let routines = all.iter().find(|i| i.what.starts_with("Routines")).unwrap();
+        assert_eq!(routines.with, [DeviceId::new("motion").unwrap()]);
+        assert_eq!(works(&all, "Keeping to yourselves"), Works::No, "motion tells who is there");
+        assert_eq!(works(&all, "badge"), Works::No);
+        assert_eq!(works(&all, "Voice commands"), Works::Yes);
+        let silent = impact(&table(&facts, &grants), &facts, &link(), false);
+        assert_eq!(works(&silent, "Routines"), Works::No, "what is never sent starts nothing");
+        // Of a home without a meter nothing is said of energy.
+        assert!(!all.iter().any(|i| i.what.contains("energy")));
+    }
+}
