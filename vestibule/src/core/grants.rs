@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use links::Link;
-use model::{ALL_TRIGGERS, DeviceId, GrantId, LinkId, MemberId, Property, Rung, Timestamp, Trigger};
+use model::{ALL_TRIGGERS, DeviceId, GrantId, LinkId, Property, Rung, Timestamp, Trigger};
 use policy::{Difference, Document, Grant, Table, What, days_at_most, difference, in_words};
 use serde_json::{Value, json};
 
-use super::{Core, OWNER, chain, lock, no_link, random_id, to_json};
+use super::{Core, chain, lock, no_link, owner, random_id, to_json};
 use crate::commands::{GrantSelection, GrantWish};
 
 const DAY_MS: i64 = 86_400_000;
@@ -96,7 +96,7 @@ impl Core {
         }
         let existing = self.grants_of(|g| g.link == link.id);
         let (mut add, mut remove) = (Vec::new(), Vec::new());
-        let owner = MemberId::new(OWNER).map_err(|e| e.to_string())?;
+        let owner = owner()?;
         let new = |device: &DeviceId, property: Property, what: What| -> Result<Grant, String> {
             let days = wish.days.map_or(days_at_most(what), i64::from);
             if !(1..=days_at_most(what)).contains(&days) {
@@ -164,7 +164,7 @@ impl Core {
         if apply && !(add.is_empty() && remove.is_empty()) {
             let link = self.enroll(&link.id)?;
             let held = vec![(format!("link/{}", link.id), Some(to_json(&link)?))];
-            self.change_grants(&link, add, remove, change, Vec::new(), held).await?;
+            self.change_grants(&link, (add, remove), &owner()?, change, Vec::new(), held).await?;
         }
         Ok(answer)
     }
@@ -228,7 +228,7 @@ impl Core {
             stops.extend(self.compare(&[], &remove, self.now())?.stops);
             removed += remove.len();
             let change = format!("{} grants taken back", remove.len());
-            self.change_grants(&link, Vec::new(), remove, change, Vec::new(), Vec::new()).await?;
+            self.change_grants(&link, (Vec::new(), remove), &owner()?, change, Vec::new(), Vec::new()).await?;
         }
         Ok(json!({"removed": removed, "stops": stops}))
     }
@@ -251,7 +251,7 @@ impl Core {
             }
             renewed += add.len();
             let change = format!("{} grants renewed", add.len());
-            self.change_grants(&link, add, Vec::new(), change, Vec::new(), Vec::new()).await?;
+            self.change_grants(&link, (add, Vec::new()), &owner()?, change, Vec::new(), Vec::new()).await?;
         }
         Ok(json!({"renewed": renewed}))
     }
@@ -362,7 +362,7 @@ impl Core {
         self.store_devices().await?;
         let document = self.read_document(text)?;
         let now = self.now();
-        let owner = MemberId::new(OWNER).map_err(|e| e.to_string())?;
+        let by = owner()?;
         let standing: BTreeMap<GrantId, Grant> = lock(&self.grants).clone();
         let mut of_links: BTreeMap<LinkId, (Vec<Grant>, Vec<GrantId>)> = BTreeMap::new();
         let kept: BTreeSet<&GrantId> =
@@ -373,8 +373,8 @@ impl Core {
             let expires = grant.expires.map_or(longest, |t| t.min(longest));
             let grant = Grant {
                 expires: Some(expires),
-                granted_by: owner.clone(),
-                affects: vec![owner.clone()],
+                granted_by: by.clone(),
+                affects: vec![by.clone()],
                 created: now,
                 ..grant.clone()
             };
@@ -395,7 +395,7 @@ impl Core {
                 let link = self.enroll(&id)?;
                 let change = format!("grants imported: {} granted, {} taken back", add.len(), remove.len());
                 let held = vec![(format!("link/{id}"), Some(to_json(&link)?))];
-                self.change_grants(&link, add, remove, change, Vec::new(), held).await?;
+                self.change_grants(&link, (add, remove), &by, change, Vec::new(), held).await?;
             }
         }
         Ok(json!({"added": added, "removed": removed, "applied": apply, "difference": difference}))
