@@ -173,7 +173,7 @@ fn named<T: Copy>(what: &str, all: &[T], text: &str, name: impl Fn(T) -> &'stati
 }
 
 fn property(text: &str) -> Result<Property, String> {
-    named("property", &ALL_PROPERTIES, text, Property::as_str)
+    named("property", ALL_PROPERTIES, text, Property::as_str)
 }
 
 fn kind(text: &str) -> Result<Kind, String> {
