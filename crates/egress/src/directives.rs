@@ -20,7 +20,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use crate::door::{Answering, Seat};
 use crate::limits::{BODIES_SHARED_BYTES, BODY_MAX_BYTES, BODY_OWN_BYTES, BODY_READ_TIMEOUT, IN_FLIGHT_MAX};
 use crate::oauth::{self, Desk, Linking};
-use crate::respond::{constant, recorded};
+use crate::respond::{constant, last, recorded};
 use crate::tally::{Asked, Outcome, Tally, Told};
 
 /// Nothing was recorded, so nothing may leave.
@@ -95,17 +95,14 @@ async fn directives<A: Actuator, R: Recorder>(
     let (head, body) = request.into_parts();
     let directive = match read(body, &shared.bodies).await {
         Ok(read) => alexa::parse(&read.bytes),
-        Err(Unread::TooLarge) => {
+        Err(unread) => {
             egress.tally.rejected();
-            return constant(StatusCode::PAYLOAD_TOO_LARGE, alexa::constants::TOO_LARGE);
-        }
-        Err(Unread::Broken) => {
-            egress.tally.rejected();
-            return constant(StatusCode::BAD_REQUEST, alexa::constants::BAD_REQUEST);
-        }
-        Err(Unread::TooMany) => {
-            egress.tally.rejected();
-            return constant(StatusCode::SERVICE_UNAVAILABLE, alexa::constants::UNAVAILABLE);
+            let (status, body) = match unread {
+                Unread::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, alexa::constants::TOO_LARGE),
+                Unread::Broken => (StatusCode::BAD_REQUEST, alexa::constants::BAD_REQUEST),
+                Unread::TooMany => (StatusCode::SERVICE_UNAVAILABLE, alexa::constants::UNAVAILABLE),
+            };
+            return last(constant(status, body));
         }
     };
     let Ok(directive) = directive else {

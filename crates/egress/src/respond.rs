@@ -27,6 +27,13 @@ pub(crate) fn constant(status: StatusCode, body: &'static [u8]) -> Response<Body
     with_type(status, Body::from(body))
 }
 
+/// The last answer on its connection: where a body was not read to its end, the rest of it stands where the next request would.
+/// The caller is told (RFC 9112, section 9.6), so that it sends nothing more into a connection that ends.
+pub(crate) fn last(mut response: Response<Body>) -> Response<Body> {
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
 fn with_type(status: StatusCode, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
