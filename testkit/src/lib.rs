@@ -1,7 +1,10 @@
-//! Clocks that run at another speed, and pretend partners that speak the real protocol over the real network.
+//! Clocks that run at another speed, pretend partners that speak the real protocol over the real network, and what a
+//! partner may know ([`released`]).
 
 mod alexa;
 mod clock;
+pub mod latency;
+pub mod released;
 mod workload;
 
 pub use alexa::{Exchange, PretendAlexa, SendError, directive};

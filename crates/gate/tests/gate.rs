@@ -306,6 +306,63 @@ fn what_is_gone_is_neither_announced_nor_told_nor_commanded_and_only_who_may_see
     assert_eq!(seen(), before);
 }
 
+/// Puts a house's own table in force in a state that begins on what an earlier one has stored.
+fn started_again(house: &House, writes: &[gate::StateWrite]) -> GateState {
+    let old = house.state.lock().unwrap();
+    let mut new = GateState::new(TimeZone::UTC, Arc::clone(old.table()));
+    old.registry.iter().for_each(|(id, known)| new.registry.restore(id.clone(), known.clone()));
+    old.home.iter().for_each(|(device, p, known)| new.home.restore(device.clone(), p, known.clone()));
+    old.links.iter().for_each(|link| new.links.insert(link.clone()));
+    for write in writes.iter().filter(|w| !w.key.starts_with("link/")) {
+        assert!(new.restore(&write.key, &write.json), "{}", write.key);
+    }
+    new.resume(Arc::clone(old.table()));
+    new
+}
+
+#[test]
+fn a_restart_lets_go_of_no_held_value_even_when_the_clock_was_set_back() {
+    let mut house = house("glance");
+    house.report(Property::LocalTemperature, Value::Temperature(20_000));
+    house.now = START + 61 * MINUTE;
+    let mut session = house.session();
+    session.ask_all(&house.endpoint(), Trigger::PartnerPoll);
+    let mut writes = session.finish().writes;
+    house.now += MINUTE;
+    house.report(Property::LocalTemperature, Value::Temperature(25_000));
+    writes.extend(house.state.lock().unwrap().keep_time(Timestamp::from_millis(START + 65 * MINUTE)));
+    let new = started_again(&house, &writes);
+    *house.state.lock().unwrap() = new;
+    for now in [START + 70 * MINUTE, START + 20 * MINUTE] {
+        house.now = now;
+        assert_eq!(house.polled(Property::LocalTemperature), Some((Value::Temperature(20_000), 60)));
+    }
+}
+
+#[test]
+fn when_a_reading_came_is_not_in_the_time_of_an_answer() {
+    let mut house = house("commands-only");
+    house.now = START + 30 * MINUTE;
+    house.report(Property::Motion, Value::Bool(true));
+    // The clock is set back before anybody asks.
+    house.now = START + 10 * MINUTE;
+    let acted = house.act(set_point(21_000)).unwrap();
+    assert_eq!(acted.echo[0].time(), Timestamp::from_millis(house.now));
+}
+
+#[test]
+fn an_order_that_leads_nowhere_is_answered_and_recorded_like_any_other() {
+    let house = house("commands-only");
+    let adjust = || house.act(Command::AdjustSetpoint { delta_milli: 1_000 });
+    // Nothing is known to start from.
+    let unknown = adjust();
+    house.report(Property::OccupiedHeatingSetpoint, Value::Temperature(20_000));
+    assert_eq!(unknown, adjust());
+    let orders = house.broker.0.lock().unwrap();
+    let desired: Vec<usize> = orders.iter().map(|o| o.desired.len()).collect();
+    assert_eq!(desired, [0, 1]);
+}
+
 /// What happens in a home in one minute.
 #[derive(Clone, Debug)]
 enum Event {

@@ -25,3 +25,4 @@ mod recordings;
 mod thermostat;
 mod week;
 mod wire;
+mod withheld;

@@ -1,0 +1,394 @@
+//! The released view: what one link may know at each of its questions, written from the words of the design and without the
+//! gate. It is given the history of readings, the household's grants, this link's own commands and the public clock.
+//!
+//! Two histories with the same view must look the same on the wire. What is here and nowhere in the view is withheld.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use model::{ALL_PROPERTIES, ALL_TRIGGERS, DeviceId, Grid, Property, Rung, Timestamp, Trigger, Value};
+
+/// What a household has allowed this link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Allowed {
+    /// To be told, at this rung.
+    Told(Trigger, Rung),
+    /// To command; `open` for what opens the home.
+    Commands {
+        /// Unlocking and opening.
+        open: bool,
+    },
+}
+
+/// One grant to this link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Given {
+    /// Of this device.
+    pub device: DeviceId,
+    /// This property.
+    pub property: Property,
+    /// What.
+    pub allowed: Allowed,
+    /// Until when.
+    pub expires: Option<Timestamp>,
+}
+
+/// A device as it describes itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Shape {
+    /// Its properties, and whether each takes commands.
+    pub properties: BTreeMap<Property, bool>,
+    /// Everything else about what it takes: known to whoever may know of the device.
+    pub features: String,
+    /// Its name, type, maker and so on, each known by its own grant alone.
+    pub metadata: BTreeMap<Property, String>,
+    /// The household's name for it.
+    pub household_name: Option<String>,
+}
+
+/// What a command was, and what came of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Command {
+    /// To this device, if the endpoint was one.
+    pub device: Option<DeviceId>,
+    /// The words of the partner, without anything of the home.
+    pub words: String,
+    /// A target for the one set point in force, which one that is being the home's to know.
+    pub target: Option<Value>,
+    /// Properties that the partner itself named, with the values that it gave.
+    pub said: Vec<(Property, Value)>,
+    /// The partner was told that it is done.
+    pub handed: bool,
+    /// What the device was asked to become.
+    pub led_to: Vec<(Property, Value)>,
+    /// What is public: the broker was reachable, the hub could record.
+    pub weather: (bool, bool),
+}
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A reading came.
+    Reading(DeviceId, Property, Value),
+    /// A device came, or describes itself anew.
+    Described(DeviceId, Shape),
+    /// A device has withdrawn its description: it is not there until it describes itself again.
+    Withdrawn(DeviceId),
+    /// The clock beat: what has expired by now is no longer granted.
+    Beat,
+    /// The household's grants to this link are these from now on.
+    Grants(Vec<Given>),
+    /// The link asked which devices there are.
+    Discover,
+    /// The link asked for the state of a device, if the endpoint was one.
+    Report(Option<DeviceId>),
+    /// The link gave a command.
+    Command(Command),
+    /// The link sent something that has nothing to do with a device.
+    Other,
+}
+
+/// A value that the link may know.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Fact {
+    /// The property.
+    pub property: Property,
+    /// As exact as it is granted.
+    pub value: Value,
+    /// The time that may be shown with it.
+    pub time: Timestamp,
+    /// As what it was granted.
+    pub rung: Rung,
+}
+
+/// What the link may know at one of its questions.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct View {
+    /// Values.
+    pub facts: Vec<Fact>,
+    /// Everything else: descriptions, names, whether it may command, what is public.
+    pub words: Vec<String>,
+}
+
+type Cell = (DeviceId, Property, Trigger);
+
+/// The view of one link, as history goes on.
+#[derive(Clone, Debug, Default)]
+pub struct Released {
+    readings: BTreeMap<(DeviceId, Property), Vec<(Timestamp, Value)>>,
+    shapes: BTreeMap<DeviceId, Shape>,
+    gone: BTreeSet<DeviceId>,
+    grants: Vec<Given>,
+    /// The finest rung of each cell, and what may be commanded, by the grants that hold.
+    rungs: BTreeMap<Cell, Rung>,
+    commands: BTreeSet<(DeviceId, Property, bool)>,
+    /// What replaces a held value: what the link has set or was told at once, or what was true when it was granted.
+    instead: BTreeMap<Cell, (Timestamp, Value)>,
+    open: BTreeSet<Cell>,
+    /// Devices that were ever announced, in the order in which that happened; together in one entry when at once.
+    announced: Vec<BTreeSet<DeviceId>>,
+    midnights: Vec<Timestamp>,
+}
+
+impl Released {
+    /// A home with nothing in it. `midnights` are the home's, in order: the days' grid.
+    pub fn new(midnights: Vec<Timestamp>) -> Self {
+        Self { midnights, ..Self::default() }
+    }
+
+    /// Takes in what happened at a time of the public clock; gives the view when it was a question.
+    pub fn step(&mut self, now: Timestamp, event: &Event) -> Option<View> {
+        match event {
+            Event::Beat => {
+                self.grants.retain(|g| g.expires.is_none_or(|t| t > now));
+                self.reopen(now);
+                None
+            }
+            Event::Reading(device, property, value) => {
+                let all = self.readings.entry((device.clone(), *property)).or_default();
+                let time = all.last().map_or(now, |(t, _)| now.max(*t));
+                all.push((time, value.clone()));
+                None
+            }
+            Event::Described(device, shape) => {
+                self.shapes.insert(device.clone(), shape.clone());
+                self.gone.remove(device);
+                self.announce();
+                None
+            }
+            Event::Withdrawn(device) => {
+                self.gone.insert(device.clone());
+                None
+            }
+            Event::Grants(grants) => {
+                self.grants.clone_from(grants);
+                self.grants.retain(|g| g.expires.is_none_or(|t| t > now));
+                self.reopen(now);
+                None
+            }
+            Event::Discover => Some(self.discovery()),
+            Event::Report(device) => Some(self.state(device.as_ref(), now)),
+            Event::Command(command) => Some(self.command(command, now)),
+            Event::Other => Some(View::default()),
+        }
+    }
+
+    /// Default deny: the finest rung of the grants that name this cell, and nothing without one. Locks, doors and alarms are
+    /// exact or refused.
+    fn decide(&mut self) {
+        (self.rungs, self.commands) = Default::default();
+        for g in &self.grants {
+            match g.allowed {
+                Allowed::Told(trigger, rung) => {
+                    if rung != Rung::Live && exact_or_refused(g.property) {
+                        continue;
+                    }
+                    let finest = self.rungs.entry((g.device.clone(), g.property, trigger)).or_insert(rung);
+                    *finest = rung.min(*finest);
+                }
+                Allowed::Commands { open } => {
+                    self.commands.insert((g.device.clone(), g.property, open));
+                }
+            }
+        }
+    }
+
+    fn rung(&self, cell: &Cell) -> Option<Rung> {
+        self.rungs.get(cell).copied()
+    }
+
+    fn may(&self, device: &DeviceId, property: Property, open: bool) -> bool {
+        self.commands.contains(&(device.clone(), property, open))
+    }
+
+    /// The first reading after a grant answers at once and is held until the next tick: what is newly granted begins with
+    /// what is true now. What is granted no longer is forgotten.
+    fn reopen(&mut self, now: Timestamp) {
+        self.decide();
+        for (cell, rung) in self.rungs.iter().filter(|(cell, _)| !self.open.contains(cell)) {
+            let (device, property, _) = cell;
+            let newest = self.readings.get(&(device.clone(), *property)).and_then(|all| all.last());
+            if let (true, Some((_, value))) = (*rung != Rung::Live, newest) {
+                self.instead.insert(cell.clone(), (now, value.clone()));
+            }
+        }
+        self.open = self.rungs.keys().cloned().collect();
+        self.instead.retain(|cell, _| self.open.contains(cell));
+        self.announce();
+    }
+
+    /// Notes which devices the link may know of that it could not before.
+    fn announce(&mut self) {
+        let known: BTreeSet<&DeviceId> = self.announced.iter().flatten().collect();
+        let new =
+            self.shapes.keys().filter(|d| !known.contains(d) && self.announces(d)).cloned().collect::<BTreeSet<_>>();
+        if !new.is_empty() {
+            self.announced.push(new);
+        }
+    }
+
+    /// A device that is there, as it describes itself. What it has withdrawn, the whole of it or a property, is neither
+    /// announced nor told nor commanded.
+    fn there(&self, device: &DeviceId) -> Option<&Shape> {
+        self.shapes.get(device).filter(|_| !self.gone.contains(device))
+    }
+
+    /// Whether the link may know that there is this device: its type is granted, and something of it to be told when asked,
+    /// or to command.
+    fn announces(&self, device: &DeviceId) -> bool {
+        let typed = self.rung(&(device.clone(), Property::DeviceTypeName, Trigger::Discovery)).is_some();
+        let Some(shape) = self.there(device).filter(|_| typed) else { return false };
+        shape.properties.iter().any(|(p, commanded)| {
+            let told = self.rung(&(device.clone(), *p, Trigger::PartnerPoll)).is_some();
+            told || (*commanded && (self.may(device, *p, false) || self.may(device, *p, true)))
+        })
+    }
+
+    /// The last tick of a rung's grid. Ticks shorter than a day lie on the UTC epoch, daily ones at the home's midnight.
+    fn tick(&self, rung: Rung, now: Timestamp) -> Timestamp {
+        match rung.grid() {
+            Grid::None => now,
+            Grid::Every(ms) => Timestamp::from_millis(now.as_millis() - now.as_millis().rem_euclid(ms)),
+            Grid::Day => self.midnights.iter().copied().rfind(|m| *m <= now).unwrap_or_default(),
+        }
+    }
+
+    /// What the link may be told of one property, for one reason.
+    fn fact(&self, cell: &Cell, now: Timestamp) -> Option<Fact> {
+        let rung = self.rung(cell)?;
+        let (device, property, _) = cell;
+        let readings = self.readings.get(&(device.clone(), *property));
+        let (time, value) = if rung == Rung::Live {
+            readings?.last()?.clone()
+        } else {
+            let tick = self.tick(rung, now);
+            // What it was at the tick; or the first reading of all, when that came later.
+            let at_tick = || {
+                let all = readings?;
+                let before = all.iter().rfind(|(t, _)| *t < tick).map(|(_, v)| (tick, v.clone()));
+                before.or_else(|| all.first().cloned())
+            };
+            self.instead.get(cell).filter(|(t, _)| *t > tick).cloned().or_else(at_tick)?
+        };
+        let is_coarse = matches!(rung, Rung::HourCoarse | Rung::DayCoarse);
+        let value = if is_coarse { coarse(&value) } else { value };
+        Some(Fact { property: *property, value, time, rung })
+    }
+
+    fn facts(&self, device: &DeviceId, trigger: Trigger, now: Timestamp) -> Vec<Fact> {
+        let Some(shape) = self.there(device) else { return Vec::new() };
+        let all = ALL_PROPERTIES.iter().filter(|p| shape.properties.contains_key(p) || **p == Property::Reachable);
+        all.filter_map(|p| self.fact(&(device.clone(), *p, trigger), now)).collect()
+    }
+
+    /// What is known of a device by its description, and what the link may do with it.
+    fn described(&self, device: &DeviceId) -> Vec<String> {
+        let Some(shape) = self.there(device).filter(|_| self.announces(device)) else { return Vec::new() };
+        let mut words = vec![format!("{device} {}", shape.features)];
+        for (p, commanded) in &shape.properties {
+            let polled = self.rung(&(device.clone(), *p, Trigger::PartnerPoll));
+            let may = |open| *commanded && self.may(device, *p, open);
+            words.push(format!("{p} {polled:?} {} {}", may(false), may(true)));
+        }
+        words.push(format!("{:?}", self.rung(&(device.clone(), Property::Reachable, Trigger::PartnerPoll))));
+        words
+    }
+
+    fn discovery(&self) -> View {
+        let mut words = vec![format!("{:?}", self.announced)];
+        for (device, shape) in self.shapes.iter().filter(|(d, _)| self.announces(d)) {
+            words.extend(self.described(device));
+            for (property, text) in &shape.metadata {
+                match (property, self.rung(&(device.clone(), *property, Trigger::Discovery))) {
+                    // The coarse form of a name is the one that the household chose.
+                    (Property::NodeLabel, Some(rung)) => {
+                        let own = Some(text).filter(|_| !matches!(rung, Rung::HourCoarse | Rung::DayCoarse));
+                        words.push(format!("{:?}", shape.household_name.as_ref().or(own)));
+                    }
+                    (_, Some(_)) => words.push(text.clone()),
+                    (_, None) => {}
+                }
+            }
+        }
+        View { facts: Vec::new(), words }
+    }
+
+    fn state(&self, device: Option<&DeviceId>, now: Timestamp) -> View {
+        // The hour is public: what is constant is dated on it.
+        let hour = format!("{:?}", self.tick(Rung::Hour, now));
+        match device.filter(|d| self.announces(d)) {
+            None => View::default(),
+            Some(d) => {
+                let words = self.described(d).into_iter().chain([hour]).collect();
+                View { facts: self.facts(d, Trigger::PartnerPoll, now), words }
+            }
+        }
+    }
+
+    /// What the partner itself said, what is public, what the device takes; and what it is granted beside.
+    fn command(&mut self, c: &Command, now: Timestamp) -> View {
+        let mut view = View { facts: Vec::new(), words: vec![c.words.clone(), format!("{:?} {now:?}", c.weather)] };
+        let Some(device) = c.device.clone().filter(|d| self.announces(d)) else { return view };
+        view.words.extend(self.described(&device));
+        let commanded = |p: &Property| self.there(&device).is_some_and(|s| s.properties.get(p) == Some(&true));
+        let setpoints = [Property::OccupiedHeatingSetpoint, Property::OccupiedCoolingSetpoint];
+        let takes: Vec<Property> = setpoints.into_iter().filter(commanded).collect();
+        let mut set = c.said.clone();
+        if let (Some(target), [only]) = (&c.target, takes.as_slice()) {
+            set.push((*only, target.clone()));
+        }
+        if c.handed {
+            // A value that this link has just set replaces its held sample.
+            set.into_iter().for_each(|(property, value)| self.replace(&device, property, now, &value));
+        }
+        for fact in self.facts(&device, Trigger::DirectiveResponse, now) {
+            if c.said.iter().any(|(p, _)| *p == fact.property) {
+                continue;
+            }
+            // Granted at once: what the command changed is told as asked for.
+            let changed = c.led_to.iter().find(|(p, _)| *p == fact.property).filter(|_| fact.rung == Rung::Live);
+            let fact = match changed {
+                Some((_, value)) => Fact { value: value.clone(), time: now, ..fact },
+                None => fact,
+            };
+            // And so does one that it was just told at once.
+            let is_target = c.target.is_some() && fact.property == setpoints[0];
+            if c.handed && fact.rung == Rung::Live && !is_target {
+                self.replace(&device, fact.property, fact.time, &fact.value);
+            }
+            view.facts.push(fact);
+        }
+        view
+    }
+
+    fn replace(&mut self, device: &DeviceId, property: Property, time: Timestamp, value: &Value) {
+        for trigger in ALL_TRIGGERS {
+            let cell = (device.clone(), property, trigger);
+            let held = self.rung(&cell).is_some_and(|rung| rung != Rung::Live);
+            if held && self.instead.get(&cell).is_none_or(|(t, _)| *t <= time) {
+                self.instead.insert(cell, (time, value.clone()));
+            }
+        }
+    }
+}
+
+/// Locks, doors and alarms are exact or refused, never held.
+fn exact_or_refused(property: Property) -> bool {
+    use Property::{CoState, ContactOpen, DoorState, LeakState, LockState, SmokeState};
+    matches!(property, LockState | DoorState | ContactOpen | SmokeState | CoState | LeakState)
+}
+
+/// To whole degrees, tens of percent, 200 ppm, 100 W, 1 kWh; half goes away from zero.
+fn coarse(value: &Value) -> Value {
+    let near = |number: i64, step: i64| {
+        let half = if number < 0 { -step / 2 } else { step / 2 };
+        (number + half) / step * step
+    };
+    match value {
+        Value::Temperature(milli) => Value::Temperature(near(i64::from(*milli), 1000) as i32),
+        Value::Percent(hundredths) => Value::Percent(near(i64::from(*hundredths), 1000) as u16),
+        Value::Ppm(ppm) => Value::Ppm(near(i64::from(*ppm), 200) as u32),
+        Value::Power(milliwatts) => Value::Power(near(*milliwatts, 100_000)),
+        Value::Energy(watt_hours) => Value::Energy(near(*watt_hours, 1000)),
+        exact => exact.clone(),
+    }
+}

@@ -1,0 +1,440 @@
+//! What happens: the public part of a story (clock, faults, grants, when the partner moves) and the home's part.
+
+use gate::Steady;
+use model::{Kind, Property, Timestamp, Value};
+
+use crate::rng::Rng;
+use crate::world::{HOUR, MINUTE, START, UNIVERSE, World, told_by, value};
+
+/// What goes wrong, or is unusual, in a story.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    None,
+    DeviceOffline,
+    Late,
+    Duplicated,
+    OutOfOrder,
+    BrokerLoss,
+    Restart,
+    QueueFull,
+    ClockBack,
+    ClockForward,
+    GrantsEdited,
+    GrantsExpired,
+}
+
+pub const FAULTS: [Fault; 12] = [
+    Fault::None,
+    Fault::DeviceOffline,
+    Fault::Late,
+    Fault::Duplicated,
+    Fault::OutOfOrder,
+    Fault::BrokerLoss,
+    Fault::Restart,
+    Fault::QueueFull,
+    Fault::ClockBack,
+    Fault::ClockForward,
+    Fault::GrantsEdited,
+    Fault::GrantsExpired,
+];
+
+/// What is withheld, in which two homes of a pair differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Withheld {
+    /// Of an allowed property, what falls into the same bucket.
+    InBucket,
+    /// Of an allowed property, what happens between the ticks.
+    BetweenTicks,
+    /// When a reading came.
+    SampleTime,
+    /// A property of this kind that the link is not told.
+    Kind(Kind),
+    /// What the device says of itself.
+    Metadata,
+    /// A device that is not granted.
+    OtherDevice,
+    /// A device that has gone away.
+    Withdrawn,
+    /// What another link asks and commands.
+    OtherLink,
+}
+
+/// Every sort of withheld thing.
+pub fn all_withheld() -> Vec<Withheld> {
+    let kinds = Kind::ALL.into_iter().map(Withheld::Kind);
+    let others = [
+        Withheld::InBucket,
+        Withheld::BetweenTicks,
+        Withheld::SampleTime,
+        Withheld::Metadata,
+        Withheld::OtherDevice,
+        Withheld::Withdrawn,
+        Withheld::OtherLink,
+    ];
+    others.into_iter().chain(kinds).collect()
+}
+
+/// What the home does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Home {
+    Reading(usize, Property, Value),
+    /// A device of the universe describes itself; the number makes the text that is nobody's business differ.
+    Describe(usize, u32),
+    Withdraw(usize),
+    /// Another link polls a device, or commands it.
+    OtherPolls(usize),
+    OtherAdjusts(usize, i32),
+}
+
+/// What everybody may know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Public {
+    /// The wall clock steps by so many milliseconds.
+    Clock(i64),
+    /// The hub starts again.
+    Restart,
+    Broker(bool),
+    Recorder(bool),
+    /// The grants of this phase are in force.
+    Grants(usize),
+    /// The partner moves.
+    Move,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    Home(Home),
+    Public(Public),
+}
+
+/// Something that happens at a time of the monotonic clock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    pub at: i64,
+    pub what: What,
+    pub fault: Fault,
+}
+
+/// How the partner plays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strategy {
+    Polls,
+    DiscoveryStorm,
+    NoOpCommands,
+    Commands,
+    All,
+}
+
+#[derive(Clone, Debug)]
+pub struct Story {
+    pub seed: u64,
+    pub world: usize,
+    pub strategy: Strategy,
+    pub steps: Vec<Step>,
+    pub duration: i64,
+}
+
+impl Story {
+    /// The story of a seed.
+    pub fn new(seed: u64, worlds: usize) -> Self {
+        let mut rng = Rng::new(seed);
+        let world_index = rng.below(worlds as u64) as usize;
+        let world = &crate::world::ALL[world_index];
+        let strategy = *rng.pick(&[
+            Strategy::Polls,
+            Strategy::DiscoveryStorm,
+            Strategy::NoOpCommands,
+            Strategy::Commands,
+            Strategy::All,
+            Strategy::All,
+        ]);
+        let duration = *rng.pick(&[2 * HOUR, 3 * HOUR, 6 * HOUR, 30 * HOUR]);
+        let mut story = Story { seed, world: world_index, strategy, steps: Vec::new(), duration };
+        for (n, index) in world.devices.iter().enumerate() {
+            story.push(n as i64 * 10, What::Home(Home::Describe(*index, 0)), Fault::None);
+        }
+        story.push(500, What::Public(Public::Grants(0)), Fault::None);
+        // Most properties have a first reading early on.
+        for index in &world.devices {
+            for property in told_by(&UNIVERSE[*index]) {
+                let at = if rng.below(4) > 0 { 100 + rng.below(300) as i64 } else { rng.below(duration as u64) as i64 };
+                if rng.below(8) > 0 {
+                    let v = first(&mut rng, property);
+                    story.push(at, What::Home(Home::Reading(*index, property, v)), Fault::None);
+                }
+            }
+        }
+        for _ in 0..20 + rng.below(20) {
+            let (index, property) = any_property(&mut rng, &world.devices);
+            let v = value(&mut rng, property);
+            let at = rng.below(duration as u64) as i64;
+            story.push(at, What::Home(Home::Reading(index, property, v.clone())), Fault::None);
+            match rng.below(12) {
+                0 => story.push(at + 1000, What::Home(Home::Reading(index, property, v)), Fault::Duplicated),
+                1 => story.push(at + 40 * MINUTE, What::Home(Home::Reading(index, property, v)), Fault::Late),
+                2 => {
+                    // Two readings, the second of which was taken before the first.
+                    let older = value(&mut rng, property);
+                    story.push(at + 500, What::Home(Home::Reading(index, property, older)), Fault::OutOfOrder);
+                }
+                3 => {
+                    let gone = Value::Bool(false);
+                    story.push(at, What::Home(Home::Reading(index, Property::Reachable, gone)), Fault::DeviceOffline);
+                    if rng.below(2) == 0 {
+                        story.push(
+                            at + 30 * MINUTE,
+                            What::Home(Home::Reading(index, Property::Reachable, Value::Bool(true))),
+                            Fault::None,
+                        );
+                    }
+                }
+                _ => {}
+            }
+        }
+        for _ in 0..8 + rng.below(10) {
+            let at =
+                if rng.below(3) == 0 { rng.below(duration as u64) as i64 } else { rng.below(2 * HOUR as u64) as i64 };
+            story.push(600 + at, What::Public(Public::Move), Fault::None);
+        }
+        for _ in 0..rng.below(4) {
+            let at = 600 + rng.below(duration as u64 * 3 / 4) as i64;
+            let until = at + rng.below(40 * MINUTE as u64) as i64;
+            match rng.below(7) {
+                0 => {
+                    story.push(at, What::Public(Public::Broker(false)), Fault::BrokerLoss);
+                    story.push(until, What::Public(Public::Broker(true)), Fault::None);
+                }
+                1 => story.push(at, What::Public(Public::Restart), Fault::Restart),
+                2 => {
+                    story.push(at, What::Public(Public::Recorder(false)), Fault::QueueFull);
+                    story.push(until, What::Public(Public::Recorder(true)), Fault::None);
+                }
+                3 => story.push(
+                    at,
+                    What::Public(Public::Clock(-(rng.below(90 * MINUTE as u64) as i64))),
+                    Fault::ClockBack,
+                ),
+                4 => story.push(
+                    at,
+                    What::Public(Public::Clock(rng.below(90 * MINUTE as u64) as i64)),
+                    Fault::ClockForward,
+                ),
+                5 => {
+                    story.push(
+                        at,
+                        What::Public(Public::Clock(-(rng.below(20 * MINUTE as u64) as i64))),
+                        Fault::ClockBack,
+                    );
+                    story.push(at + 1, What::Public(Public::Restart), Fault::Restart);
+                }
+                _ => {
+                    let phase = 1 + rng.below(2) as usize;
+                    story.push(at, What::Public(Public::Grants(phase)), Fault::GrantsEdited);
+                    if rng.below(2) == 0 {
+                        story.push(until, What::Public(Public::Grants(0)), Fault::GrantsEdited);
+                    }
+                }
+            }
+            // Somebody asks while it lasts.
+            story.push(at + (until - at) / 2 + 2, What::Public(Public::Move), Fault::None);
+        }
+        story.sort();
+        story
+    }
+
+    pub fn world(&self) -> &'static World {
+        &crate::world::ALL[self.world]
+    }
+
+    fn push(&mut self, at: i64, what: What, fault: Fault) {
+        self.steps.push(Step { at, what, fault });
+    }
+
+    pub fn sort(&mut self) {
+        self.steps.sort_by_key(|s| s.at);
+    }
+
+    /// Changes something of the home; gives what sort of thing it was, or nothing when the dice fell on nothing.
+    pub fn mutate(&mut self, rng: &mut Rng) -> Option<(Withheld, i64)> {
+        let world = self.world();
+        let readings: Vec<usize> =
+            (0..self.steps.len()).filter(|i| matches!(self.steps[*i].what, What::Home(Home::Reading(..)))).collect();
+        let at = 600 + rng.below(self.duration as u64) as i64;
+        let i = *rng.pick(&readings);
+        let What::Home(Home::Reading(index, property, old)) = self.steps[i].what.clone() else { return None };
+        let then = self.steps[i].at;
+        let sort = |world: &World| sort_of(world, index, property);
+        match rng.below(11) {
+            0 => {
+                let new = near(rng, &old)?;
+                let same_bucket = property.coarse(&new) == property.coarse(&old);
+                self.steps[i].what = What::Home(Home::Reading(index, property, new));
+                let what = sort(world);
+                Some((if same_bucket && what == Withheld::BetweenTicks { Withheld::InBucket } else { what }, then))
+            }
+            1 => {
+                let new = value(rng, property);
+                self.steps[i].what = What::Home(Home::Reading(index, property, new));
+                Some((sort(world), then))
+            }
+            2 => {
+                let (low, high) = (then - 20 * MINUTE, then + 20 * MINUTE);
+                let to = (low + rng.below((high - low) as u64) as i64).max(100);
+                self.steps[i].at = to;
+                self.sort();
+                Some((Withheld::SampleTime, then.min(to)))
+            }
+            3 => {
+                self.steps.remove(i);
+                Some((sort(world), then))
+            }
+            4 | 5 => {
+                let (index, property) = any_property(rng, &world.devices);
+                let v = value(rng, property);
+                self.push(at, What::Home(Home::Reading(index, property, v)), Fault::None);
+                self.sort();
+                Some((sort_of(world, index, property), at))
+            }
+            6 => {
+                let index = *rng.pick(&world.devices);
+                self.push(at, What::Home(Home::Describe(index, 1 + rng.below(9) as u32)), Fault::None);
+                self.sort();
+                Some((Withheld::Metadata, at))
+            }
+            7 => {
+                let extras: Vec<usize> = (0..UNIVERSE.len()).filter(|i| UNIVERSE[*i].is_extra()).collect();
+                let index = *rng.pick(&extras);
+                self.push(at, What::Home(Home::Describe(index, 0)), Fault::None);
+                for property in told_by(&UNIVERSE[index]) {
+                    let v = value(rng, property);
+                    self.push(
+                        at + 1 + rng.below(1000) as i64,
+                        What::Home(Home::Reading(index, property, v)),
+                        Fault::None,
+                    );
+                }
+                self.sort();
+                Some((Withheld::OtherDevice, at))
+            }
+            8 => {
+                let index = *rng.pick(&world.devices);
+                self.push(at, What::Home(Home::Withdraw(index)), Fault::DeviceOffline);
+                if rng.below(2) == 0 {
+                    self.push(at + 20 * MINUTE, What::Home(Home::Describe(index, 0)), Fault::None);
+                }
+                self.sort();
+                Some((Withheld::Withdrawn, at))
+            }
+            9 => {
+                let index = *rng.pick(&world.devices);
+                self.push(at, What::Home(Home::OtherPolls(index)), Fault::None);
+                self.sort();
+                Some((Withheld::OtherLink, at))
+            }
+            _ => {
+                let index = *rng.pick(&world.devices);
+                self.push(at, What::Home(Home::OtherAdjusts(index, rng.below(4000) as i32 - 2000)), Fault::None);
+                self.sort();
+                Some((Withheld::OtherLink, at))
+            }
+        }
+    }
+}
+
+fn first(rng: &mut Rng, property: Property) -> Value {
+    if property == Property::Reachable { Value::Bool(rng.below(4) > 0) } else { value(rng, property) }
+}
+
+/// A property of the home; set points and modes more often than their number would give, since commands start from them.
+fn any_property(rng: &mut Rng, devices: &[usize]) -> (usize, Property) {
+    let index = *rng.pick(devices);
+    let all = told_by(&UNIVERSE[index]);
+    let comfort: Vec<Property> =
+        all.iter().copied().filter(|p| Kind::of(*p, model::Class::None) == Kind::Comfort).collect();
+    if !comfort.is_empty() && rng.below(2) == 0 { (index, *rng.pick(&comfort)) } else { (index, *rng.pick(&all)) }
+}
+
+/// An allowed property is held; any other is withheld by its kind.
+fn sort_of(world: &World, index: usize, property: Property) -> Withheld {
+    let device = &UNIVERSE[index];
+    let told = world.phases.iter().flatten().any(|g| {
+        g.device == device.id && g.property == property && matches!(g.allowed, testkit::released::Allowed::Told(..))
+    });
+    let class = device.description.properties.get(&property).map_or(model::Class::None, |d| d.class);
+    if told { Withheld::BetweenTicks } else { Withheld::Kind(Kind::of(property, class)) }
+}
+
+/// Another value, a little away.
+fn near(rng: &mut Rng, old: &Value) -> Option<Value> {
+    let by = rng.below(901) as i64 - 450;
+    match old {
+        Value::Temperature(m) => Some(Value::Temperature(m + by as i32)),
+        Value::Percent(h) => Some(Value::Percent((i64::from(*h) + by).clamp(0, 10_000) as u16)),
+        Value::Ppm(p) => Some(Value::Ppm((i64::from(*p) + by / 5).max(0) as u32)),
+        Value::Power(p) => Some(Value::Power(p + by * 100)),
+        Value::Energy(e) => Some(Value::Energy(e + by)),
+        _ => None,
+    }
+}
+
+/// The public clock of a story: what the hub's clock shows at each moment of the monotonic one. The home has no part in it.
+pub struct Timeline {
+    /// From this moment on: the steady clock, and the least time that a restarted hub begins with.
+    parts: Vec<(i64, Steady, Timestamp)>,
+    /// Ticks at which time is kept, and when.
+    pub kept: Vec<(i64, Timestamp)>,
+    /// Beats at which the grants expire that do, and the time then.
+    pub expiries: Vec<(i64, Timestamp)>,
+}
+
+const QUARTER: i64 = 15 * MINUTE;
+
+impl Timeline {
+    pub fn new(story: &Story) -> Self {
+        let beat = (story.duration / 250).max(MINUTE);
+        let mut wall = START;
+        let mut steady = Steady::new(Timestamp::from_millis(START), 0);
+        let (mut floor, mut stored) = (Timestamp::default(), Timestamp::default());
+        let (mut parts, mut kept, mut expiries) = (vec![(0, steady, floor)], Vec::new(), Vec::new());
+        let expiry = story.world().expiry;
+        let mut is_past = false;
+        let mut next = beat;
+        let shown = |steady: &Steady, floor: Timestamp, at: i64| steady.now(at).max(floor);
+        let events = story.steps.iter().filter(|s| matches!(s.what, What::Public(Public::Clock(_) | Public::Restart)));
+        for step in events.map(Some).chain([None]) {
+            let until = step.map_or(story.duration + 2 * HOUR, |s| s.at);
+            while next <= until {
+                steady.beat(Timestamp::from_millis(wall + next), next);
+                parts.push((next, steady, floor));
+                let now = shown(&steady, floor, next);
+                if expiry <= now && !is_past {
+                    expiries.push((next, now));
+                }
+                is_past = expiry <= now;
+                let tick = now.floor_to(QUARTER);
+                if tick > stored {
+                    stored = tick;
+                    kept.push((next, now));
+                }
+                next += beat;
+            }
+            match step.map(|s| &s.what) {
+                Some(What::Public(Public::Clock(by))) => wall += by,
+                Some(What::Public(Public::Restart)) => {
+                    steady = Steady::new(Timestamp::from_millis(wall + until), until);
+                    floor = stored;
+                    parts.push((until, steady, floor));
+                }
+                _ => {}
+            }
+        }
+        Self { parts, kept, expiries }
+    }
+
+    /// The hub's time.
+    pub fn at(&self, at: i64) -> Timestamp {
+        let part = self.parts.partition_point(|(from, ..)| *from <= at).saturating_sub(1);
+        let (_, steady, floor) = &self.parts[part];
+        steady.now(at).max(*floor)
+    }
+}

@@ -1,0 +1,402 @@
+//! Homes and what they grant.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock, OnceLock};
+
+use disclosure::Features;
+use gate::GateState;
+use home::{Description, PropertyDescription};
+use jiff::tz::TimeZone;
+use links::Link;
+use model::{
+    ALL_RUNGS, ALL_TRIGGERS, Class, DeviceId, DoorState, GrantId, HouseholdId, LinkId, LockState, MemberId, PartnerId,
+    Property, RunningState, SystemMode, Timestamp, Trigger, Value,
+};
+use policy::{Grant, Table, What};
+use testkit::released::{Allowed, Given, Shape};
+
+use crate::rng::Rng;
+
+/// Saturday afternoon; the clocks of Paris go forward in the night.
+pub const START: i64 = 1_774_712_345_678;
+pub const MINUTE: i64 = 60_000;
+pub const HOUR: i64 = 60 * MINUTE;
+
+/// How many worlds there are: the policies of each are compiled once.
+const WORLDS: usize = 18;
+
+pub fn zone() -> TimeZone {
+    TimeZone::get("Europe/Paris").unwrap()
+}
+
+/// The home's midnights around the story, by the zone's own rules: one hour after UTC's, then two.
+pub fn midnights() -> Vec<Timestamp> {
+    let at = |text: &str| Timestamp::from_millis(text.parse::<jiff::Timestamp>().unwrap().as_millisecond());
+    [
+        "2026-03-26T23:00:00Z",
+        "2026-03-27T23:00:00Z",
+        "2026-03-28T23:00:00Z",
+        "2026-03-29T22:00:00Z",
+        "2026-03-30T22:00:00Z",
+    ]
+    .map(at)
+    .into()
+}
+
+pub fn household() -> HouseholdId {
+    HouseholdId::new("home").unwrap()
+}
+
+/// A device of the universe. Those that begin with `x-` are never granted, and may come at any time.
+pub struct Device {
+    pub id: DeviceId,
+    pub description: Description,
+}
+
+impl Device {
+    pub fn is_extra(&self) -> bool {
+        self.id.as_str().starts_with("x-")
+    }
+}
+
+fn device(id: &str, features: Features, properties: &[(Property, bool, Class)]) -> Device {
+    let properties =
+        properties.iter().map(|(p, command, class)| (*p, PropertyDescription { class: *class, command: *command }));
+    let text = |what: &str| Some(format!("{what} of {id}"));
+    let description = Description {
+        name: format!("Name of {id}"),
+        properties: properties.collect(),
+        features,
+        vendor: text("Maker"),
+        product: text("Model"),
+        serial: text("Serial"),
+        firmware: text("Firmware"),
+    };
+    Device { id: DeviceId::new(id).unwrap(), description }
+}
+
+fn thermostat(dual: bool) -> Features {
+    Features {
+        modes: vec![SystemMode::Off, SystemMode::Heat, SystemMode::Cool, SystemMode::Auto],
+        min_setpoint_milli: Some(5_000),
+        max_setpoint_milli: Some(30_000),
+        min_setpoint_delta_milli: dual.then_some(1_000),
+        dual_setpoints: dual,
+        single_setpoint: true,
+    }
+}
+
+/// Every device that a home may have.
+pub static UNIVERSE: LazyLock<Vec<Device>> = LazyLock::new(|| {
+    use Property as P;
+    let (n, f) = (Class::None, Features::default);
+    vec![
+        device(
+            "t-heat",
+            thermostat(false),
+            &[
+                (P::LocalTemperature, false, n),
+                (P::OccupiedHeatingSetpoint, true, n),
+                (P::SystemMode, true, n),
+                (P::RelativeHumidity, false, n),
+                (P::Motion, false, n),
+            ],
+        ),
+        device(
+            "t-dual",
+            thermostat(true),
+            &[
+                (P::LocalTemperature, false, n),
+                (P::OccupiedHeatingSetpoint, true, n),
+                (P::OccupiedCoolingSetpoint, true, n),
+                (P::SystemMode, true, n),
+                (P::RunningState, false, n),
+                (P::Co2Concentration, false, n),
+            ],
+        ),
+        device(
+            "t-cool",
+            thermostat(false),
+            &[(P::LocalTemperature, false, n), (P::OccupiedCoolingSetpoint, true, n), (P::SystemMode, true, n)],
+        ),
+        device(
+            "t-meter",
+            f(),
+            &[(P::RunningState, false, n), (P::LocalTemperature, false, n), (P::OutdoorTemperature, false, n)],
+        ),
+        device(
+            "door",
+            f(),
+            &[(P::LockState, true, n), (P::ContactOpen, false, Class::Door), (P::BatteryPercent, false, n)],
+        ),
+        device("garage", f(), &[(P::DoorState, true, Class::Garage), (P::Motion, false, n)]),
+        device("lamp", f(), &[(P::OnOff, true, Class::Light), (P::CurrentLevel, true, n), (P::ActivePower, false, n)]),
+        device(
+            "air",
+            f(),
+            &[
+                (P::LocalTemperature, false, n),
+                (P::RelativeHumidity, false, n),
+                (P::VocConcentration, false, n),
+                (P::Motion, false, n),
+                (P::Occupancy, false, n),
+                (P::BatteryPercent, false, n),
+            ],
+        ),
+        device(
+            "plug",
+            f(),
+            &[(P::OnOff, true, Class::Switch), (P::ActivePower, false, n), (P::CumulativeEnergy, false, n)],
+        ),
+        device(
+            "alarm",
+            f(),
+            &[
+                (P::SmokeState, false, n),
+                (P::CoState, false, n),
+                (P::LeakState, false, n),
+                (P::BatteryPercent, false, n),
+            ],
+        ),
+        device(
+            "x-thermostat",
+            thermostat(false),
+            &[(P::LocalTemperature, false, n), (P::OccupiedHeatingSetpoint, true, n), (P::SystemMode, true, n)],
+        ),
+        device("x-lamp", f(), &[(P::OnOff, true, Class::Light), (P::CurrentLevel, true, n)]),
+        device(
+            "x-air",
+            f(),
+            &[(P::LocalTemperature, false, n), (P::RelativeHumidity, false, n), (P::Occupancy, false, n)],
+        ),
+    ]
+});
+
+/// A device as the released view knows it.
+pub fn shape(description: &Description) -> Shape {
+    let types = description.properties.iter().map(|(p, d)| (*p, &d.class));
+    let device_type = model::DeviceType::of(types);
+    let metadata = [
+        (Property::NodeLabel, Some(description.name.clone())),
+        (Property::DeviceTypeName, Some(device_type.as_str().to_owned())),
+        (Property::VendorName, description.vendor.clone()),
+        (Property::ProductName, description.product.clone()),
+        (Property::SerialNumber, description.serial.clone()),
+        (Property::SoftwareVersion, description.firmware.clone()),
+    ];
+    Shape {
+        properties: description.properties.iter().map(|(p, d)| (*p, d.command)).collect(),
+        features: format!("{device_type} {:?}", description.features),
+        metadata: metadata.into_iter().filter_map(|(p, text)| Some((p, text?))).collect(),
+        household_name: None,
+    }
+}
+
+/// A value of a property.
+pub fn value(rng: &mut Rng, property: Property) -> Value {
+    use Property as P;
+    match property {
+        P::LocalTemperature | P::OutdoorTemperature => Value::Temperature(17_000 + rng.below(6_000) as i32),
+        P::OccupiedHeatingSetpoint => Value::Temperature(16_000 + rng.below(10) as i32 * 500),
+        P::OccupiedCoolingSetpoint => Value::Temperature(22_000 + rng.below(10) as i32 * 500),
+        P::SystemMode => Value::SystemMode(*rng.pick(&[
+            SystemMode::Off,
+            SystemMode::Heat,
+            SystemMode::Heat,
+            SystemMode::Cool,
+            SystemMode::Auto,
+        ])),
+        P::RunningState => {
+            Value::RunningState(*rng.pick(&[RunningState::Idle, RunningState::Heating, RunningState::Cooling]))
+        }
+        P::RelativeHumidity | P::CurrentLevel | P::BatteryPercent | P::CoverPosition | P::FanPercent => {
+            Value::Percent(rng.below(10_001) as u16)
+        }
+        P::Co2Concentration | P::VocConcentration => Value::Ppm(400 + rng.below(1200) as u32),
+        P::ActivePower => Value::Power(rng.below(2_000_000) as i64),
+        P::CumulativeEnergy => Value::Energy(100_000 + rng.below(9_000) as i64),
+        P::LockState => Value::LockState(*rng.pick(&[LockState::Locked, LockState::Unlocked, LockState::Jammed])),
+        P::DoorState => Value::DoorState(*rng.pick(&[DoorState::Open, DoorState::Closed, DoorState::Opening])),
+        _ => Value::Bool(rng.below(2) == 0),
+    }
+}
+
+/// A home, and its grants to the link from one edit to the next.
+pub struct World {
+    /// Indexes into [`UNIVERSE`].
+    pub devices: Vec<usize>,
+    pub phases: Vec<Vec<Given>>,
+    /// When those grants expire that do.
+    pub expiry: Timestamp,
+    tables: Vec<[OnceLock<Arc<Table>>; 2]>,
+    pub link: Link,
+    pub other: Link,
+}
+
+pub static ALL: LazyLock<Vec<World>> = LazyLock::new(|| (0..WORLDS).map(World::new).collect());
+
+fn link(id: &str, seed: u8) -> Link {
+    let (partner, at) = (PartnerId::new("alexa").unwrap(), Timestamp::from_millis(START));
+    let id = LinkId::new(id).unwrap();
+    let (mut link, _) = Link::new(id, household(), partner, "glance".into(), at, ([seed; 32], [seed + 1; 32]));
+    let all: Vec<_> = UNIVERSE
+        .iter()
+        .filter(|d| !d.is_extra())
+        .map(|d| (&d.id, model::DeviceType::of(d.description.properties.iter().map(|(p, d)| (*p, &d.class)))))
+        .collect();
+    link.enroll(all);
+    link
+}
+
+impl World {
+    fn new(n: usize) -> Self {
+        let mut rng = Rng::new(0xA11CE + n as u64);
+        let mut devices: Vec<usize> = (0..UNIVERSE.len()).filter(|i| !UNIVERSE[*i].is_extra()).collect();
+        while devices.len() > 5 {
+            let out = rng.below(devices.len() as u64) as usize;
+            devices.remove(out);
+        }
+        // A thermostat of each sort is in enough of them.
+        let wanted = [0, 1, 2][n % 3];
+        if !devices.contains(&wanted) {
+            devices[0] = wanted;
+        }
+        devices.sort_unstable();
+        devices.dedup();
+        let expiry = Timestamp::from_millis(START + 70 * MINUTE + rng.below(120) as i64 * MINUTE);
+        let phases: Vec<Vec<Given>> = (0..3)
+            .map(|phase| {
+                let mut given = match (n + phase) % 6 {
+                    0 => profile("commands-only", &devices),
+                    1 | 2 => profile("glance", &devices),
+                    3 => profile("everything", &devices),
+                    4 => singles(&mut rng, &devices),
+                    _ => [profile("commands-only", &devices), singles(&mut rng, &devices)].concat(),
+                };
+                for g in &mut given {
+                    if rng.below(4) == 0 {
+                        g.expires = Some(expiry);
+                    }
+                }
+                given
+            })
+            .collect();
+        let tables = phases.iter().map(|_| [OnceLock::new(), OnceLock::new()]).collect();
+        World { devices, phases, expiry, tables, link: link("link", 1), other: link("other", 7) }
+    }
+
+    pub fn devices(&self) -> impl Iterator<Item = &'static Device> {
+        self.devices.iter().map(|i| &UNIVERSE[*i])
+    }
+
+    /// The table of a phase, before or after grants have expired.
+    pub fn table(&self, phase: usize, expired: bool) -> Arc<Table> {
+        let compile = || {
+            let mut all = GateState::new(TimeZone::UTC, Arc::new(nothing()));
+            // What the table doesn't know is refused: the devices that nobody granted are left out.
+            for d in self.devices() {
+                all.describe(&d.id, d.description.clone()).unwrap();
+            }
+            all.links.insert(self.link.clone());
+            all.links.insert(self.other.clone());
+            let facts = all.facts(household(), |_| true);
+            let mut grants: Vec<Grant> =
+                self.phases[phase].iter().enumerate().map(|(i, g)| grant(i, &self.link, g)).collect();
+            let others = profile("everything", &self.devices);
+            grants.extend(others.iter().enumerate().map(|(i, g)| grant(100_000 + i, &self.other, g)));
+            let now = if expired { self.expiry } else { Timestamp::from_millis(START) };
+            Arc::new(policy::compile(&facts, &grants, None, now).unwrap())
+        };
+        Arc::clone(self.tables[phase][usize::from(expired)].get_or_init(compile))
+    }
+}
+
+/// The table of a home that shares nothing.
+pub fn nothing() -> Table {
+    policy::compile(&policy::Facts::empty(household()), &[], None, Timestamp::default()).unwrap()
+}
+
+fn grant(id: usize, link: &Link, g: &Given) -> Grant {
+    let owner = MemberId::new("owner").unwrap();
+    Grant {
+        id: GrantId::new(format!("g{id}")).unwrap(),
+        household: household(),
+        link: link.id.clone(),
+        device: g.device.clone(),
+        property: g.property,
+        what: match g.allowed {
+            Allowed::Told(trigger, rung) => What::Disclose { trigger, rung },
+            Allowed::Commands { open } => What::Control { open },
+        },
+        expires: g.expires,
+        granted_by: owner.clone(),
+        affects: vec![owner],
+        created: Timestamp::from_millis(START),
+        profile: None,
+    }
+}
+
+/// What a profile grants of these devices.
+fn profile(slug: &str, devices: &[usize]) -> Vec<Given> {
+    let mut state = GateState::new(TimeZone::UTC, Arc::new(nothing()));
+    for i in devices {
+        state.describe(&UNIVERSE[*i].id, UNIVERSE[*i].description.clone()).unwrap();
+    }
+    let link = link("link", 1);
+    state.links.insert(link.clone());
+    let facts = state.facts(household(), |_| true);
+    let owner = MemberId::new("owner").unwrap();
+    let terms = policy::Terms { now: Timestamp::from_millis(START), granted_by: owner.clone(), affects: vec![owner] };
+    let mut n = 0;
+    let ids = || {
+        n += 1;
+        GrantId::new(format!("p{n}")).ok()
+    };
+    let change = policy::apply(policy::profile(slug).unwrap(), &facts, &link.id, &[], &terms, ids).unwrap();
+    let given = change.add.into_iter().map(|g| Given {
+        device: g.device,
+        property: g.property,
+        allowed: match g.what {
+            What::Disclose { trigger, rung } => Allowed::Told(trigger, rung),
+            What::Control { open } => Allowed::Commands { open },
+        },
+        expires: None,
+    });
+    given.collect()
+}
+
+/// Single grants at random, each at a rung of its own.
+fn singles(rng: &mut Rng, devices: &[usize]) -> Vec<Given> {
+    let mut all = Vec::new();
+    for i in devices {
+        let d = &UNIVERSE[*i];
+        let mut give = |property, allowed| all.push(Given { device: d.id.clone(), property, allowed, expires: None });
+        if rng.below(8) > 0 {
+            give(Property::DeviceTypeName, Allowed::Told(Trigger::Discovery, model::Rung::Live));
+        }
+        for property in [Property::NodeLabel, Property::VendorName, Property::ProductName] {
+            if rng.below(3) == 0 {
+                give(property, Allowed::Told(Trigger::Discovery, *rng.pick(&ALL_RUNGS)));
+            }
+        }
+        for property in d.description.properties.keys().copied().chain([Property::Reachable]) {
+            for trigger in ALL_TRIGGERS {
+                if rng.below(3) == 0 && trigger != Trigger::Discovery {
+                    give(property, Allowed::Told(trigger, *rng.pick(&ALL_RUNGS)));
+                }
+            }
+            for open in [false, true] {
+                if rng.below(3) > 0 {
+                    give(property, Allowed::Commands { open });
+                }
+            }
+        }
+    }
+    all
+}
+
+/// Everything that a device of the universe can tell.
+pub fn told_by(device: &Device) -> Vec<Property> {
+    let known: BTreeMap<Property, ()> = device.description.properties.keys().map(|p| (*p, ())).collect();
+    known.into_keys().chain([Property::Reachable]).collect()
+}
