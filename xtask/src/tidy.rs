@@ -241,6 +241,23 @@ fn the_tests_that_the_map_names_exist() {
     assert!(missing.is_empty(), "ARCHITECTURE.md names tests that do not exist: {missing:?}");
 }
 
+/// Planted leaks are compiled into one test, which no binary can link; nothing else may take their file in.
+#[test]
+fn planted_leaks_stand_in_a_test_and_nowhere_else() {
+    let files = files();
+    let (folder, sends) = (concat!("testkit/tests/with", "held/"), concat!("Leak", "::AnsweredTwice"));
+    let holders: BTreeSet<&str> =
+        files.iter().filter(|file| file.text.contains(sends)).map(|file| file.path.as_str()).collect();
+    assert_eq!(holders, BTreeSet::from([format!("{folder}leaks.rs").as_str()]));
+    let takes = |line: &str| {
+        let line = line.trim_start();
+        (line.starts_with("#[path") || line.contains("include!(")) && line.contains(concat!("with", "held"))
+    };
+    let rust = files.iter().filter(|file| file.path.ends_with(".rs") && !file.path.starts_with("xtask/"));
+    let takers: Vec<&str> = rust.filter(|f| f.text.lines().any(takes)).map(|file| file.path.as_str()).collect();
+    assert!(takers.is_empty(), "{takers:?}");
+}
+
 /// Files that others wrote (browser scripts, fonts, data) stand in a folder named `vendor` or
 /// `data`, each with a note of where they come from and under which licence.
 #[test]

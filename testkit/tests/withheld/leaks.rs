@@ -63,8 +63,10 @@ leaks! {
     OrderOfEndpointsByActivity,
     /// A new device is announced.
     NewDeviceAnnounced,
-    /// A withdrawn device is no longer announced.
-    WithdrawnDisappears,
+    /// A device that comes back has another number.
+    BackAgainIsNumberedAnew,
+    /// Of a device that comes back the held values are let go.
+    BackAgainBeginsAfresh,
     /// Firmware, to those who may not know it.
     FirmwareTold,
     /// A capability appears when the first value has come.
@@ -77,8 +79,6 @@ leaks! {
     OffTellsMode,
     /// "The device does not answer", to those who may not know.
     UnreachableTold,
-    /// "Not supported" for a device that has gone away.
-    GoneTold,
     /// An error when there is nothing to start from.
     UnknownStateIsAnError,
     /// An error when the change would leave the range.
@@ -155,6 +155,7 @@ pub struct Spy {
     came: BTreeMap<DeviceId, u64>,
     new: BTreeSet<DeviceId>,
     gone: BTreeSet<DeviceId>,
+    back: BTreeSet<DeviceId>,
     fresh: bool,
     polls: u64,
     queue: Vec<Frame>,
@@ -189,6 +190,7 @@ impl Spy {
             came: BTreeMap::new(),
             new: BTreeSet::new(),
             gone: BTreeSet::new(),
+            back: BTreeSet::new(),
             fresh: false,
             polls: 0,
             queue: Vec::new(),
@@ -227,7 +229,9 @@ impl Spy {
         if self.is(Leak::AddReport) {
             self.queue.push(frame(json!({"event": "AddOrUpdateReport"})));
         }
-        self.gone.remove(device);
+        if self.gone.remove(device) {
+            self.back.insert(device.clone());
+        }
         self.new.insert(device.clone());
     }
 
@@ -424,7 +428,7 @@ impl<'a> Leaky<'a> {
             Leak::OwnName => {
                 view.name = get(self.state, |s| s.registry.get(&device).map(|d| d.description.name.clone()))?
             }
-            Leak::WithdrawnDisappears if self.spy.gone.contains(&device) => return None,
+            Leak::BackAgainIsNumberedAnew if self.spy.back.contains(&device) => view.name.push_str(" 2"),
             Leak::FirmwareTold => {
                 let firmware =
                     get(self.state, |s| s.registry.get(&device).and_then(|d| d.description.firmware.clone()))?;
@@ -462,6 +466,7 @@ impl<'a> Leaky<'a> {
             Leak::HoldResetByNoOp | Leak::HoldResetByDiscovery | Leak::HoldResetByRestart if held && self.spy.fresh => {
                 again(shaped, d.time())
             }
+            Leak::BackAgainBeginsAfresh if held && self.spy.back.contains(device) => again(shaped, d.time()),
             Leak::HoldResetByPolling if held && self.spy.polls.is_multiple_of(3) => again(shaped, d.time()),
             Leak::TrueSampleTime if held => again(d.value().clone(), time),
             Leak::ExactForCoarse if d.rung().is_coarse() && shaped == *d.value() => again(value, d.time()),
@@ -500,7 +505,6 @@ impl<'a> Leaky<'a> {
             (Leak::UnreachableTold, _) if newest(Property::Reachable) == Some(Value::Bool(false)) => {
                 Some(ActError::Unreachable)
             }
-            (Leak::GoneTold, _) if self.spy.gone.contains(device) => Some(ActError::Refused(Refusal::NotSupported)),
             (Leak::UnknownStateIsAnError, Command::AdjustSetpoint { .. }) if setpoint.is_none() => {
                 Some(ActError::Refused(Refusal::NoValue))
             }

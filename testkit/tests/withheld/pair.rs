@@ -51,6 +51,11 @@ fn same_view(story: &Story, timeline: &Timeline, life: &Life, wanted: &[View]) -
                 let shape = world::shape(&crate::run::described(*index, *n));
                 Event::Described(world::UNIVERSE[*index].id.clone(), shape)
             }
+            What::Home(Home::Without(index, property)) => {
+                present.insert(*index);
+                let shape = world::shape(&crate::run::described_without(*index, *property));
+                Event::Described(world::UNIVERSE[*index].id.clone(), shape)
+            }
             What::Home(Home::Withdraw(index)) => Event::Withdrawn(world::UNIVERSE[*index].id.clone()),
             What::Public(Public::Grants(phase)) => Event::Grants(world.phases[*phase].clone()),
             What::Public(Public::Move) => {

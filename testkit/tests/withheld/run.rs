@@ -1,6 +1,6 @@
 //! Lives a story through the real gate and the real Alexa crate, and keeps what left.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use alexa::parse;
@@ -8,7 +8,7 @@ use disclosure::{Command as Order1, Disclosed, Gate};
 use gate::{Actuator, ActuatorError, GateState, Order, Session};
 use home::{Description, Reading};
 use links::Link;
-use model::{DeviceId, DoorState, LockState, Property, SystemMode, Timestamp, Trigger, Value};
+use model::{DoorState, LockState, Property, SystemMode, Timestamp, Trigger, Value};
 use serde_json::{Value as Json, json};
 use testkit::released::{Command, Event};
 
@@ -95,7 +95,6 @@ pub struct Broker {
 struct Weather {
     broker: bool,
     recorder: bool,
-    gone: BTreeSet<DeviceId>,
     waits: u32,
 }
 
@@ -110,9 +109,6 @@ impl Actuator for Broker {
         weather.waits += 1;
         if !weather.broker {
             return Err(ActuatorError::BrokerUnreachable);
-        }
-        if weather.gone.contains(&order.device) {
-            return Err(ActuatorError::NotSupported);
         }
         self.orders.lock().unwrap().push(order);
         Ok(())
@@ -197,6 +193,13 @@ pub fn described(index: usize, n: u32) -> Description {
     d
 }
 
+/// The description of a device of the universe that has lost a property.
+pub fn described_without(index: usize, property: Property) -> Description {
+    let mut d = described(index, 0);
+    d.properties.remove(&property);
+    d
+}
+
 impl Hub {
     fn store(&mut self, writes: impl IntoIterator<Item = gate::StateWrite>) {
         self.held.extend(writes.into_iter().map(|w| (w.key, w.json)));
@@ -253,25 +256,26 @@ impl Hub {
                 self.log(now, Event::Reading(device.clone(), property, value.clone()));
                 self.state.lock().unwrap().report(Reading { device, property, value, time: now });
             }
-            Home::Describe(index, n) => {
-                let (device, description) = (&UNIVERSE[*index], described(*index, *n));
-                self.weather.gone.remove(&device.id);
-                self.log(now, Event::Described(device.id.clone(), shape(&description)));
-                self.spy.described(&device.id);
-                self.state.lock().unwrap().describe(&device.id, description).unwrap();
-                if self.granted {
-                    self.replace(now);
-                }
-            }
+            Home::Describe(index, n) => self.describe(*index, described(*index, *n), now),
+            Home::Without(index, property) => self.describe(*index, described_without(*index, *property), now),
             Home::Withdraw(index) => {
                 let device = &UNIVERSE[*index].id;
                 self.log(now, Event::Withdrawn(device.clone()));
-                self.weather.gone.insert(device.clone());
                 self.spy.withdrawn(device);
                 self.state.lock().unwrap().registry.withdraw(device);
             }
             Home::OtherPolls(index) => self.other(*index, None, now),
             Home::OtherAdjusts(index, delta) => self.other(*index, Some(*delta), now),
+        }
+    }
+
+    fn describe(&mut self, index: usize, description: Description, now: Timestamp) {
+        let device = &UNIVERSE[index].id;
+        self.log(now, Event::Described(device.clone(), shape(&description)));
+        self.spy.described(device);
+        self.state.lock().unwrap().describe(device, description).unwrap();
+        if self.granted {
+            self.replace(now);
         }
     }
 

@@ -11,6 +11,8 @@ use crate::world::{HOUR, MINUTE, START, UNIVERSE, World, told_by, value};
 pub enum Fault {
     None,
     DeviceOffline,
+    /// A device, or a property of it, is withdrawn for a while.
+    DeviceGone,
     Late,
     Duplicated,
     OutOfOrder,
@@ -23,9 +25,10 @@ pub enum Fault {
     GrantsExpired,
 }
 
-pub const FAULTS: [Fault; 12] = [
+pub const FAULTS: [Fault; 13] = [
     Fault::None,
     Fault::DeviceOffline,
+    Fault::DeviceGone,
     Fault::Late,
     Fault::Duplicated,
     Fault::OutOfOrder,
@@ -53,7 +56,7 @@ pub enum Withheld {
     Metadata,
     /// A device that is not granted.
     OtherDevice,
-    /// A device that has gone away.
+    /// A device, or a property, that has gone away: one that the link knows nothing of, or while nobody asked.
     Withdrawn,
     /// What another link asks and commands.
     OtherLink,
@@ -81,6 +84,8 @@ pub enum Home {
     /// A device of the universe describes itself; the number makes the text that is nobody's business differ.
     Describe(usize, u32),
     Withdraw(usize),
+    /// A device describes itself without one of its properties.
+    Without(usize, Property),
     /// Another link polls a device, or commands it.
     OtherPolls(usize),
     OtherAdjusts(usize, i32),
@@ -199,7 +204,19 @@ impl Story {
         for _ in 0..rng.below(4) {
             let at = 600 + rng.below(duration as u64 * 3 / 4) as i64;
             let until = at + rng.below(40 * MINUTE as u64) as i64;
-            match rng.below(7) {
+            match rng.below(8) {
+                7 => {
+                    let index = *rng.pick(&world.devices);
+                    let properties: Vec<_> = UNIVERSE[index].description.properties.keys().copied().collect();
+                    let gone = match rng.below(2) {
+                        0 => Home::Withdraw(index),
+                        _ => Home::Without(index, *rng.pick(&properties)),
+                    };
+                    story.push(at, What::Home(gone), Fault::DeviceGone);
+                    if rng.below(4) > 0 {
+                        story.push(until, What::Home(Home::Describe(index, 0)), Fault::None);
+                    }
+                }
                 0 => {
                     story.push(at, What::Public(Public::Broker(false)), Fault::BrokerLoss);
                     story.push(until, What::Public(Public::Broker(true)), Fault::None);
@@ -264,7 +281,7 @@ impl Story {
         let What::Home(Home::Reading(index, property, old)) = self.steps[i].what.clone() else { return None };
         let then = self.steps[i].at;
         let sort = |world: &World| sort_of(world, index, property);
-        match rng.below(11) {
+        match rng.below(13) {
             0 => {
                 let new = near(rng, &old)?;
                 let same_bucket = property.coarse(&new) == property.coarse(&old);
@@ -316,14 +333,43 @@ impl Story {
                 self.sort();
                 Some((Withheld::OtherDevice, at))
             }
+            // Something goes away. It comes back soon, or is nobody's business; else the view differs.
             8 => {
-                let index = *rng.pick(&world.devices);
-                self.push(at, What::Home(Home::Withdraw(index)), Fault::DeviceOffline);
-                if rng.below(2) == 0 {
-                    self.push(at + 20 * MINUTE, What::Home(Home::Describe(index, 0)), Fault::None);
+                let index = rng.below(UNIVERSE.len() as u64) as usize;
+                let device = &UNIVERSE[index];
+                if !device.is_extra() && !world.devices.contains(&index) {
+                    return None;
+                }
+                if device.is_extra() {
+                    self.push(at, What::Home(Home::Describe(index, 0)), Fault::None);
+                }
+                let properties: Vec<_> = device.description.properties.keys().copied().collect();
+                let gone = match rng.below(2) {
+                    0 => Home::Withdraw(index),
+                    _ => Home::Without(index, *rng.pick(&properties)),
+                };
+                self.push(at + 1000, What::Home(gone), Fault::None);
+                if rng.below(3) > 0 {
+                    let back = at + 2000 + rng.below(10 * MINUTE as u64) as i64;
+                    self.push(back, What::Home(Home::Describe(index, 0)), Fault::None);
                 }
                 self.sort();
                 Some((Withheld::Withdrawn, at))
+            }
+            // One property has had another history, or none.
+            11 | 12 => {
+                let (index, property) = any_property(rng, &world.devices);
+                let none = rng.below(3) == 0;
+                let of =
+                    |s: &Step| matches!(&s.what, What::Home(Home::Reading(i, p, _)) if (*i, *p) == (index, property));
+                let from = self.steps.iter().find(|s| of(s)).map_or(then, |s| s.at);
+                if none {
+                    self.steps.retain(|s| !of(s));
+                }
+                for step in self.steps.iter_mut().filter(|s| of(s)) {
+                    step.what = What::Home(Home::Reading(index, property, value(rng, property)));
+                }
+                Some((sort_of(world, index, property), from))
             }
             9 => {
                 let index = *rng.pick(&world.devices);
