@@ -331,8 +331,8 @@ fn two_real_hubs_with_other_days_behind_them_send_the_same() {
             _ => {}
         }
         let freely = HOUR_MS - now_ms().rem_euclid(HOUR_MS) > NEAR_TICK_MS;
-        for n in 0..2 {
-            live(pair.brokers[n].port, &mut dice[n], freely);
+        for (broker, dice) in pair.brokers.iter().zip(&mut dice) {
+            live(broker.port, dice, freely);
         }
         pair.settle(100 + seed * 2);
         let (profile, token) = pair.tokens[(seed % 2) as usize].clone();
