@@ -20,6 +20,7 @@ mod household_day;
 mod linking;
 mod member;
 mod own_broker;
+mod promises;
 mod record;
 mod recordings;
 mod thermostat;
