@@ -41,3 +41,34 @@ impl Clock for WallClock {
         self.steady.lock().unwrap_or_else(PoisonError::into_inner).now(self.monotonic_ms())
     }
 }
+
+/// A clock that a test moves: a file has the time in milliseconds since the epoch. In builds for development alone.
+#[cfg(debug_assertions)]
+pub struct MovedClock {
+    file: std::path::PathBuf,
+    last: std::sync::atomic::AtomicI64,
+}
+
+#[cfg(debug_assertions)]
+impl MovedClock {
+    /// It may run much faster than the wall.
+    pub const SPEED: f64 = 1000.0;
+
+    /// The clock that `VESTIBULE_CLOCK` names.
+    pub fn from_environment() -> Option<Self> {
+        let file = std::env::var_os("VESTIBULE_CLOCK")?.into();
+        Some(Self { file, last: std::sync::atomic::AtomicI64::new(0) })
+    }
+}
+
+#[cfg(debug_assertions)]
+impl Clock for MovedClock {
+    fn now(&self) -> Timestamp {
+        use std::sync::atomic::Ordering;
+        let read = std::fs::read_to_string(&self.file).ok().and_then(|text| text.trim().parse::<i64>().ok());
+        let last = self.last.load(Ordering::SeqCst);
+        let now = read.unwrap_or(last).max(last);
+        self.last.store(now, Ordering::SeqCst);
+        Timestamp::from_millis(now)
+    }
+}

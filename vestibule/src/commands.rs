@@ -178,6 +178,8 @@ pub enum Request {
     },
     /// Recomputes everything.
     LedgerVerify,
+    /// To the thermostat.
+    Thermostat(crate::thermostat::unit::Order),
     /// Takes a thermostat's export in: ecobee's, Home Assistant's or beestat's.
     ThermostatImport {
         /// The file's text.

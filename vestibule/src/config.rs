@@ -11,8 +11,13 @@ use jiff::tz::TimeZone;
 use model::TemperatureScale;
 use toml::de::{DeTable, DeValue};
 
+use crate::thermostat::setup::Setup;
+
 /// Longest configuration file, in bytes.
 const FILE_MAX_BYTES: u64 = 1 << 20;
+
+/// The table of a thermostat; there may be none.
+const THERMOSTAT: &str = "thermostat";
 
 /// Most problems that are listed; the rest are counted.
 const PROBLEMS_MAX: usize = 100;
@@ -42,6 +47,8 @@ pub struct Config {
     pub retention_days: u32,
     /// A maker's ceiling: Cedar policies, a file.
     pub ceiling: Option<PathBuf>,
+    /// The thermostat that the hub runs.
+    pub thermostat: Option<Setup>,
 }
 
 /// Where devices speak MQTT.
@@ -282,6 +289,7 @@ impl Default for Config {
             store_url: None,
             retention_days: 365,
             ceiling: None,
+            thermostat: None,
         }
     }
 }
@@ -355,6 +363,7 @@ impl Config {
             let off = if s.optional { "# " } else { "" };
             out.push_str(&format!("# {}\n{off}{} = {}\n", s.comment, s.key, s.example));
         }
+        out.push_str(&Setup::example());
         out
     }
 }
@@ -376,7 +385,7 @@ fn keys_of(section: &str) -> String {
 }
 
 fn sections() -> String {
-    let mut names: Vec<_> = SETTINGS.iter().map(|s| s.section).collect();
+    let mut names: Vec<_> = SETTINGS.iter().map(|s| s.section).chain([THERMOSTAT]).collect();
     names.dedup();
     names.join(", ")
 }
@@ -399,6 +408,7 @@ impl Draft {
         let ends: Vec<usize> = text.match_indices('\n').map(|(at, _)| at).collect();
         let line = |at: usize| ends.partition_point(|end| *end < at) + 1;
         let mut found: Vec<(usize, String)> = Vec::new();
+        let mut thermostats = None;
         // A file with a mistake is read on: the rest may have others.
         let (root, errors) = DeTable::parse_recoverable(text);
         for error in errors {
@@ -408,6 +418,10 @@ impl Draft {
         let broken = !found.is_empty();
         for (section, value) in root.get_ref() {
             let (at, section) = (line(section.span().start), section.get_ref().as_ref());
+            if section == THERMOSTAT {
+                thermostats = Some((at, value.get_ref()));
+                continue;
+            }
             let DeValue::Table(table) = value.get_ref() else {
                 found.push((at, format!("`{section}` stands outside a section; the sections are {}", sections())));
                 continue;
@@ -428,6 +442,28 @@ impl Draft {
                 };
                 found.extend(problem.map(|text| (at, text)));
             }
+        }
+        // Its temperatures are in the home's units, which may stand further down.
+        match thermostats {
+            None => {}
+            Some((at, DeValue::Array(list))) => {
+                for (i, table) in list.iter().enumerate() {
+                    let here = line(table.span().start);
+                    match table.get_ref() {
+                        DeValue::Table(_) if i > 0 => {
+                            found.push((here, "a second [[thermostat]]: this version runs one".into()));
+                        }
+                        DeValue::Table(table) => match Setup::read(table, self.config.units) {
+                            Ok(setup) => self.config.thermostat = Some(setup),
+                            Err(all) => {
+                                found.extend(all.into_iter().map(|(p, text)| (p.map_or(here, line), text)));
+                            }
+                        },
+                        _ => found.push((at, "a thermostat is a table: write [[thermostat]]".into())),
+                    }
+                }
+            }
+            Some((at, _)) => found.push((at, "a thermostat is written [[thermostat]], in two brackets".into())),
         }
         found.sort();
         if broken {

@@ -14,6 +14,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use comfort::Caller;
 use devices::mqtt::broker::{self, DeviceUsers};
 use devices::{Counters, DropReason};
 use egress::{Door, RecordError, Recorder, Tally};
@@ -31,6 +32,7 @@ use crate::audit;
 use crate::commands::Request;
 use crate::config::{Config, Mqtt};
 use crate::observed::Observed;
+use crate::thermostat::unit::{Order, Unit};
 
 /// The only household of a self-hosted hub.
 const HOUSEHOLD: &str = "home";
@@ -64,6 +66,9 @@ struct Owed {
     /// Keys to delete from the store.
     gone: BTreeSet<String>,
 }
+
+/// How long an order waits for the thermostat's next step.
+const STEP_PATIENCE: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// How the hub's name at the broker begins.
 const CLIENT_ID_PREFIX: &str = "vestibule-";
@@ -118,6 +123,8 @@ pub struct Core {
     /// What was taken back and could not be recorded.
     owed: Mutex<Owed>,
     ceiling: Option<String>,
+    /// The home's thermostat, if it has one.
+    thermostat: Option<Arc<Unit>>,
     /// Held until the process ends, whatever ends it.
     _lock: File,
 }
@@ -227,6 +234,7 @@ impl Core {
                 return Err(format!("the store holds `{key}`, which this version can't read; use the newer program"));
             }
         }
+        let thermostat = Unit::open(data, config.thermostat.as_ref(), &config.timezone, &client_id, clock.now())?;
         let core = Arc::new(Self {
             data: data.to_owned(),
             config,
@@ -255,6 +263,7 @@ impl Core {
             observed: Mutex::default(),
             owed: Mutex::default(),
             ceiling,
+            thermostat: thermostat.map(Arc::new),
             _lock: lock_file,
         });
         core.restore_demands()?;
@@ -318,6 +327,16 @@ impl Core {
         self.history.flush().await;
         let writer = self.writer.clone();
         let _ = tokio::task::spawn_blocking(move || writer.close()).await;
+    }
+
+    /// The thermostat that this hub runs, if it is configured.
+    pub fn thermostat(&self) -> Option<Arc<Unit>> {
+        self.config.thermostat.as_ref().and(self.thermostat.clone())
+    }
+
+    /// Whether the broker is connected.
+    pub fn devices_are_up(&self) -> bool {
+        lock(&self.running).devices
     }
 
     /// Notes what is up.
@@ -764,6 +783,7 @@ impl Core {
             Request::LedgerList { from, limit } => audit::rows(self.writer.reader(), from, limit),
             Request::LedgerShow { index } => audit::row(self.writer.reader(), index),
             Request::LedgerVerify => audit::verdict(&self.verify().await?, self.writer.verifier_key()),
+            Request::Thermostat(order) => self.thermostat_order(order).await,
             Request::ThermostatImport { text } => {
                 let (data, zone, now) = (self.data.clone(), self.config.timezone.clone(), self.now());
                 blocking(move || crate::thermostat::import_text(&data, &zone, &text, now)).await
@@ -777,6 +797,22 @@ impl Core {
                 blocking(move || crate::thermostat::report_of(&data, &zone, &month)).await
             }
         }
+    }
+
+    /// What an owner asks of the thermostat. A running one has taken its next step when this comes back.
+    async fn thermostat_order(&self, order: Order) -> Result<Value, String> {
+        let unit = self.thermostat.clone().ok_or(
+            "there is no thermostat: write [[thermostat]] into the hub's configuration (`vestibule check --example` shows it)",
+        )?;
+        let now = self.now();
+        let mut steps = unit.steps.subscribe();
+        let changes = !order.only_looks();
+        let asked = Arc::clone(&unit);
+        let answer = blocking(move || asked.order(&order, Caller::owner(OWNER), now)).await?;
+        if changes && unit.is_running() {
+            let _ = tokio::time::timeout(STEP_PATIENCE, steps.changed()).await;
+        }
+        Ok(answer)
     }
 
     fn devices(&self) -> Value {

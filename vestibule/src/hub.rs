@@ -20,6 +20,7 @@ use crate::control;
 use crate::core::{Core, chain};
 use crate::page::Page;
 use crate::server::Listeners;
+use crate::thermostat::service;
 
 /// How often the hub looks whether something is due.
 const TICK: Duration = Duration::from_secs(1);
@@ -48,13 +49,14 @@ pub struct Up {
     stop: watch::Sender<bool>,
     listeners: Vec<JoinHandle<()>>,
     tasks: Vec<JoinHandle<()>>,
+    thermostat: Option<JoinHandle<()>>,
     embedded: Option<Broker>,
 }
 
 /// Records a command, then hands it to the broker.
 pub struct MqttActuator {
     core: Arc<Core>,
-    mqtt: Mqtt,
+    mqtt: Arc<Mqtt>,
 }
 
 impl Actuator for MqttActuator {
@@ -90,7 +92,7 @@ pub async fn start(core: &Arc<Core>, speed: f64, demo: bool) -> Result<Up, Failu
     let inbox = Arc::new(Inbox::new(core.counters()));
     let mqtt = Mqtt::start(
         hub::Config {
-            url,
+            url: url.clone(),
             client_id: core.client_id().to_owned(),
             discovery_prefix: config.discovery_prefix.clone(),
             home_unit: config.units,
@@ -108,6 +110,11 @@ pub async fn start(core: &Arc<Core>, speed: f64, demo: bool) -> Result<Up, Failu
     control::serve(Arc::clone(core)).await?;
 
     let page = Page::new(Arc::clone(core), speed, demo);
+    let mqtt = Arc::new(mqtt);
+    let thermostat = core.thermostat().map(|unit| {
+        let at = service::At { core: Arc::clone(core), unit, mqtt: Arc::clone(&mqtt), url, speed };
+        tokio::spawn(service::run(at, stopped.clone()))
+    });
     let actuator = Arc::new(MqttActuator { core: Arc::clone(core), mqtt });
     let listeners = listeners.serve(core, actuator, &page, &stopped);
     core.set_running(|r| r.listeners = true);
@@ -116,7 +123,7 @@ pub async fn start(core: &Arc<Core>, speed: f64, demo: bool) -> Result<Up, Failu
     if let Some(address) = own {
         eprintln!("vestibule: mqtt: mqtt://{address}");
     }
-    Ok(Up { console, partners, broker: own, core: Arc::clone(core), stop, listeners, tasks, embedded })
+    Ok(Up { console, partners, broker: own, core: Arc::clone(core), stop, listeners, tasks, thermostat, embedded })
 }
 
 /// The hub's own broker if it is to have one, and the URL at which devices are heard.
@@ -209,6 +216,10 @@ impl Up {
         for listener in self.listeners {
             let _ = listener.await;
         }
+        // Before the devices' tasks end: it switches everything off.
+        if let Some(thermostat) = self.thermostat {
+            let _ = thermostat.await;
+        }
         for task in self.tasks {
             task.abort();
         }
@@ -236,6 +247,12 @@ pub async fn signal() {
 /// # Errors
 /// When the hub can't come up.
 pub async fn serve(config: Config, data: &Path) -> Result<(), Failure> {
+    #[cfg(debug_assertions)]
+    if let Some(clock) = crate::clock::MovedClock::from_environment() {
+        // A test moves the time: there is nothing to beat.
+        let core = Core::open(data, config, Arc::new(clock)).await?;
+        return serve_until_signal(&core, crate::clock::MovedClock::SPEED).await;
+    }
     let clock = Arc::new(WallClock::new());
     let core = Core::open(data, config, clock.clone()).await?;
     let beats = tokio::spawn(async move {
@@ -246,10 +263,15 @@ pub async fn serve(config: Config, data: &Path) -> Result<(), Failure> {
             clock.beat();
         }
     });
-    let up = start(&core, 1.0, false).await?;
+    let done = serve_until_signal(&core, 1.0).await;
+    beats.abort();
+    done
+}
+
+async fn serve_until_signal(core: &Arc<Core>, speed: f64) -> Result<(), Failure> {
+    let up = start(core, speed, false).await?;
     up.say_ready();
     signal().await;
-    beats.abort();
     eprintln!("vestibule: stopping");
     up.stop().await;
     core.close().await;

@@ -1,4 +1,8 @@
-//! `vestibule thermostat`: what needs no running hub.
+//! `vestibule thermostat`: orders to the thermostat that the hub runs ([`unit`], [`service`]), and what needs no running hub.
+
+pub mod service;
+pub mod setup;
+pub mod unit;
 
 use std::fs::File;
 use std::io::{BufReader, Read as _};
@@ -20,6 +24,7 @@ use store::ThermostatStore;
 use crate::cli::{DataArgs, Failure, ask};
 use crate::commands::Request;
 use crate::core::chain;
+use unit::{Order, To};
 
 /// Rows of a recording are so far apart, milliseconds.
 const ROW_MS: i64 = 300_000;
@@ -41,6 +46,75 @@ const YEAR: (i16, &str) = (2025, "America/New_York");
 /// Orders about the thermostat.
 #[derive(Subcommand)]
 pub enum ThermostatCmd {
+    /// Show all that there is to know of the thermostat
+    Status(Show),
+    /// Say why it runs, or why not
+    Why(Show),
+    /// Set the mode, the fan, humidity; a temperature holds until the program changes
+    Set {
+        #[command(flatten)]
+        to: ToArgs,
+        /// off, heat, cool, auto or auxHeatOnly
+        #[arg(long)]
+        mode: Option<String>,
+        /// auto or on
+        #[arg(long)]
+        fan: Option<String>,
+        /// Least minutes of fan in each hour
+        #[arg(long, value_name = "MINUTES")]
+        fan_min: Option<u8>,
+        /// Where the humidifier aims, %; 0 is off
+        #[arg(long, value_name = "%")]
+        humidity: Option<u8>,
+        /// Above which humidity the air is dried, %; 0 is off
+        #[arg(long, value_name = "%")]
+        dry_above: Option<u8>,
+        #[command(flatten)]
+        show: Show,
+    },
+    /// Hold a temperature or a comfort setting, until resumed if no end is given
+    Hold {
+        #[command(flatten)]
+        to: ToArgs,
+        /// A comfort setting, as in away
+        #[arg(long)]
+        climate: Option<String>,
+        /// auto or on
+        #[arg(long)]
+        fan: Option<String>,
+        /// Until: next (the program's next change), 22:00, 2026-12-24T18:00
+        #[arg(long, value_name = "TIME")]
+        until: Option<String>,
+        /// For so many hours
+        #[arg(long, value_name = "N", conflicts_with = "until")]
+        hours: Option<u32>,
+        #[command(flatten)]
+        show: Show,
+    },
+    /// End the hold or vacation that runs: what lies beneath goes on
+    Resume {
+        /// End all of them
+        #[arg(long)]
+        all: bool,
+        #[command(flatten)]
+        show: Show,
+    },
+    /// Show or change the week
+    #[command(args_conflicts_with_subcommands = true)]
+    Program {
+        #[command(subcommand)]
+        command: Option<ProgramCmd>,
+        #[command(flatten)]
+        show: Show,
+    },
+    /// List, plan or delete vacations
+    #[command(args_conflicts_with_subcommands = true)]
+    Vacation {
+        #[command(subcommand)]
+        command: Option<VacationCmd>,
+        #[command(flatten)]
+        show: Show,
+    },
     /// Run the thermostat against a simulated house, and measure
     Simulate(SimulateArgs),
     /// Take in an export of ecobee's web portal, Home Assistant's history or beestat
@@ -76,6 +150,121 @@ pub enum ThermostatCmd {
     },
 }
 
+/// Which home, and how to print.
+#[derive(Args)]
+pub struct Show {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    data: DataArgs,
+}
+
+/// Set points: 21, 21.5C or 70F; without a letter in the home's units.
+#[derive(Args)]
+pub struct ToArgs {
+    /// One temperature: 21, 21.5C or 70F
+    #[arg(allow_hyphen_values = true)]
+    temperature: Option<String>,
+    /// Heat to
+    #[arg(long, value_name = "T", conflicts_with = "temperature")]
+    heat: Option<String>,
+    /// Cool to
+    #[arg(long, value_name = "T", conflicts_with = "temperature")]
+    cool: Option<String>,
+}
+
+impl From<ToArgs> for To {
+    fn from(args: ToArgs) -> Self {
+        Self { temperature: args.temperature, heat: args.heat, cool: args.cool }
+    }
+}
+
+/// Changes of the week.
+#[derive(Subcommand)]
+pub enum ProgramCmd {
+    /// Give half hours a comfort setting
+    Set {
+        /// mon, tue, ..., weekdays, weekend or all
+        #[arg(long, required = true, value_delimiter = ',')]
+        day: Vec<String>,
+        /// As in 06:30
+        #[arg(long, default_value = "00:00")]
+        from: String,
+        /// As in 08:00
+        #[arg(long, default_value = "24:00")]
+        to: String,
+        /// The comfort setting, as in home
+        climate: String,
+        #[command(flatten)]
+        show: Show,
+    },
+    /// Copy a day to others
+    Copy {
+        /// As in mon
+        from: String,
+        /// As in tue or weekend
+        #[arg(required = true)]
+        to: Vec<String>,
+        #[command(flatten)]
+        show: Show,
+    },
+    /// Change a comfort setting's set points or sensors, or make a new one
+    Climate {
+        /// Its name in the schedule, as in home
+        climate: String,
+        /// Heat to
+        #[arg(long, value_name = "T")]
+        heat: Option<String>,
+        /// Cool to
+        #[arg(long, value_name = "T")]
+        cool: Option<String>,
+        /// Sensors that take part
+        #[arg(long, value_delimiter = ',', value_name = "DEVICE")]
+        sensors: Option<Vec<String>>,
+        #[command(flatten)]
+        show: Show,
+    },
+    /// Take a comfort setting away that the week does not use
+    Remove {
+        /// Its name in the schedule
+        climate: String,
+        #[command(flatten)]
+        show: Show,
+    },
+}
+
+/// Vacations.
+#[derive(Subcommand)]
+pub enum VacationCmd {
+    /// Plan one
+    Add {
+        /// Its name
+        name: String,
+        /// Begins: 2026-12-24 or 2026-12-24T18:00
+        #[arg(long, value_name = "TIME")]
+        from: String,
+        /// Ends
+        #[arg(long, value_name = "TIME")]
+        until: String,
+        /// Heat to
+        #[arg(long, value_name = "T")]
+        heat: String,
+        /// Cool to
+        #[arg(long, value_name = "T")]
+        cool: String,
+        #[command(flatten)]
+        show: Show,
+    },
+    /// Delete one
+    Delete {
+        /// Its name
+        name: String,
+        #[command(flatten)]
+        show: Show,
+    },
+}
+
 /// Options of the simulation.
 #[derive(Args)]
 pub struct SimulateArgs {
@@ -105,6 +294,34 @@ pub struct SimulateArgs {
 /// When a file can't be read, or something is asked that can't be.
 pub fn run(command: ThermostatCmd) -> Result<String, Failure> {
     match command {
+        ThermostatCmd::Status(show) => tell(&show, Order::Status),
+        ThermostatCmd::Why(show) => tell(&show, Order::Why),
+        ThermostatCmd::Set { to, mode, fan, fan_min, humidity, dry_above, show } => {
+            tell(&show, Order::Set { mode, to: to.into(), fan, fan_min, humidity, dry_above })
+        }
+        ThermostatCmd::Hold { to, climate, fan, until, hours, show } => {
+            tell(&show, Order::Hold { to: to.into(), climate, fan, until, hours })
+        }
+        ThermostatCmd::Resume { all, show } => tell(&show, Order::Resume { all }),
+        ThermostatCmd::Program { command: None, show } => tell(&show, Order::Program),
+        ThermostatCmd::Program { command: Some(command), .. } => match command {
+            ProgramCmd::Set { day, from, to, climate, show } => {
+                tell(&show, Order::ProgramSet { days: day, from, to, climate })
+            }
+            ProgramCmd::Copy { from, to, show } => tell(&show, Order::ProgramCopy { from, to }),
+            ProgramCmd::Climate { climate, heat, cool, sensors, show } => {
+                tell(&show, Order::ProgramClimate { climate, to: To { temperature: None, heat, cool }, sensors })
+            }
+            ProgramCmd::Remove { climate, show } => tell(&show, Order::ProgramRemove { climate }),
+        },
+        ThermostatCmd::Vacation { command: None, show } => tell(&show, Order::Vacations),
+        ThermostatCmd::Vacation { command: Some(command), .. } => match command {
+            VacationCmd::Add { name, from, until, heat, cool, show } => {
+                let to = To { temperature: None, heat: Some(heat), cool: Some(cool) };
+                tell(&show, Order::VacationAdd { name, to, from, until })
+            }
+            VacationCmd::Delete { name, show } => tell(&show, Order::VacationDelete { name }),
+        },
         ThermostatCmd::Simulate(args) => simulate(&args),
         ThermostatCmd::Import { file, json, data } => {
             let done = ask(&data, Request::ThermostatImport { text: read_text(&file)? })?;
@@ -128,6 +345,59 @@ pub fn run(command: ThermostatCmd) -> Result<String, Failure> {
             };
             Ok(if json { format!("{value}\n") } else { report_text(&value) })
         }
+    }
+}
+
+/// Asks the thermostat and prints its answer.
+fn tell(show: &Show, order: Order) -> Result<String, Failure> {
+    let why = matches!(order, Order::Why);
+    let answer = ask(&show.data, Request::Thermostat(order))?;
+    if show.json {
+        return Ok(format!("{answer}\n"));
+    }
+    if why {
+        return Ok(format!("{}\n", answer.get("why").and_then(Value::as_str).unwrap_or_default()));
+    }
+    let mut out = String::new();
+    lines(&mut out, "", &answer);
+    if out.is_empty() {
+        out.push_str("nothing\n");
+    }
+    Ok(out)
+}
+
+/// A JSON value for people: one line for each leaf, or for each entry of a list.
+fn lines(out: &mut String, name: &str, value: &Value) {
+    match value {
+        Value::Null => {}
+        Value::Object(map) if name.is_empty() => map.iter().for_each(|(key, value)| lines(out, key, value)),
+        Value::Array(list) if list.iter().any(|v| v.is_object()) => {
+            let indent = if name.is_empty() { "" } else { "  " };
+            if !name.is_empty() {
+                out.push_str(&format!("{}:\n", name.replace('_', " ")));
+            }
+            list.iter().for_each(|entry| out.push_str(&format!("{indent}{}\n", brief(entry))));
+        }
+        other => {
+            let text = brief(other);
+            if !text.is_empty() {
+                out.push_str(&format!("{}: {text}\n", name.replace('_', " ")));
+            }
+        }
+    }
+}
+
+/// The same in one line.
+fn brief(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        Value::Array(list) => list.iter().map(brief).collect::<Vec<_>>().join(", "),
+        Value::Object(map) => {
+            let parts = map.iter().map(|(key, value)| (key, brief(value))).filter(|(_, text)| !text.is_empty());
+            parts.map(|(key, text)| format!("{} {text}", key.replace('_', " "))).collect::<Vec<_>>().join(", ")
+        }
+        other => other.to_string(),
     }
 }
 

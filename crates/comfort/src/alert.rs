@@ -39,6 +39,10 @@ pub enum About {
     Battery(String),
     /// The wall clock is not to be believed: the program goes on by the time that has passed.
     Clock,
+    /// A relay can't be switched, or does not do as it was told.
+    Relay(String),
+    /// The broker can't be reached.
+    Broker,
     /// Nothing but this hub guards the house from frost.
     HubOnlyFrost,
 }

@@ -333,11 +333,34 @@ impl Thermostat {
         saved: D,
         reported: Option<Call>,
     ) -> Result<Self, StateError> {
+        let mut thermostat = Self::load(config, zone, saved)?;
+        thermostat.begin(reported);
+        Ok(thermostat)
+    }
+
+    /// The same, for looking and for orders, before it is known what the relays do: [`Self::begin`] goes on with it.
+    ///
+    /// # Errors
+    /// As [`Self::restore`].
+    pub fn load<'de, D: serde::Deserializer<'de>>(
+        config: Config,
+        zone: TimeZone,
+        saved: D,
+    ) -> Result<Self, StateError> {
         let mut thermostat = Self::new(config, zone);
         thermostat.state = State::deserialize(saved).map_err(|_| StateError)?;
-        thermostat.state.guard.restarted(reported);
-        thermostat.state.sensors.restarted();
         Ok(thermostat)
+    }
+
+    /// A new run: nothing has been heard on its clock, and the relays are as they report.
+    pub fn begin(&mut self, reported: Option<Call>) {
+        self.state.guard.restarted(reported);
+        self.state.sensors.restarted();
+    }
+
+    /// A fault that whoever switches the relays has found (`None`: it is over).
+    pub fn fault(&mut self, about: About, text: Option<&str>, wall_ms: i64) {
+        self.state.alerts.set(about, text.is_some(), wall_ms, || text.unwrap_or_default().to_owned());
     }
 
     /// What is to be kept over a restart. Save it after every change of relays or events, and each few minutes.

@@ -86,13 +86,20 @@ impl ThermostatStore {
         result.map_err(|source| ThermostatStoreError::Sqlite { path: self.path.clone(), source })
     }
 
-    /// Keeps something over restarts, durably: `state` (what the thermostat saves), `config`, ...
+    /// Keeps things over restarts, durably and all together: what the thermostat saves, what members chose, ...
     ///
     /// # Errors
-    /// When the file can't be written.
-    pub fn put_state(&self, key: &str, json: &str) -> Result<(), ThermostatStoreError> {
+    /// When the file can't be written; nothing is then.
+    pub fn put_states(&self, all: &[(&str, &str)]) -> Result<(), ThermostatStoreError> {
         let sql = "INSERT INTO state (key, json) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET json = excluded.json";
-        self.wrap(self.connection.execute(sql, params![key, json])).map(|_| ())
+        let write = || {
+            let transaction = self.connection.unchecked_transaction()?;
+            for (key, json) in all {
+                transaction.execute(sql, params![key, json])?;
+            }
+            transaction.commit()
+        };
+        self.wrap(write())
     }
 
     /// What was kept.
@@ -197,8 +204,8 @@ mod tests {
             assert_eq!((store.sheet().unwrap(), store.state("a").unwrap()), (None, None));
             assert_eq!(store.put_sheet("k", "one", &[row("2", "b"), row("1", "a")], 1).unwrap(), 2);
             assert_eq!(store.put_sheet("k", "two", &[row("2", "B"), row("3", "c")], 2).unwrap(), 1);
-            store.put_state("a", "1").unwrap();
-            store.put_state("a", "2").unwrap();
+            store.put_states(&[("a", "1"), ("b", "3")]).unwrap();
+            store.put_states(&[("a", "2")]).unwrap();
             for at in [20, 10, 30, 20] {
                 store.put_interval(at, &at.to_string()).unwrap();
             }
@@ -207,6 +214,7 @@ mod tests {
         let rows = ["a", "B", "c"].map(str::to_owned).to_vec();
         assert_eq!(store.sheet().unwrap(), Some(StoredSheet { layout: "two".into(), rows }));
         assert_eq!(store.state("a").unwrap().as_deref(), Some("2"));
+        assert_eq!(store.state("b").unwrap().as_deref(), Some("3"));
         assert_eq!(store.intervals(10, 30).unwrap(), ["10", "20"]);
     }
 }

@@ -24,6 +24,7 @@ mod promises;
 mod record;
 mod recordings;
 mod thermostat;
+mod thermostat_hub;
 mod week;
 mod wire;
 mod withheld;

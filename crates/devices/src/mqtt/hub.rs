@@ -147,7 +147,8 @@ fn options(config: &Config, role: Role) -> Result<MqttOptions, UrlError> {
     Ok(options)
 }
 
-fn parse(url: &str, client_id: &str) -> Result<MqttOptions, UrlError> {
+/// The options of a connection.
+pub(crate) fn parse(url: &str, client_id: &str) -> Result<MqttOptions, UrlError> {
     let failed = |e: &dyn std::fmt::Display| UrlError(e.to_string());
     // The library wants the client's name in the URL.
     let tls = url.strip_prefix("mqtts://");

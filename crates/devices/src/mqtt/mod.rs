@@ -5,6 +5,7 @@
 pub mod announce;
 pub mod broker;
 pub mod entity;
+pub mod face;
 pub mod house;
 pub mod hub;
 pub mod inbox;

@@ -71,7 +71,7 @@ impl Wire {
                     }
                     Ok(Event::Incoming(Packet::Publish(publish))) => {
                         if commands_in.try_send(publish).is_err() {
-                            tracing::warn!("a simulated device dropped a command: {MAX_QUEUED_COMMANDS} are waiting");
+                            tracing::warn!("a command was dropped: {MAX_QUEUED_COMMANDS} are waiting");
                         }
                     }
                     Ok(_) => {}

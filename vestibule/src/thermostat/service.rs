@@ -1,0 +1,575 @@
+//! The thermostat at work: it hears its sensors from the home state, decides, switches its relays by the way that every
+//! command goes, and is a climate device at the broker, for Home Assistant and for the hub's own device room.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use comfort::{About, Call, Caller, HvacMode, Inputs, Now, Output, Relays, SensorReading, Temp};
+use devices::mqtt::face::{Face, FaceEvent};
+use devices::mqtt::house::Publication;
+use devices::mqtt::hub::Mqtt;
+use gate::GateState;
+use home::Desired;
+use model::{DeviceId, Property, TemperatureScale, Timestamp, Value};
+use serde_json::json;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::unit::{Order, To, Unit, home_assistant_mode};
+use crate::core::Core;
+
+/// Time of the home between two steps.
+const STEP: Duration = Duration::from_secs(5);
+
+/// However fast the home's time runs, steps are at least so far apart on the wall.
+const STEP_LEAST: Duration = Duration::from_millis(20);
+
+/// How long relays are waited for at the start before they count as off.
+const RELAYS_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often is looked whether they have spoken.
+const RELAYS_LOOK: Duration = Duration::from_millis(20);
+
+/// After an order a relay has this long to report; until then it counts as obeying.
+const RELAY_GRACE: Duration = Duration::from_secs(10);
+
+/// What is on is ordered again after so much time of the home: equipment with a watchdog of its own falls back without it.
+const HEARTBEAT_MS: u64 = 60_000;
+
+/// What was learned is stored so often, in the home's time: it is large.
+const LEARNED_EVERY_MS: u64 = 3_600_000;
+
+/// An outdoor temperature older than this is none.
+const OUTDOOR_STALE_MS: i64 = 2 * 3_600_000;
+
+/// Before this the clock has not been set since the machine came up.
+const CLOCK_LEAST_MS: i64 = 1_735_689_600_000;
+
+/// What the thermostat needs of the hub.
+pub struct At {
+    /// The hub.
+    pub core: Arc<Core>,
+    /// The thermostat.
+    pub unit: Arc<Unit>,
+    /// The way of commands.
+    pub mqtt: Arc<Mqtt>,
+    /// The broker.
+    pub url: String,
+    /// How many times faster than the wall the home's time runs.
+    pub speed: f64,
+}
+
+/// A relay's orders.
+#[derive(Clone, Copy, Debug)]
+struct Sent {
+    on: bool,
+    at: Instant,
+    mono_ms: u64,
+    /// It has reported what was ordered.
+    confirmed: bool,
+}
+
+struct Service {
+    at: At,
+    face: Face,
+    topics: Topics,
+    began: Instant,
+    began_ms: i64,
+    sent: BTreeMap<DeviceId, Sent>,
+    /// What could not be switched, or did not obey: on or off, and in words.
+    failed: BTreeMap<DeviceId, (bool, String)>,
+    /// The newest reading of each sensor that was heard.
+    heard: BTreeMap<DeviceId, (Timestamp, bool)>,
+    shown: serde_json::Value,
+    learned_ms: u64,
+    clock_was_set: bool,
+}
+
+/// Where the climate device lies at the broker.
+struct Topics {
+    base: String,
+    config: String,
+}
+
+/// Runs the thermostat until `stopped` turns true, then hands the equipment back.
+pub async fn run(at: At, mut stopped: watch::Receiver<bool>) {
+    let id = at.core.client_id().to_owned();
+    let topics = Topics {
+        base: format!("vestibule/{id}/thermostat"),
+        config: format!("{}/climate/{id}_thermostat/config", at.core.config().discovery_prefix),
+    };
+    let will = topics.status("offline");
+    let orders = format!("{}/set/+", topics.base);
+    let face = match Face::start(&at.url, &format!("{id}-t"), &will, &orders) {
+        Ok(face) => face,
+        Err(error) => {
+            tracing::error!(%error, "the thermostat can't speak with the broker: nothing is controlled");
+            return;
+        }
+    };
+    if !at.unit.setup().equipment.has_own_control {
+        tracing::warn!(
+            "the thermostat's equipment has no control of its own (own_control): while this hub does not run, nothing guards the house from frost"
+        );
+    }
+    at.unit.set_up();
+    let began_ms = at.core.now().as_millis();
+    let mut service = Service {
+        at,
+        face,
+        topics,
+        began: Instant::now(),
+        began_ms,
+        sent: BTreeMap::new(),
+        failed: BTreeMap::new(),
+        heard: BTreeMap::new(),
+        shown: serde_json::Value::Null,
+        learned_ms: 0,
+        clock_was_set: began_ms >= CLOCK_LEAST_MS,
+    };
+    tokio::select! {
+        () = service.wait_for_relays() => {}
+        () = ended(&mut stopped) => {}
+    }
+    let reported = service.reported();
+    service.at.unit.begin(reported);
+    let pause = STEP.div_f64(service.at.speed.max(0.001)).clamp(STEP_LEAST, STEP);
+    loop {
+        if *stopped.borrow() {
+            break;
+        }
+        service.step().await;
+        let unit = Arc::clone(&service.at.unit);
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = unit.wake.notified() => {}
+            event = service.face.next() => service.hear(event).await,
+            () = ended(&mut stopped) => break,
+        }
+    }
+    service.hand_back().await;
+}
+
+/// The hub stops.
+async fn ended(stopped: &mut watch::Receiver<bool>) {
+    let _ = stopped.wait_for(|s| *s).await;
+}
+
+impl Topics {
+    fn say(&self, topic: &str, payload: String) -> Publication {
+        Publication { topic: format!("{}/{topic}", self.base), payload, retain: true }
+    }
+
+    fn status(&self, word: &str) -> Publication {
+        self.say("status", word.to_owned())
+    }
+
+    /// Home Assistant's description of a climate device.
+    fn description(&self, unit: &Unit) -> Publication {
+        let setup = unit.setup();
+        let scale = setup.settings.scale;
+        let degrees = |t: Temp| f64::from(t.tenths(scale)) / 10.0;
+        let (state, set) = (format!("{}/state", self.base), |what: &str| format!("{}/set/{what}", self.base));
+        let ranges = (setup.settings.heat_range, setup.settings.cool_range);
+        let (heats, cools) = (setup.takes(HvacMode::Heat), setup.takes(HvacMode::Cool));
+        let (least, most) = match (heats, cools) {
+            (true, true) => (ranges.0.0.min(ranges.1.0), ranges.0.1.max(ranges.1.1)),
+            (false, true) => ranges.1,
+            _ => ranges.0,
+        };
+        let modes = [HvacMode::Off, HvacMode::Heat, HvacMode::Cool, HvacMode::Auto];
+        let modes: Vec<&str> = modes.into_iter().filter(|m| setup.takes(*m)).map(home_assistant_mode).collect();
+        let mut config = json!({
+            "name": null,
+            "unique_id": unit.device,
+            "device": {
+                "identifiers": [unit.device], "name": setup.name, "manufacturer": "Vestibule", "model": "Thermostat",
+                "sw_version": env!("CARGO_PKG_VERSION"),
+            },
+            "availability_topic": format!("{}/status", self.base),
+            "modes": modes,
+            "temperature_unit": if scale == TemperatureScale::Fahrenheit { "F" } else { "C" },
+            "min_temp": degrees(least), "max_temp": degrees(most),
+            "temp_step": if scale == TemperatureScale::Fahrenheit { 1.0 } else { 0.5 }, "precision": 0.1,
+            "current_temperature_topic": state, "current_temperature_template": "{{ value_json.current_temperature }}",
+            "temperature_state_topic": state, "temperature_state_template": "{{ value_json.temperature }}",
+            "temperature_command_topic": set("temperature"),
+            "mode_state_topic": state, "mode_state_template": "{{ value_json.mode }}",
+            "mode_command_topic": set("mode"),
+            "action_topic": state, "action_template": "{{ value_json.action }}",
+            "preset_modes": unit.presets(),
+            "preset_mode_state_topic": state, "preset_mode_value_template": "{{ value_json.preset }}",
+            "preset_mode_command_topic": set("preset"),
+            "json_attributes_topic": state,
+        });
+        if let Some(config) = config.as_object_mut() {
+            if heats && cools {
+                for (key, word) in [("low", "low"), ("high", "high")] {
+                    config.insert(format!("temperature_{key}_state_topic"), json!(state));
+                    config.insert(
+                        format!("temperature_{key}_state_template"),
+                        json!(format!("{{{{ value_json.{word} }}}}")),
+                    );
+                    config.insert(format!("temperature_{key}_command_topic"), json!(set(word)));
+                }
+            }
+            if setup.relays.contains_key(&Output::Humidifier) || setup.relays.contains_key(&Output::Dehumidifier) {
+                config.insert("current_humidity_topic".into(), json!(state));
+                config.insert("current_humidity_template".into(), json!("{{ value_json.humidity }}"));
+            }
+        }
+        Publication { topic: self.config.clone(), payload: config.to_string(), retain: true }
+    }
+}
+
+impl Service {
+    /// The two clocks. Where the home's time runs faster than the wall, it is the only clock there is.
+    fn now(&mut self) -> Now {
+        let wall_ms = self.at.core.now().as_millis();
+        let mono_ms = if self.at.speed == 1.0 {
+            u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+        } else {
+            u64::try_from(wall_ms.saturating_sub(self.began_ms)).unwrap_or(0)
+        };
+        self.clock_was_set |= wall_ms >= CLOCK_LEAST_MS;
+        Now { wall_ms, mono_ms, trusted: self.clock_was_set }
+    }
+
+    /// Each relay and what the output is that it switches first.
+    fn relays(&self) -> Vec<DeviceId> {
+        let setup = self.at.unit.setup();
+        let mut all: Vec<DeviceId> = setup.relays.values().chain(&setup.reversing_valve).cloned().collect();
+        all.sort();
+        all.dedup();
+        all
+    }
+
+    async fn wait_for_relays(&self) {
+        let end = self.began + RELAYS_PATIENCE;
+        let relays = self.relays();
+        while Instant::now() < end {
+            {
+                let gate = self.at.core.state();
+                if relays.iter().all(|r| switch(&gate, r, self.at.unit.since).is_some()) {
+                    return;
+                }
+            }
+            tokio::time::sleep(RELAYS_LOOK).await;
+        }
+        tracing::warn!("not every relay of the thermostat has said what it does: those count as off");
+    }
+
+    /// What the relays say that they do; none unless all of them do.
+    fn reported(&mut self) -> Option<Call> {
+        if !self.at.core.devices_are_up() {
+            return None;
+        }
+        let mut states = BTreeMap::new();
+        {
+            let gate = self.at.core.state();
+            for relay in self.relays() {
+                let reported = switch(&gate, &relay, self.at.unit.since)?;
+                states.insert(relay, reported);
+            }
+        }
+        for (relay, on) in &mut states {
+            let Some(sent) = self.sent.get_mut(relay) else { continue };
+            if sent.on == *on {
+                sent.confirmed = true;
+            } else if !sent.confirmed && sent.at.elapsed() < RELAY_GRACE {
+                *on = sent.on;
+            }
+        }
+        let setup = self.at.unit.setup();
+        let is_on = |device: &DeviceId| states.get(device).copied().unwrap_or(false);
+        let mut call = Call::NONE;
+        for (output, device) in &setup.relays {
+            if is_on(device) {
+                call = call.with(*output);
+            }
+        }
+        if setup.shares_compressor() {
+            let valve = setup.reversing_valve.as_ref().is_some_and(is_on);
+            let cools = valve == setup.equipment.heat_pump_reversal_on_cool;
+            call = call.without(if cools { Output::Heat1 } else { Output::Cool1 });
+        }
+        Some(call)
+    }
+
+    /// What is to be switched so that the relays are as decided: first what goes off, then the valve, then what goes on.
+    fn orders(&self, relays: Relays) -> Vec<(DeviceId, bool)> {
+        let setup = self.at.unit.setup();
+        let mut wanted: BTreeMap<&DeviceId, bool> = BTreeMap::new();
+        for (output, device) in &setup.relays {
+            *wanted.entry(device).or_default() |= relays.on(*output);
+        }
+        let (mut off, mut on): (Vec<_>, Vec<_>) =
+            wanted.into_iter().map(|(d, on)| (d.clone(), on)).partition(|(_, on)| !on);
+        if let Some(valve) = &setup.reversing_valve {
+            let reversal = setup.equipment.heat_pump_reversal_on_cool;
+            if relays.on(Output::Cool1) {
+                off.push((valve.clone(), reversal));
+            } else if relays.on(Output::Heat1) {
+                off.push((valve.clone(), !reversal));
+            }
+        }
+        off.append(&mut on);
+        off
+    }
+
+    /// Gathers what is new of the sensors, and what else is known.
+    fn listen(&mut self, now: &Now) -> Inputs {
+        let core = Arc::clone(&self.at.core);
+        let unit = Arc::clone(&self.at.unit);
+        let gate = core.state();
+        let setup = unit.setup();
+        let sensors = setup.sensors.iter().filter_map(|s| DeviceId::new(s.id.clone()).ok());
+        let all: Vec<DeviceId> = sensors.chain(setup.occupancy.iter().cloned()).collect();
+        for device in all {
+            let Some((newest, reading)) = sensor_reading(&gate, &device, unit.since) else { continue };
+            let last = self.heard.get(&device).copied();
+            if last.is_none_or(|(time, offline)| newest > time || offline != reading.offline) {
+                self.heard.insert(device.clone(), (newest, reading.offline));
+                unit.hear(device.as_str(), &reading, now.mono_ms);
+            }
+        }
+        let outdoor = setup.outdoor.as_ref().and_then(|device| {
+            let properties = [Property::OutdoorTemperature, Property::LocalTemperature];
+            let sample = properties.iter().find_map(|p| gate.home.reported(device, *p))?;
+            let fresh = now.wall_ms.saturating_sub(sample.time.as_millis()) < OUTDOOR_STALE_MS;
+            temperature(&sample.value).filter(|_| fresh)
+        });
+        let is_open = |device: &DeviceId| {
+            gate.home.reported(device, Property::ContactOpen).is_some_and(|s| s.value == Value::Bool(true))
+        };
+        Inputs {
+            outdoor,
+            irradiance: None,
+            opening: setup.windows.iter().any(is_open),
+            phone_home: None,
+            reported: None,
+        }
+    }
+
+    async fn step(&mut self) {
+        let now = self.now();
+        let mut inputs = self.listen(&now);
+        inputs.reported = self.reported();
+        let up = self.at.core.devices_are_up();
+        let mut faults = vec![(
+            About::Broker,
+            (!up).then(|| {
+                "no connection to the broker: nothing is heard or switched, and nothing is known of the relays"
+                    .to_owned()
+            }),
+        )];
+        for relay in self.relays() {
+            if let Some(fault) = self.disobeys(&relay) {
+                self.failed.insert(relay.clone(), fault);
+            }
+            let fault = self.failed.get(&relay).map(|(_, text)| text.clone());
+            faults.push((About::Relay(relay.to_string()), fault));
+        }
+        let step = self.at.unit.step(now, inputs, &faults);
+        for text in &step.raised {
+            tracing::warn!("the thermostat: {text}");
+        }
+        // What the guards know is durable before anything goes on.
+        if step.switched || step.decision.interval.is_some() {
+            let with_learned = now.mono_ms.saturating_sub(self.learned_ms) >= LEARNED_EVERY_MS;
+            if with_learned {
+                self.learned_ms = now.mono_ms;
+            }
+            self.keep(with_learned, step.decision.interval.clone()).await;
+        }
+        for (relay, on) in self.orders(step.decision.relays) {
+            self.switch(&relay, on, now.mono_ms).await;
+        }
+        self.show().await;
+    }
+
+    async fn keep(&self, with_learned: bool, interval: Option<comfort::Interval>) {
+        let unit = Arc::clone(&self.at.unit);
+        let done = tokio::task::spawn_blocking(move || {
+            unit.save(with_learned)?;
+            interval.map_or(Ok(()), |interval| unit.note(&interval))
+        });
+        if let Ok(Err(error)) = done.await {
+            // The house is kept all the same; after a restart the guards wait their full time.
+            tracing::error!(%error, "the thermostat's state could not be stored");
+        }
+    }
+
+    /// A relay that says otherwise than it was told, long after.
+    fn disobeys(&self, relay: &DeviceId) -> Option<(bool, String)> {
+        let sent = self.sent.get(relay)?;
+        let gate = self.at.core.state();
+        let reported = switch(&gate, relay, self.at.unit.since)?;
+        (reported != sent.on && sent.at.elapsed() >= RELAY_GRACE).then(|| {
+            (sent.on, format!("`{relay}` was switched {} and says that it is {}", word(sent.on), word(reported)))
+        })
+    }
+
+    /// Orders a relay if it is not known to be so; what is on is ordered again from time to time.
+    async fn switch(&mut self, relay: &DeviceId, on: bool, mono_ms: u64) {
+        let reported = switch(&self.at.core.state(), relay, self.at.unit.since);
+        if reported == Some(on) && self.failed.get(relay).is_some_and(|(failed, _)| *failed == on) {
+            self.failed.remove(relay);
+        }
+        let sent = self.sent.get(relay);
+        let is_so = match sent {
+            None => reported == Some(on),
+            Some(sent) => sent.on == on && (reported == Some(on) || sent.at.elapsed() < RELAY_GRACE),
+        };
+        let beat = on && sent.is_none_or(|s| mono_ms.saturating_sub(s.mono_ms) >= HEARTBEAT_MS);
+        if is_so && !beat {
+            return;
+        }
+        let desired = vec![Desired { property: Property::OnOff, value: Value::Bool(on) }];
+        {
+            let mut gate = self.at.core.state();
+            let time = self.at.core.now();
+            gate.home.desire(relay.clone(), Property::OnOff, Value::Bool(on), time);
+        }
+        match self.at.mqtt.carry_out(relay, &desired).await {
+            Ok(()) => {
+                let confirmed = is_so && sent.is_some_and(|s| s.confirmed);
+                self.sent.insert(relay.clone(), Sent { on, at: Instant::now(), mono_ms, confirmed });
+            }
+            Err(error) => {
+                self.failed.insert(relay.clone(), (on, format!("`{relay}` can't be switched {}: {error}", word(on))));
+            }
+        }
+    }
+
+    async fn show(&mut self) {
+        let shown = self.at.unit.shown();
+        if shown != self.shown {
+            self.shown = shown;
+            let state = self.topics.say("state", self.shown.to_string());
+            self.face.publish(state).await;
+        }
+    }
+
+    /// Hears what comes from the broker.
+    async fn hear(&mut self, event: FaceEvent) {
+        match event {
+            FaceEvent::Connected => {
+                self.face.publish(self.topics.description(&self.at.unit)).await;
+                self.face.publish(self.topics.status("online")).await;
+                self.face.publish(self.topics.say("state", self.shown.to_string())).await;
+            }
+            FaceEvent::Order { topic, payload } => {
+                let what = topic.rsplit('/').next().unwrap_or_default();
+                let Some(order) = order(what, payload.trim()) else {
+                    tracing::warn!(what, "the thermostat does not understand an order from the broker");
+                    return;
+                };
+                let unit = Arc::clone(&self.at.unit);
+                let now = self.at.core.now();
+                let done = tokio::task::spawn_blocking(move || unit.order(&order, Caller::other("mqtt"), now)).await;
+                if let Ok(Err(error)) = done {
+                    tracing::warn!(%error, "the thermostat did not take an order from the broker");
+                }
+                // Whoever ordered sees what it is now, also where that is what it was.
+                self.shown = serde_json::Value::Null;
+            }
+        }
+    }
+
+    /// The hub stops: everything off, so that nothing runs on unwatched, and equipment with a control of its own takes over.
+    async fn hand_back(mut self) {
+        let mono_ms = self.now().mono_ms;
+        for relay in self.relays() {
+            if self.at.unit.setup().reversing_valve.as_ref() != Some(&relay) {
+                self.switch(&relay, false, mono_ms).await;
+            }
+        }
+        self.keep(true, None).await;
+        self.face.publish(self.topics.status("offline")).await;
+        self.face.finish().await;
+        if !self.at.unit.setup().equipment.has_own_control {
+            tracing::warn!(
+                "the thermostat has stopped and switched everything off: nothing guards the house from frost now"
+            );
+        }
+    }
+}
+
+/// An order from the broker, in Home Assistant's words.
+fn order(what: &str, payload: &str) -> Option<Order> {
+    let set = |to: To| Order::Set { mode: None, to, fan: None, fan_min: None, humidity: None, dry_above: None };
+    let text = Some(payload.to_owned());
+    match what {
+        "temperature" => Some(set(To { temperature: text, ..To::default() })),
+        "low" => Some(set(To { heat: text, ..To::default() })),
+        "high" => Some(set(To { cool: text, ..To::default() })),
+        "mode" => {
+            let mode = if payload == "heat_cool" { "auto" } else { payload };
+            Some(Order::Set {
+                mode: Some(mode.to_owned()),
+                to: To::default(),
+                fan: None,
+                fan_min: None,
+                humidity: None,
+                dry_above: None,
+            })
+        }
+        "preset" if payload == "none" => Some(Order::Resume { all: true }),
+        "preset" => {
+            Some(Order::Hold { to: To::default(), climate: text, fan: None, until: Some("next".into()), hours: None })
+        }
+        _ => None,
+    }
+}
+
+fn word(on: bool) -> &'static str {
+    if on { "on" } else { "off" }
+}
+
+/// What a switch has said in this run; none when it has not, or does not answer.
+fn switch(gate: &GateState, device: &DeviceId, since: Timestamp) -> Option<bool> {
+    let reachable = gate.home.reported(device, Property::Reachable).is_none_or(|s| s.value != Value::Bool(false));
+    let sample = gate.home.reported(device, Property::OnOff).filter(|s| reachable && s.time >= since)?;
+    match sample.value {
+        Value::Bool(on) => Some(on),
+        _ => None,
+    }
+}
+
+/// All that a sensor has said in this run, and when it spoke last.
+fn sensor_reading(gate: &GateState, device: &DeviceId, since: Timestamp) -> Option<(Timestamp, SensorReading)> {
+    let sample = |property| gate.home.reported(device, property).filter(|s| s.time >= since);
+    let percent = |property| match sample(property).map(|s| &s.value) {
+        Some(Value::Percent(hundredths)) => u8::try_from((hundredths + 50) / 100).ok(),
+        _ => None,
+    };
+    let truth = |property| match sample(property).map(|s| &s.value) {
+        Some(Value::Bool(truth)) => Some(*truth),
+        _ => None,
+    };
+    let occupied = match (truth(Property::Motion), truth(Property::Occupancy)) {
+        (None, None) => None,
+        (a, b) => Some(a == Some(true) || b == Some(true)),
+    };
+    let offline = truth(Property::Reachable) == Some(false);
+    let reading = SensorReading {
+        temperature: sample(Property::LocalTemperature).and_then(|s| temperature(&s.value)),
+        humidity: percent(Property::RelativeHumidity),
+        occupied,
+        battery: percent(Property::BatteryPercent),
+        offline,
+    };
+    // A sensor whose battery is all that speaks is not heard anew.
+    let spoke = [Property::LocalTemperature, Property::Motion, Property::Occupancy];
+    let newest = spoke.into_iter().filter_map(|p| Some(sample(p)?.time)).max();
+    newest.or_else(|| offline.then_some(since)).map(|time| (time, reading))
+}
+
+fn temperature(value: &Value) -> Option<Temp> {
+    match value {
+        Value::Temperature(milli) => Some(Temp::from_milli_c(*milli)),
+        _ => None,
+    }
+}

@@ -1,0 +1,883 @@
+//! The household's thermostat: what it was set up as, what its members chose, and its state, in its own file. The running
+//! hub and the command line alone use the same.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use comfort::guard::OUTPUTS;
+use comfort::sensor::LeftOut;
+use comfort::{
+    About, Call, Caller, Climate, ClimateRef, Config, Decision, Delta, Event, FanMode, Hold, HoldType, HvacMode,
+    Inputs, Now, Program, Temp, Thermostat,
+};
+use jiff::tz::TimeZone;
+use model::{DeviceId, TemperatureScale, Timestamp};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use store::ThermostatStore;
+use tokio::sync::{Notify, watch};
+
+use super::FILE;
+use super::setup::Setup;
+use crate::core::chain;
+
+/// What somebody asks of the thermostat. Temperatures are as people write them: `21`, `21.5C`, `70F`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Order {
+    /// All that there is to know.
+    Status,
+    /// Why it does what it does.
+    Why,
+    /// Changes what lasts: mode, fan, humidity; a temperature holds until the program changes.
+    Set {
+        /// off, heat, cool, auto, auxHeatOnly.
+        mode: Option<String>,
+        /// Set points.
+        to: To,
+        /// auto or on.
+        fan: Option<String>,
+        /// Least minutes of fan in each hour.
+        fan_min: Option<u8>,
+        /// The humidifier aims here, %; 0 is off.
+        humidity: Option<u8>,
+        /// The air is dried above this, %; 0 is off.
+        dry_above: Option<u8>,
+    },
+    /// Holds set points or a comfort setting.
+    Hold {
+        /// Set points.
+        to: To,
+        /// A comfort setting.
+        climate: Option<String>,
+        /// auto or on.
+        fan: Option<String>,
+        /// `next`, a time of today, a day and time; none: until resumed.
+        until: Option<String>,
+        /// For so many hours.
+        hours: Option<u32>,
+    },
+    /// Ends the highest event, or all.
+    Resume {
+        /// All of them.
+        all: bool,
+    },
+    /// The week.
+    Program,
+    /// Gives half hours a comfort setting.
+    ProgramSet {
+        /// Days, as in `mon` or `weekdays`.
+        days: Vec<String>,
+        /// As in `06:30`.
+        from: String,
+        /// As in `24:00`.
+        to: String,
+        /// The comfort setting.
+        climate: String,
+    },
+    /// Copies a day to others.
+    ProgramCopy {
+        /// From.
+        from: String,
+        /// To.
+        to: Vec<String>,
+    },
+    /// Changes a comfort setting, or makes one.
+    ProgramClimate {
+        /// Its name in the schedule.
+        climate: String,
+        /// Set points.
+        to: To,
+        /// Sensors that take part; empty: all.
+        sensors: Option<Vec<String>>,
+    },
+    /// Takes a comfort setting away.
+    ProgramRemove {
+        /// Its name in the schedule.
+        climate: String,
+    },
+    /// Vacations planned and under way.
+    Vacations,
+    /// Plans a vacation.
+    VacationAdd {
+        /// Its name.
+        name: String,
+        /// Set points.
+        to: To,
+        /// Begins.
+        from: String,
+        /// Ends.
+        until: String,
+    },
+    /// Deletes a vacation.
+    VacationDelete {
+        /// Its name.
+        name: String,
+    },
+}
+
+impl Order {
+    /// Whether it only looks.
+    pub fn only_looks(&self) -> bool {
+        matches!(self, Self::Status | Self::Why | Self::Program | Self::Vacations)
+    }
+}
+
+/// Set points as somebody writes them.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct To {
+    /// One for both.
+    pub temperature: Option<String>,
+    /// Heating.
+    pub heat: Option<String>,
+    /// Cooling.
+    pub cool: Option<String>,
+}
+
+/// What members chose beyond the set-up: it outlives restarts, and goes before the configuration.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Chosen {
+    mode: HvacMode,
+    program: Program,
+    fan_min: u8,
+    humidity: Option<u8>,
+    dry_above: Option<u8>,
+}
+
+impl Chosen {
+    fn of(config: &Config) -> Self {
+        let s = &config.settings;
+        Self {
+            mode: s.hvac_mode,
+            program: config.program.clone(),
+            fan_min: s.fan_min_on_time,
+            humidity: s.humidity,
+            dry_above: s.dehumidifier_level,
+        }
+    }
+
+    fn apply(self, config: &mut Config, setup: &Setup) {
+        if setup.takes(self.mode) {
+            config.settings.hvac_mode = self.mode;
+        }
+        config.program = self.program;
+        config.settings.fan_min_on_time = self.fan_min;
+        config.settings.humidity = self.humidity;
+        config.settings.dehumidifier_level = self.dry_above;
+    }
+}
+
+struct Inner {
+    thermostat: Thermostat,
+    decision: Option<Decision>,
+    inputs: Inputs,
+    now: Option<Now>,
+    /// What was known when a hub ran last.
+    last: Option<Value>,
+}
+
+/// The thermostat of a data directory.
+pub struct Unit {
+    setup: Setup,
+    zone: TimeZone,
+    /// Its name among the home's devices.
+    pub device: DeviceId,
+    /// Readings before this are of an earlier run.
+    pub since: Timestamp,
+    inner: Mutex<Inner>,
+    store: Mutex<ThermostatStore>,
+    /// Something was asked: step at once.
+    pub wake: Notify,
+    /// A hub runs it.
+    up: AtomicBool,
+    /// Counts steps.
+    pub steps: watch::Sender<u64>,
+}
+
+/// What a step came to.
+pub struct Step {
+    /// What is to be switched, and all else that was decided.
+    pub decision: Decision,
+    /// The relays are others than before.
+    pub switched: bool,
+    /// Alerts that are new.
+    pub raised: Vec<String>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Unit {
+    /// Opens the thermostat of a data directory: as it is set up, or (for the command line alone) as it was set up last.
+    /// `None`: there is none.
+    ///
+    /// # Errors
+    /// When its file can't be used.
+    pub fn open(
+        data: &Path,
+        setup: Option<&Setup>,
+        zone: &TimeZone,
+        client_id: &str,
+        now: Timestamp,
+    ) -> Result<Option<Self>, String> {
+        let path = data.join(FILE);
+        if setup.is_none() && !path.exists() {
+            return Ok(None);
+        }
+        let store = ThermostatStore::open(&path).map_err(|e| chain(&e))?;
+        let get = |key: &str| store.state(key).map_err(|e| chain(&e));
+        let mut zone = zone.clone();
+        let setup = match setup {
+            Some(setup) => {
+                let name = zone.iana_name().unwrap_or("UTC");
+                store.put_states(&[("setup", &to_text(setup)?), ("zone", name)]).map_err(|e| chain(&e))?;
+                setup.clone()
+            }
+            None => match get("setup")?.map(|text| serde_json::from_str(&text)) {
+                Some(Ok(setup)) => {
+                    zone = get("zone")?.and_then(|name| TimeZone::get(&name).ok()).unwrap_or(zone);
+                    setup
+                }
+                Some(Err(_)) | None => return Ok(None),
+            },
+        };
+        let mut config = setup.config();
+        if let Some(text) = get("chosen")? {
+            let chosen: Chosen = serde_json::from_str(&text)
+                .map_err(|e| format!("`{}` holds a program that this version can't read: {e}", path.display()))?;
+            chosen.apply(&mut config, &setup);
+        }
+        let thermostat = match get("state")? {
+            None => Thermostat::new(config, zone.clone()),
+            Some(text) => {
+                let mut saved: Value = serde_json::from_str(&text).unwrap_or_default();
+                if let (Some(saved), Some(learner)) = (saved.as_object_mut(), get("learner")?) {
+                    saved.insert("learner".into(), serde_json::from_str(&learner).unwrap_or_default());
+                }
+                Thermostat::load(config.clone(), zone.clone(), &saved).unwrap_or_else(|error| {
+                    tracing::error!(%error, "holds are lost");
+                    Thermostat::new(config, zone.clone())
+                })
+            }
+        };
+        let last = get("last")?.and_then(|text| serde_json::from_str(&text).ok());
+        let device = DeviceId::new(format!("{client_id}-thermostat")).map_err(|e| e.to_string())?;
+        let inner = Inner { thermostat, decision: None, inputs: Inputs::default(), now: None, last };
+        Ok(Some(Self {
+            setup,
+            zone,
+            device,
+            since: now,
+            inner: Mutex::new(inner),
+            store: Mutex::new(store),
+            wake: Notify::new(),
+            up: AtomicBool::new(false),
+            steps: watch::Sender::new(0),
+        }))
+    }
+
+    /// Whether a hub runs it.
+    pub fn is_running(&self) -> bool {
+        self.up.load(Ordering::SeqCst)
+    }
+
+    /// The comfort settings, as Home Assistant's presets.
+    pub fn presets(&self) -> Vec<String> {
+        lock(&self.inner).thermostat.config().program.climates().iter().map(|c| c.climate_ref.to_string()).collect()
+    }
+
+    /// What it was set up as.
+    pub fn setup(&self) -> &Setup {
+        &self.setup
+    }
+
+    /// A hub runs it from now on, and finds out what the relays do.
+    pub fn set_up(&self) {
+        self.up.store(true, Ordering::SeqCst);
+    }
+
+    /// The hub goes on with it; `reported` is what the relays say that they do.
+    pub fn begin(&self, reported: Option<Call>) {
+        lock(&self.inner).thermostat.begin(reported);
+    }
+
+    /// Hears a sensor.
+    pub fn hear(&self, sensor: &str, reading: &comfort::SensorReading, mono_ms: u64) {
+        lock(&self.inner).thermostat.hear(sensor, reading, mono_ms);
+    }
+
+    /// One step.
+    pub fn step(&self, now: Now, inputs: Inputs, faults: &[(About, Option<String>)]) -> Step {
+        let mut inner = lock(&self.inner);
+        let known: Vec<About> = inner.thermostat.alerts().all().iter().map(|a| a.about.clone()).collect();
+        for (about, text) in faults {
+            inner.thermostat.fault(about.clone(), text.as_deref(), now.wall_ms);
+        }
+        let decision = inner.thermostat.tick(&now, &inputs);
+        let switched = inner.decision.as_ref().map(|d| d.relays) != Some(decision.relays);
+        let alerts = inner.thermostat.alerts().all().iter();
+        let raised = alerts.filter(|a| !known.contains(&a.about)).map(|a| a.text.clone()).collect();
+        (inner.decision, inner.inputs, inner.now) = (Some(decision.clone()), inputs, Some(now));
+        drop(inner);
+        self.steps.send_modify(|n| *n += 1);
+        Step { decision, switched, raised }
+    }
+
+    /// Keeps it over a restart; with what was learned if asked, which is large.
+    ///
+    /// # Errors
+    /// When its file can't be written.
+    pub fn save(&self, with_learned: bool) -> Result<(), String> {
+        let (state, last) = {
+            let inner = lock(&self.inner);
+            (serde_json::to_value(inner.thermostat.save()), self.status(&inner))
+        };
+        let mut state = state.map_err(|e| e.to_string())?;
+        let learner = state.as_object_mut().and_then(|s| s.remove("learner")).unwrap_or_default().to_string();
+        let (state, last) = (state.to_string(), last.to_string());
+        let mut all = vec![("state", state.as_str()), ("last", last.as_str())];
+        if with_learned {
+            all.push(("learner", learner.as_str()));
+        }
+        lock(&self.store).put_states(&all).map_err(|e| chain(&e))
+    }
+
+    /// Adds five minutes to the history.
+    ///
+    /// # Errors
+    /// When its file can't be written.
+    pub fn note(&self, interval: &comfort::Interval) -> Result<(), String> {
+        let text = to_text(interval)?;
+        lock(&self.store).put_interval(interval.at_ms, &text).map_err(|e| chain(&e))
+    }
+
+    /// What it shows at the broker: the state of a climate device, in Home Assistant's words.
+    pub fn shown(&self) -> Value {
+        let inner = lock(&self.inner);
+        let Some(d) = &inner.decision else { return Value::Null };
+        let scale = self.scale();
+        let degrees = |t: Temp| f64::from(t.tenths(scale)) / 10.0;
+        let (heat, cool) = (degrees(d.set_points.heat()), degrees(d.set_points.cool()));
+        let single = match d.mode {
+            HvacMode::Heat | HvacMode::AuxHeatOnly => json!(heat),
+            HvacMode::Cool => json!(cool),
+            HvacMode::Auto | HvacMode::Off => Value::Null,
+        };
+        let (low, high) =
+            if d.mode == HvacMode::Auto { (json!(heat), json!(cool)) } else { (Value::Null, Value::Null) };
+        let now_ms = inner.now.map_or(0, |n| n.wall_ms);
+        let held = inner.thermostat.events().running(now_ms).find_map(|e| e.hold_climate_ref.clone());
+        let preset = held.filter(|_| d.source.event.is_some());
+        let action = match running(d) {
+            "auxHeat" => "heating",
+            word => word,
+        };
+        json!({
+            "current_temperature": d.temperature.map(degrees), "humidity": d.humidity, "temperature": single,
+            "low": low, "high": high, "mode": home_assistant_mode(d.mode), "action": action,
+            "preset": preset.map_or_else(|| "none".to_owned(), |c| c.to_string()),
+            "why": d.reason.as_str(),
+            "alerts": inner.thermostat.alerts().all().iter().map(|a| &a.text).collect::<Vec<_>>(),
+        })
+    }
+
+    /// Carries an order out, or answers a question. `now` is the wall clock's time.
+    ///
+    /// # Errors
+    /// Why not, in words for a person.
+    pub fn order(&self, order: &Order, caller: Caller<'_>, now: Timestamp) -> Result<Value, String> {
+        let answer = {
+            let mut inner = lock(&self.inner);
+            let at = inner.now.unwrap_or(Now { wall_ms: now.as_millis(), mono_ms: 0, trusted: true });
+            let at = Now { wall_ms: now.as_millis(), ..at };
+            self.carry_out(&mut inner, order, caller, &at)?
+        };
+        if !order.only_looks() {
+            let chosen = to_text(&Chosen::of(lock(&self.inner).thermostat.config()))?;
+            lock(&self.store).put_states(&[("chosen", &chosen)]).map_err(|e| chain(&e))?;
+            self.save(false)?;
+            self.wake.notify_one();
+        }
+        Ok(answer)
+    }
+
+    fn carry_out(&self, inner: &mut Inner, order: &Order, caller: Caller<'_>, now: &Now) -> Result<Value, String> {
+        let text = |e: &dyn std::error::Error| chain(e);
+        match order {
+            Order::Status => return Ok(self.status_now(inner)),
+            Order::Why => return Ok(self.why(inner)),
+            Order::Program => return Ok(self.program(inner)),
+            Order::Vacations => {
+                return Ok(Value::Array(self.events(inner, |e| e.event_type == comfort::EventType::Vacation)));
+            }
+            Order::Set { mode, to, fan, fan_min, humidity, dry_above } => {
+                let mut config = inner.thermostat.config().clone();
+                let mut changed = false;
+                if let Some(word) = mode {
+                    config.settings.hvac_mode = self.mode(word)?;
+                    inner.thermostat.set_mode(config.settings.hvac_mode);
+                    changed = true;
+                }
+                if let Some(word) = fan {
+                    let fan = fan_mode(word)?;
+                    for climate in config.program.climates().to_vec() {
+                        config.program.put_climate(Climate { fan, ..climate }).map_err(|e| text(&e))?;
+                    }
+                    changed = true;
+                }
+                if let Some(minutes) = fan_min {
+                    if *minutes > 60 {
+                        return Err("an hour has 60 minutes".into());
+                    }
+                    (config.settings.fan_min_on_time, changed) = (*minutes, true);
+                }
+                let percent = |given: u8| {
+                    if given > 100 { Err("write a percentage") } else { Ok(Some(given).filter(|p| *p > 0)) }
+                };
+                if let Some(given) = humidity {
+                    (config.settings.humidity, changed) = (percent(*given)?, true);
+                }
+                if let Some(given) = dry_above {
+                    (config.settings.dehumidifier_level, changed) = (percent(*given)?, true);
+                }
+                if changed {
+                    inner.thermostat.configure(config);
+                }
+                if to.temperature.is_some() || to.heat.is_some() || to.cool.is_some() {
+                    let hold = self.hold(inner, to)?;
+                    inner.thermostat.set_hold(&hold, HoldType::NextTransition, caller, now).map_err(|e| text(&e))?;
+                } else if !changed {
+                    return Err("give a temperature, --mode, --fan, --fan-min, --humidity or --dry-above".into());
+                }
+            }
+            Order::Hold { to, climate, fan, until, hours } => {
+                let mut hold = self.hold(inner, to)?;
+                if let Some(name) = climate {
+                    hold = Hold { climate: Some(ClimateRef::new(name)), ..hold };
+                }
+                hold.fan = fan.as_deref().map(fan_mode).transpose()?;
+                if hold == Hold::default() {
+                    let d = inner.decision.as_ref().ok_or("give a temperature or --climate: the hub does not run")?;
+                    hold = Hold { heat: Some(d.set_points.heat()), cool: Some(d.set_points.cool()), ..hold };
+                }
+                let kind = match (hours, until.as_deref()) {
+                    (Some(_), Some(_)) => return Err("give --until or --hours".into()),
+                    (Some(hours), None) => HoldType::HoldHours(*hours),
+                    (None, None) => HoldType::Indefinite,
+                    (None, Some("next")) => HoldType::NextTransition,
+                    (None, Some(time)) => {
+                        HoldType::DateTime { start_ms: now.wall_ms, end_ms: self.instant(time, now.wall_ms)? }
+                    }
+                };
+                inner.thermostat.set_hold(&hold, kind, caller, now).map_err(|e| text(&e))?;
+            }
+            Order::Resume { all } => {
+                let ended = inner.thermostat.resume(*all, now);
+                return Ok(json!({"ended": ended.iter().map(|e| self.event(e)).collect::<Vec<_>>()}));
+            }
+            Order::ProgramSet { days, from, to, climate } => {
+                let (from, to) = (slot(from)?, slot(to)?);
+                let climate = ClimateRef::new(climate);
+                return self.reprogram(inner, |program| {
+                    for day in week_days(days)? {
+                        program.set(day, from, to, &climate).map_err(|e| chain(&e))?;
+                    }
+                    Ok(())
+                });
+            }
+            Order::ProgramCopy { from, to } => {
+                let [from] = week_days(std::slice::from_ref(from))?[..] else { return Err("copy from one day".into()) };
+                return self.reprogram(inner, |program| program.copy_day(from, &week_days(to)?).map_err(|e| chain(&e)));
+            }
+            Order::ProgramClimate { climate, to, sensors } => {
+                let given = self.hold_raw(to)?;
+                let reference = ClimateRef::new(climate);
+                for id in sensors.iter().flatten() {
+                    if !self.setup.sensors.iter().any(|s| s.id == *id) {
+                        return Err(format!("`{id}` is no sensor of this thermostat"));
+                    }
+                }
+                return self.reprogram(inner, |program| {
+                    let old = program.find(&reference).cloned();
+                    let mut new = match (old, given.heat, given.cool) {
+                        (Some(old), _, _) => old,
+                        (None, Some(heat_temp), Some(cool_temp)) => Climate {
+                            name: climate.clone(),
+                            climate_ref: reference.clone(),
+                            is_occupied: true,
+                            heat_temp,
+                            cool_temp,
+                            fan: FanMode::Auto,
+                            ventilator_min_on_time: None,
+                            sensors: Vec::new(),
+                        },
+                        _ => return Err(format!("`{climate}` is new: give --heat and --cool")),
+                    };
+                    new.heat_temp = given.heat.unwrap_or(new.heat_temp);
+                    new.cool_temp = given.cool.unwrap_or(new.cool_temp);
+                    new.sensors = sensors.clone().unwrap_or(new.sensors);
+                    program.put_climate(new).map_err(|e| chain(&e))
+                });
+            }
+            Order::ProgramRemove { climate } => {
+                return self.reprogram(inner, |program| {
+                    program.remove_climate(&ClimateRef::new(climate)).map_err(|e| chain(&e))
+                });
+            }
+            Order::VacationAdd { name, to, from, until } => {
+                let given = self.hold_raw(to)?;
+                let (Some(heat), Some(cool)) = (given.heat, given.cool) else {
+                    return Err("a vacation needs --heat and --cool".into());
+                };
+                let times = (self.instant(from, now.wall_ms)?, self.instant(until, now.wall_ms)?);
+                inner.thermostat.create_vacation(name, (heat, cool), times, caller).map_err(|e| text(&e))?;
+            }
+            Order::VacationDelete { name } => {
+                if !inner.thermostat.delete_vacation(name) {
+                    return Err(format!("there is no vacation `{name}`; `vestibule thermostat vacation` lists them"));
+                }
+            }
+        }
+        Ok(json!({"events": self.events(inner, |_| true)}))
+    }
+
+    fn reprogram(
+        &self,
+        inner: &mut Inner,
+        change: impl FnOnce(&mut Program) -> Result<(), String>,
+    ) -> Result<Value, String> {
+        let mut config = inner.thermostat.config().clone();
+        change(&mut config.program)?;
+        inner.thermostat.configure(config);
+        Ok(self.program(inner))
+    }
+
+    fn scale(&self) -> TemperatureScale {
+        self.setup.settings.scale
+    }
+
+    fn mode(&self, word: &str) -> Result<HvacMode, String> {
+        let mode = HvacMode::parse(word)
+            .ok_or_else(|| format!("`{word}` is no mode; write off, heat, cool, auto or auxHeatOnly"))?;
+        if self.setup.takes(mode) { Ok(mode) } else { Err(format!("there is no equipment for the mode {word}")) }
+    }
+
+    /// A temperature as people write it.
+    fn temperature(&self, text: &str) -> Result<Temp, String> {
+        let bare = text.trim().trim_end_matches(['C', 'c', 'F', 'f']).trim_end_matches('°').trim();
+        let scale = match text.trim().chars().last() {
+            Some('C' | 'c') => TemperatureScale::Celsius,
+            Some('F' | 'f') => TemperatureScale::Fahrenheit,
+            _ => self.scale(),
+        };
+        let tenths = bare.parse::<f64>().ok().filter(|t| t.abs() < 1000.0).map(|t| (t * 10.0).round() as i32);
+        tenths
+            .map(|tenths| Temp::from_tenths(tenths, scale))
+            .ok_or_else(|| format!("`{text}` is no temperature; write 21, 21.5C or 70F"))
+    }
+
+    /// Set points, each within its range.
+    fn hold_raw(&self, to: &To) -> Result<Hold, String> {
+        let scale = self.scale();
+        let within = |text: &Option<String>, (low, high): (Temp, Temp), what: &str| {
+            let Some(text) = text else { return Ok(None) };
+            let t = self.temperature(text)?;
+            if t < low || t > high {
+                return Err(format!("{what} goes from {} to {}", low.text(scale), high.text(scale)));
+            }
+            Ok(Some(t))
+        };
+        let s = &self.setup.settings;
+        let (heat, cool) = (within(&to.heat, s.heat_range, "heating")?, within(&to.cool, s.cool_range, "cooling")?);
+        let both = (s.heat_range.0.min(s.cool_range.0), s.heat_range.1.max(s.cool_range.1));
+        match within(&to.temperature, both, "a set point")? {
+            Some(_) if heat.is_some() || cool.is_some() => Err("give one temperature, or --heat and --cool".into()),
+            Some(t) => Ok(Hold::at(t)),
+            None => Ok(Hold { heat, cool, ..Hold::default() }),
+        }
+    }
+
+    /// The same; where one of two is given, the other stays where it is.
+    fn hold(&self, inner: &Inner, to: &To) -> Result<Hold, String> {
+        let mut hold = self.hold_raw(to)?;
+        if let (Some(now), true) = (inner.decision.as_ref().map(|d| d.set_points), hold != Hold::default()) {
+            // In automatic change-over one number stands in the middle: the set points move together.
+            if let (HvacMode::Auto, Some(middle)) = (inner.thermostat.config().settings.hvac_mode, &to.temperature) {
+                let middle = self.temperature(middle)?;
+                let half = Delta::from_milli_k((now.cool().milli_c() - now.heat().milli_c()) / 2);
+                return Ok(Hold { heat: Some(middle.minus(half)), cool: Some(middle.plus(half)), ..hold });
+            }
+            hold.heat = hold.heat.or(Some(now.heat()));
+            hold.cool = hold.cool.or(Some(now.cool()));
+        }
+        Ok(hold)
+    }
+
+    /// An instant as people write it: `22:00` (the next one), `2026-12-24`, `2026-12-24T18:00`, or with an offset.
+    fn instant(&self, text: &str, now_ms: i64) -> Result<i64, String> {
+        let wrong = || format!("`{text}` is no time; write 22:00, 2026-12-24 or 2026-12-24T18:00");
+        if let Ok(exact) = text.parse::<jiff::Timestamp>() {
+            return Ok(exact.as_millisecond());
+        }
+        let in_zone = |civil: jiff::civil::DateTime| {
+            let zoned = self.zone.to_ambiguous_zoned_datetime(civil).compatible().map_err(|_| wrong())?;
+            Ok(zoned.timestamp().as_millisecond())
+        };
+        if let Ok(time) = text.parse::<jiff::civil::Time>() {
+            let now = jiff::Timestamp::from_millisecond(now_ms).map_err(|_| wrong())?;
+            let today = self.zone.to_datetime(now).date();
+            let at = in_zone(today.to_datetime(time))?;
+            let tomorrow = today.tomorrow().map_err(|_| wrong())?;
+            return if at > now_ms { Ok(at) } else { in_zone(tomorrow.to_datetime(time)) };
+        }
+        if let Ok(civil) = text.replace(' ', "T").parse::<jiff::civil::DateTime>() {
+            return in_zone(civil);
+        }
+        let date: jiff::civil::Date = text.parse().map_err(|_| wrong())?;
+        in_zone(date.at(0, 0, 0, 0))
+    }
+
+    // Answers.
+
+    fn degrees(&self, t: Temp) -> f64 {
+        f64::from(t.tenths(self.scale())) / 10.0
+    }
+
+    fn event(&self, e: &Event) -> Value {
+        json!({
+            "id": e.id, "type": e.event_type, "name": e.name, "by": e.by, "start": rfc3339(e.start_ms),
+            "end": e.end_ms.map(rfc3339), "climate": e.hold_climate_ref, "heat": e.heat_hold_temp.map(|t| self.degrees(t)),
+            "cool": e.cool_hold_temp.map(|t| self.degrees(t)), "fan": e.fan,
+        })
+    }
+
+    /// The stack, the highest first, those to come included.
+    fn events(&self, inner: &Inner, which: impl Fn(&Event) -> bool) -> Vec<Value> {
+        inner.thermostat.events().all().iter().filter(|e| which(e)).map(|e| self.event(e)).collect()
+    }
+
+    fn program(&self, inner: &Inner) -> Value {
+        let program = &inner.thermostat.config().program;
+        let climates: Vec<Value> = program
+            .climates()
+            .iter()
+            .map(|c| {
+                json!({
+                    "climate": c.climate_ref, "name": c.name, "heat": self.degrees(c.heat_temp),
+                    "cool": self.degrees(c.cool_temp), "fan": c.fan, "sensors": c.sensors,
+                })
+            })
+            .collect();
+        let mut days = Map::new();
+        for (day, name) in DAYS.iter().enumerate() {
+            let mut spans: Vec<Value> = Vec::new();
+            let mut last = None;
+            for slot in 0..comfort::program::SLOTS {
+                let index = program.at(day, slot);
+                if last != Some(index) {
+                    let climate = program.climate(index).map(|c| &c.climate_ref);
+                    spans.push(json!({"from": format!("{:02}:{:02}", slot / 2, slot % 2 * 30), "climate": climate}));
+                }
+                last = Some(index);
+            }
+            days.insert((*name).to_owned(), Value::Array(spans));
+        }
+        json!({"climates": climates, "days": days})
+    }
+
+    fn why(&self, inner: &Inner) -> Value {
+        match &inner.decision {
+            Some(d) => json!({
+                "why": d.why(self.scale()), "reason": d.reason, "running": running(d), "asked": d.asked.outputs().collect::<Vec<_>>(),
+                "denied": denied(d), "source": self.source(d), "hub": "running",
+                "alerts": inner.thermostat.alerts().all().iter().map(|a| &a.text).collect::<Vec<_>>(),
+            }),
+            None => {
+                let last = inner.last.as_ref().and_then(|l| l.get("why")?.as_str()).unwrap_or("nothing is known yet");
+                let time = inner.last.as_ref().and_then(|l| l.get("time")?.as_str()).unwrap_or("before");
+                let (hub, now) = match self.is_running() {
+                    true => ("running", "The hub has just started, and waits for the relays to say what they do"),
+                    false => ("stopped", "The hub does not run, so nothing is switched"),
+                };
+                json!({"why": format!("{now}. At {time}: {last}"), "hub": hub})
+            }
+        }
+    }
+
+    /// The house as it was learned.
+    fn house(&self, inner: &Inner) -> Value {
+        let house = inner.thermostat.house();
+        let round = |n: f64| (n * 100.0).round() / 100.0;
+        json!({
+            "samples": house.samples, "time_constant_h": round(house.time_constant_h), "error_k": round(house.error_k),
+            "heating_k_h": round(house.heating_k_h), "cooling_k_h": round(house.cooling_k_h),
+            "balance_point": house.balance_point.map(|t| self.degrees(t)),
+        })
+    }
+
+    fn source(&self, d: &Decision) -> Value {
+        json!({
+            "event": d.source.event, "name": d.source.name, "by": d.source.by, "until": d.source.until_ms.map(rfc3339),
+            "climate": d.source.climate,
+        })
+    }
+
+    fn status_now(&self, inner: &Inner) -> Value {
+        let mut status = match (&inner.decision, &inner.last) {
+            (None, Some(last)) => last.clone(),
+            _ => self.status(inner),
+        };
+        if let Some(status) = status.as_object_mut() {
+            // What members may have changed without a hub is told as it is now.
+            status.insert("hub".into(), json!(if self.is_running() { "running" } else { "stopped" }));
+            status.insert("mode".into(), json!(inner.thermostat.config().settings.hvac_mode));
+            status.insert("events".into(), Value::Array(self.events(inner, |_| true)));
+        }
+        status
+    }
+
+    fn status(&self, inner: &Inner) -> Value {
+        let config = inner.thermostat.config();
+        let scale = self.scale();
+        let d = inner.decision.as_ref();
+        let mono_ms = inner.now.map_or(0, |n| n.mono_ms);
+        let climate = d.and_then(|d| config.program.find(&d.source.climate));
+        let participants = climate.map_or(&[][..], |c| &c.sensors);
+        let sensors: Vec<Value> = inner
+            .thermostat
+            .sensors()
+            .list(&config.sensors, participants, &config.settings, mono_ms)
+            .map(|(sensor, t, why)| {
+                json!({
+                    "device": sensor.id, "name": sensor.name, "temperature": t.map(|t| self.degrees(t)),
+                    "left_out": why.map(LeftOut::as_str),
+                })
+            })
+            .collect();
+        let relays: Map<String, Value> = OUTPUTS
+            .iter()
+            .filter(|o| self.setup.relays.contains_key(o))
+            .map(|o| (o.as_str().to_owned(), json!(d.is_some_and(|d| d.relays.on(*o)))))
+            .collect();
+        let alerts: Vec<Value> = inner
+            .thermostat
+            .alerts()
+            .all()
+            .iter()
+            .map(|a| json!({"about": a.about, "text": a.text, "since": rfc3339(a.since_ms), "acknowledged": a.acknowledged}))
+            .collect();
+        json!({
+            "name": self.setup.name, "device": self.device, "unit": unit_word(scale), "mode": config.settings.hvac_mode,
+            "time": inner.now.map(|n| rfc3339(n.wall_ms)), "running": d.map(running),
+            "temperature": d.and_then(|d| d.temperature).map(|t| self.degrees(t)), "humidity": d.and_then(|d| d.humidity),
+            "outdoor": inner.inputs.outdoor.map(|t| self.degrees(t)),
+            "heat_set_point": d.map(|d| self.degrees(d.set_points.heat())),
+            "cool_set_point": d.map(|d| self.degrees(d.set_points.cool())),
+            "source": d.map(|d| self.source(d)), "reason": d.map(|d| d.reason), "why": d.map(|d| d.why(scale)),
+            "relays": relays, "asked": d.map(|d| d.asked.outputs().collect::<Vec<_>>()), "denied": d.map(|d| denied(d)),
+            "next": d.and_then(|d| d.next.as_ref()).map(|(at, c)| json!({"at": rfc3339(*at), "climate": c})),
+            "lead": d.and_then(|d| d.lead).map(|l| json!({
+                "heating": l.heating, "at": rfc3339(l.at_ms), "target": self.degrees(l.target), "minutes": l.minutes,
+                "running": l.running,
+            })),
+            "sensors": sensors, "events": self.events(inner, |_| true), "alerts": alerts,
+            "house": self.house(inner), "own_control": self.setup.equipment.has_own_control,
+        })
+    }
+}
+
+/// Days of the week as they are written.
+const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
+
+fn week_days(words: &[String]) -> Result<Vec<usize>, String> {
+    let mut days = Vec::new();
+    for word in words.iter().flat_map(|w| w.split(',')) {
+        let word = word.trim().to_lowercase();
+        match word.as_str() {
+            "all" => days.extend(0..7),
+            "weekdays" => days.extend(0..5),
+            "weekend" => days.extend(5..7),
+            _ => {
+                let short: String = word.chars().take(3).collect();
+                let found = DAYS.iter().position(|d| *d == short);
+                days.push(
+                    found
+                        .ok_or_else(|| format!("`{word}` is no day; write mon, tue, ..., weekdays, weekend or all"))?,
+                );
+            }
+        }
+    }
+    Ok(days)
+}
+
+/// A half hour of the day, as in `06:30`; `24:00` ends it.
+fn slot(text: &str) -> Result<usize, String> {
+    let parse = || {
+        let (hour, minute) = text.split_once(':')?;
+        let (hour, minute): (usize, usize) = (hour.parse().ok()?, minute.parse().ok()?);
+        let fits = hour < 24 && (minute == 0 || minute == 30) || hour == 24 && minute == 0;
+        fits.then_some(hour * 2 + minute / 30)
+    };
+    parse().ok_or_else(|| format!("`{text}` is no half hour; write 06:30, or 24:00 for the day's end"))
+}
+
+fn fan_mode(word: &str) -> Result<FanMode, String> {
+    match word {
+        "auto" => Ok(FanMode::Auto),
+        "on" => Ok(FanMode::On),
+        _ => Err(format!("`{word}` is no fan mode; write auto or on")),
+    }
+}
+
+/// What it does, in a word.
+fn running(d: &Decision) -> &'static str {
+    if d.relays.on(comfort::Output::Aux) {
+        "auxHeat"
+    } else if d.relays.heats() {
+        "heating"
+    } else if d.relays.cools() {
+        "cooling"
+    } else if d.relays.on(comfort::Output::Dehumidifier) {
+        "drying"
+    } else if d.relays.on(comfort::Output::Fan) {
+        "fan"
+    } else if d.mode == HvacMode::Off {
+        "off"
+    } else {
+        "idle"
+    }
+}
+
+/// What the guard did not do as asked.
+fn denied(d: &Decision) -> Vec<Value> {
+    let one = |d: &comfort::Denied| json!({"output": d.output, "why": d.why, "text": d.why.as_str(), "for_s": d.for_s});
+    d.denied.iter().map(one).collect()
+}
+
+fn unit_word(scale: TemperatureScale) -> &'static str {
+    match scale {
+        TemperatureScale::Fahrenheit => "fahrenheit",
+        TemperatureScale::Celsius | TemperatureScale::Kelvin => "celsius",
+    }
+}
+
+/// Home Assistant's word for a mode.
+pub fn home_assistant_mode(mode: HvacMode) -> &'static str {
+    match mode {
+        HvacMode::Off => "off",
+        HvacMode::Heat | HvacMode::AuxHeatOnly => "heat",
+        HvacMode::Cool => "cool",
+        HvacMode::Auto => "heat_cool",
+    }
+}
+
+fn rfc3339(ms: i64) -> String {
+    Timestamp::from_millis(ms).to_rfc3339()
+}
+
+fn to_text(value: &impl Serialize) -> Result<String, String> {
+    serde_json::to_string(value).map_err(|e| e.to_string())
+}

@@ -1,0 +1,349 @@
+//! The thermostat at work: a real hub and a real broker, and a house behind the relays. The test moves the hub's clock.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use comfort::simulate::plant::{Plant, PlantParameters};
+use comfort::simulate::weather::Outdoors;
+use comfort::{Call, Output};
+use devices::mqtt::face::{Face, FaceEvent};
+use devices::mqtt::house::Publication;
+use serde_json::{Value, json};
+use testkit::PretendAlexa;
+
+use crate::harness::{Hub, Mosquitto, control, program, run, run_json};
+
+/// A winter Monday, 5:00 in UTC.
+const BEGIN_MS: i64 = 1_768_194_000_000;
+
+/// One step of the house.
+const STEP_S: i64 = 30;
+
+const SETUP: &str = r#"
+[home]
+units = "celsius"
+
+[[thermostat]]
+name = "Landing"
+sensors = ["hall"]
+heat = "furnace"
+own_control = true
+sensor_stale_s = 900
+"#;
+
+/// A furnace with a relay, and a sensor in the hall.
+struct House {
+    broker: Mosquitto,
+    face: Face,
+    plant: Plant,
+    furnace: bool,
+    sensor_speaks: bool,
+    now_s: i64,
+    clock: PathBuf,
+    outdoor_c: f64,
+    /// When the furnace was switched, and to what.
+    switched: Vec<(i64, bool)>,
+    /// Temperatures of the hall, one a step.
+    hall: Vec<f64>,
+}
+
+impl House {
+    async fn new(dir: &Path) -> Self {
+        let broker = Mosquitto::start();
+        let will = say("house/status", "offline");
+        let mut face = Face::start(&broker.url(), "house", &will, "house/+/set").expect("an address");
+        while face.next().await != FaceEvent::Connected {}
+        let plant = Plant::new(PlantParameters::default(), 17.0, 1);
+        let clock = dir.join("clock");
+        let mut house = Self {
+            broker,
+            face,
+            plant,
+            furnace: false,
+            sensor_speaks: true,
+            now_s: 0,
+            clock,
+            outdoor_c: -5.0,
+            switched: Vec::new(),
+            hall: Vec::new(),
+        };
+        house.move_clock(0);
+        for (topic, config) in [
+            (
+                "homeassistant/switch/furnace/config",
+                json!({"name": null, "unique_id": "furnace", "device": {"identifiers": ["furnace"], "name": "Furnace"},
+                    "state_topic": "house/furnace/state", "command_topic": "house/furnace/set"}),
+            ),
+            (
+                "homeassistant/sensor/hall/config",
+                json!({"name": null, "unique_id": "hall", "device": {"identifiers": ["hall"], "name": "Hall"},
+                    "device_class": "temperature", "unit_of_measurement": "°C", "state_topic": "house/hall"}),
+            ),
+        ] {
+            house.face.publish(say(topic, &config.to_string())).await;
+        }
+        house.report().await;
+        house.speak().await;
+        house
+    }
+
+    fn move_clock(&mut self, seconds: i64) {
+        self.now_s += seconds;
+        let new = self.clock.with_extension("new");
+        std::fs::write(&new, (BEGIN_MS + self.now_s * 1000).to_string()).expect("written");
+        std::fs::rename(&new, &self.clock).expect("renamed");
+    }
+
+    async fn report(&self) {
+        self.face.publish(say("house/furnace/state", if self.furnace { "ON" } else { "OFF" })).await;
+    }
+
+    async fn speak(&self) {
+        self.face.publish(say("house/hall", &format!("{:.2}", self.plant.sensor_c()))).await;
+    }
+
+    /// Takes what the hub orders until the furnace is as the hub says; then time passes.
+    async fn step(&mut self, hub: &Hub) -> Value {
+        self.move_clock(STEP_S);
+        if self.sensor_speaks && self.now_s % 60 == 0 {
+            self.speak().await;
+        }
+        let status = self.settle(hub).await;
+        let call = if self.furnace { Call::of(&[Output::Heat1]) } else { Call::NONE };
+        let outdoors = Outdoors { temperature_c: self.outdoor_c, dew_point_c: -10.0, irradiance: 0.0 };
+        let asked_w = self.plant.asked_w(call);
+        self.plant.step(STEP_S as f64, outdoors, asked_w);
+        self.hall.push(self.plant.sensor_c());
+        status
+    }
+
+    /// Waits until the hub has taken a step at this time, and the furnace is as it said.
+    async fn settle(&mut self, hub: &Hub) -> Value {
+        let mut last = Value::Null;
+        for _ in 0..6000 {
+            if let Ok(FaceEvent::Order { topic, payload }) =
+                tokio::time::timeout(Duration::from_millis(5), self.face.next()).await
+            {
+                assert_eq!(topic, "house/furnace/set");
+                let on = payload == "ON";
+                if on != self.furnace {
+                    self.switched.push((self.now_s, on));
+                }
+                self.furnace = on;
+                self.report().await;
+            }
+            last = status(&hub.data);
+            let time = last["time"].as_str().and_then(|t| t.parse::<jiff::Timestamp>().ok());
+            let is_now = time.is_some_and(|t| t.as_millisecond() >= BEGIN_MS + self.now_s * 1000);
+            if is_now && last["relays"]["heat1"] == json!(self.furnace) {
+                return last;
+            }
+        }
+        panic!("the hub took no step, or its order did not come: {last}");
+    }
+
+    fn hub(&self, data: &Path) -> Hub {
+        let file = data.with_extension("toml");
+        std::fs::write(&file, SETUP).expect("written");
+        let mut command = program();
+        command.args(["serve", "--data"]).arg(data).arg("--config").arg(file);
+        command.env("VESTIBULE__MQTT__URL", self.broker.url()).env("VESTIBULE_CLOCK", &self.clock);
+        Hub::spawn(command, data)
+    }
+}
+
+fn say(topic: &str, payload: &str) -> Publication {
+    Publication { topic: topic.to_owned(), payload: payload.to_owned(), retain: true }
+}
+
+fn status(data: &Path) -> Value {
+    control(data, &json!({"thermostat": "status"})).unwrap_or_default()
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    // The house's connection goes on while the test waits for a program.
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime")
+}
+
+/// From a cold house through a crash and a dead sensor to a clean end.
+#[test]
+fn a_hub_keeps_the_house_through_crashes_and_a_dead_sensor() {
+    runtime().block_on(async {
+        let dir = tempfile::tempdir().expect("a directory");
+        let data = dir.path().join("data");
+        let mut house = House::new(dir.path()).await;
+        let mut hub = house.hub(&data);
+
+        // The house is brought to its set point and kept there.
+        hub.cli(&["thermostat", "hold", "20"]);
+        for _ in 0..8 * 120 {
+            house.step(&hub).await;
+        }
+        let kept = &house.hall[4 * 120..];
+        let (low, high) = kept.iter().fold((f64::MAX, f64::MIN), |(l, h), t| (l.min(*t), h.max(*t)));
+        assert!(low > 19.2 && high < 20.8, "the hall was between {low:.2} and {high:.2}");
+        let starts: Vec<i64> = house.switched.iter().filter(|s| s.1).map(|s| s.0).collect();
+        assert!(starts.len() >= 4, "{:?}", house.switched);
+        assert!(starts.windows(2).all(|w| w[1] - w[0] >= 900), "more than four starts an hour: {starts:?}");
+        let offs = house.switched.windows(2).filter(|w| !w[0].1).map(|w| w[1].0 - w[0].0);
+        assert!(offs.min().is_some_and(|s| s >= 300), "{:?}", house.switched);
+
+        // The mode, the program and the hold are there after a crash; what runs goes on; and what has just stopped stays off.
+        hub.cli(&["thermostat", "program", "climate", "night", "--heat", "16.5", "--cool", "26"]);
+        hub.cli(&["thermostat", "program", "set", "--day", "mon,tue", "--from", "22:30", "night"]);
+        while !house.furnace {
+            house.step(&hub).await;
+        }
+        hub.process.signal("KILL");
+        let _ = hub.process.child.wait();
+        house.move_clock(STEP_S);
+        hub = house.hub(&data);
+        let back = house.step(&hub).await;
+        assert_eq!(back["events"][0]["heat"], 20.0, "{back}");
+        assert!(house.furnace && back["relays"]["heat1"] == true, "a restart switched the furnace off: {back}");
+        let program = hub.cli_json(&["thermostat", "program"]);
+        assert_eq!(program["days"]["mon"].as_array().and_then(|d| d.last()?["climate"].as_str()), Some("night"));
+        assert_eq!(program["climates"][3]["heat"], 16.5, "{program}");
+        while house.furnace {
+            house.step(&hub).await;
+        }
+        let off_s = house.now_s;
+        hub.process.signal("KILL");
+        let _ = hub.process.child.wait();
+        house.move_clock(STEP_S);
+        hub = house.hub(&data);
+        hub.cli(&["thermostat", "hold", "25"]);
+        let held = house.step(&hub).await;
+        assert_eq!(held["denied"][0]["output"], "heat1", "{held}");
+        let why = hub.cli(&["thermostat", "why"]);
+        assert!(why.contains("The guard holds heat1") && why.contains("colder than the heating set point"), "{why}");
+        while !house.furnace {
+            house.step(&hub).await;
+        }
+        assert!(house.now_s - off_s >= 300, "on again after {} s", house.now_s - off_s);
+
+        // The sensor dies: it is named, nobody heats by its last word, and `why` says so.
+        house.sensor_speaks = false;
+        let mut dead = Value::Null;
+        for _ in 0..40 {
+            dead = house.step(&hub).await;
+        }
+        assert_eq!(dead["reason"], "noSensor", "{dead}");
+        let alerts: Vec<&str> =
+            dead["alerts"].as_array().into_iter().flatten().filter_map(|a| a["text"].as_str()).collect();
+        assert!(alerts.iter().any(|a| a.contains("hall is not believed: silent for too long")), "{alerts:?}");
+        assert!(hub.cli(&["thermostat", "why"]).contains("no sensor is believed"));
+        let before = house.switched.len();
+        for _ in 0..3 * 120 {
+            house.step(&hub).await;
+        }
+        let on_s: i64 = house.switched[before..].windows(2).filter(|w| w[0].1).map(|w| w[1].0 - w[0].0).sum();
+        assert!(on_s > 0 && on_s < 3 * 3600 * 6 / 10, "frost is kept out for a share of the time: {on_s} s");
+
+        // It comes back, and the house is kept again; a clean stop leaves nothing on.
+        house.sensor_speaks = true;
+        house.outdoor_c = 5.0;
+        let mut alive = house.step(&hub).await;
+        while alive["reason"] == "noSensor" || !house.furnace {
+            alive = house.step(&hub).await;
+        }
+        hub.stop();
+        while house.furnace {
+            if let FaceEvent::Order { payload, .. } = house.face.next().await {
+                house.furnace = payload == "ON";
+            }
+        }
+        // Without a hub the data directory answers, and takes orders for later.
+        let data = data.to_str().expect("a path");
+        let asleep = run_json(&["thermostat", "status", "--json", "--data", data]);
+        assert_eq!((asleep["hub"].as_str(), asleep["mode"].as_str()), (Some("stopped"), Some("heat")), "{asleep}");
+        run_json(&["thermostat", "resume", "--all", "--json", "--data", data]);
+        let asleep = run_json(&["thermostat", "status", "--json", "--data", data]);
+        assert_eq!(asleep["events"], json!([]), "{asleep}");
+        assert!(
+            run_json(&["thermostat", "why", "--json", "--data", data])["why"]
+                .as_str()
+                .is_some_and(|w| w.starts_with("The hub does not run"))
+        );
+        // Twelve hours and more were written down.
+        let report = run_json(&["thermostat", "report", "--month", "2026-01", "--json", "--data", data]);
+        assert!(report["days"][0]["heating_h"].as_f64().is_some_and(|h| h > 2.0), "{report}");
+    });
+}
+
+/// It is a device like any other: the hub's own device room hears it, and Alexa commands it through the gate.
+#[test]
+fn alexa_has_it_through_the_gate_and_home_assistant_by_its_description() {
+    runtime().block_on(async {
+        let dir = tempfile::tempdir().expect("a directory");
+        let data = dir.path().join("data");
+        let mut house = House::new(dir.path()).await;
+        let hub = house.hub(&data);
+        house.step(&hub).await;
+        let is_there = |d: &Value| {
+            d["devices"].as_array().is_some_and(|all| {
+                all.iter().any(|d| {
+                    d["name"] == "Landing" && d["properties"].to_string().contains("occupied_heating_setpoint")
+                })
+            })
+        };
+        let devices = hub.wait_until(&["devices"], is_there);
+        assert!(devices.to_string().contains("Vestibule"));
+        let token = hub.cli(&["link", "alexa", "--profile", "everything", "--print-token"]);
+        let alexa = PretendAlexa::new(&hub.partners, token.trim());
+        alexa.discover().await.expect("an answer");
+        let endpoint = alexa.endpoint_with("Alexa.ThermostatController", None).expect("a thermostat");
+        let done = alexa.set_temperature(&endpoint, 21.5).await.expect("an answer");
+        assert_eq!(done.json["event"]["header"]["name"], "Response", "{}", done.json);
+        let held = hub.wait_until(&["thermostat", "status"], |s| s["heat_set_point"] == 21.5);
+        assert_eq!((held["source"]["event"].as_str(), held["source"]["by"].as_str()), (Some("hold"), Some("mqtt")));
+        assert!(held["source"]["until"].is_string(), "it ends with the program's next change: {held}");
+        // Home Assistant's words: a preset, and the mode.
+        let base = format!("vestibule/{}/set", held["device"].as_str().unwrap().replace("-thermostat", "/thermostat"));
+        let order =
+            |what: &str, payload: &str| Publication { retain: false, ..say(&format!("{base}/{what}"), payload) };
+        house.face.publish(order("preset", "away")).await;
+        hub.wait_until(&["thermostat", "status"], |s| s["events"][0]["climate"] == "away");
+        house.face.publish(order("preset", "none")).await;
+        house.face.publish(order("temperature", "950")).await;
+        house.face.publish(order("mode", "off")).await;
+        let off = hub.wait_until(&["thermostat", "status"], |s| s["mode"] == "off" && s["reason"] == "off");
+        assert_eq!(off["events"], json!([]), "{off}");
+    });
+}
+
+#[test]
+fn a_thermostat_that_can_not_be_is_refused_with_the_line_and_the_mend() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let check = |text: &str| {
+        let file = dir.path().join("v.toml");
+        std::fs::write(&file, text).expect("written");
+        let out = run(&["check", "--config", file.to_str().expect("a path")]);
+        (out.status.code(), String::from_utf8(out.stderr).expect("text"))
+    };
+    assert_eq!(check(SETUP).0, Some(0), "{}", check(SETUP).1);
+    for (text, line, mend) in [
+        ("[thermostat]\nheat = \"a\"\n", 1, "[[thermostat]]"),
+        ("[[thermostat]]\nheat = \"a\"\n", 1, "it needs `sensors`"),
+        ("[[thermostat]]\nsensors = [\"s\"]\n", 1, "it needs equipment"),
+        ("[[thermostat]]\nsensors = [\"s\"]\nheat = \"a\"\nfan = \"a\"\n", 1, "give each its own relay"),
+        ("[[thermostat]]\nsensors = [\"s\"]\nheat = \"a\"\ncool = \"a\"\n", 1, "`reversing_valve` the valve"),
+        ("[[thermostat]]\nsensors = [\"s\"]\nheat = \"a\"\nmin_off_s = 5\n", 4, "from 240 to 900"),
+        ("[[thermostat]]\nsensors = [\"s\"]\nheat = \"a\"\nmode = \"cool\"\n", 1, "can't be in the mode cool"),
+        ("[[thermostat]]\nsensors = [{ device = \"s\", offset = 99 }]\nheat = \"a\"\n", 2, "at most 10 degrees"),
+        ("[[thermostat]]\nsensors = [\"s\"]\nheat = \"a\"\nheating = 1\n", 4, "there is no setting `heating`"),
+        (
+            "[home]\nunits = \"fahrenheit\"\n[[thermostat]]\nsensors = [\"s\"]\nheat = \"a\"\nfrost_floor = 7\n",
+            6,
+            "35.6 °F to 59 °F",
+        ),
+        ("[[thermostat]]\nsensors = [\"s\"]\nheat = \"a\"\n[[thermostat]]\nheat = \"b\"\n", 4, "this version runs one"),
+    ] {
+        let (code, told) = check(text);
+        assert_eq!(code, Some(1), "{text}");
+        assert!(told.contains(&format!("v.toml:{line}: ")) && told.contains(mend), "{text}: {told}");
+    }
+    let data = dir.path().join("data");
+    let out = run(&["thermostat", "status", "--data", data.to_str().expect("a path")]);
+    assert_eq!(out.status.code(), Some(1));
+}
