@@ -11,7 +11,10 @@ use jiff::tz::TimeZone;
 use model::TemperatureScale;
 use toml::de::{DeTable, DeValue};
 
-use crate::thermostat::setup::Setup;
+use self::setup::Setup;
+
+#[path = "thermostat/setup.rs"]
+pub mod setup;
 
 /// Longest configuration file, in bytes.
 const FILE_MAX_BYTES: u64 = 1 << 20;

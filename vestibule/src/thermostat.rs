@@ -1,7 +1,6 @@
-//! `vestibule thermostat`: orders to the thermostat that the hub runs ([`unit`], [`service`]), and what needs no running hub.
+//! `vestibule thermostat`: orders to the thermostat that the hub runs ([`mod@unit`], [`service`]), and what needs no running hub.
 
 pub mod service;
-pub mod setup;
 pub mod unit;
 
 use std::fs::File;

@@ -19,7 +19,7 @@ use store::ThermostatStore;
 use tokio::sync::{Notify, watch};
 
 use super::FILE;
-use super::setup::Setup;
+use crate::config::setup::Setup;
 use crate::core::chain;
 
 /// What somebody asks of the thermostat. Temperatures are as people write them: `21`, `21.5C`, `70F`.
@@ -777,7 +777,7 @@ impl Unit {
             "heat_set_point": d.map(|d| self.degrees(d.set_points.heat())),
             "cool_set_point": d.map(|d| self.degrees(d.set_points.cool())),
             "source": d.map(|d| self.source(d)), "reason": d.map(|d| d.reason), "why": d.map(|d| d.why(scale)),
-            "relays": relays, "asked": d.map(|d| d.asked.outputs().collect::<Vec<_>>()), "denied": d.map(|d| denied(d)),
+            "relays": relays, "asked": d.map(|d| d.asked.outputs().collect::<Vec<_>>()), "denied": d.map(denied),
             "next": d.and_then(|d| d.next.as_ref()).map(|(at, c)| json!({"at": rfc3339(*at), "climate": c})),
             "lead": d.and_then(|d| d.lead).map(|l| json!({
                 "heating": l.heating, "at": rfc3339(l.at_ms), "target": self.degrees(l.target), "minutes": l.minutes,
