@@ -808,11 +808,32 @@ impl Core {
         let mut steps = unit.steps.subscribe();
         let changes = !order.only_looks();
         let asked = Arc::clone(&unit);
-        let answer = blocking(move || asked.order(&order, Caller::owner(OWNER), now)).await?;
+        let asks_privacy = matches!(order, Order::Privacy { .. });
+        let mut answer = blocking(move || asked.order(&order, Caller::owner(OWNER), now)).await?;
+        if asks_privacy {
+            answer["told"] = Value::Array(self.told_set_points(&unit.device));
+        }
         if changes && unit.is_running() {
             let _ = tokio::time::timeout(STEP_PATIENCE, steps.changed()).await;
         }
         Ok(answer)
+    }
+
+    /// Which links are told a thermostat's set points or temperature when they ask, and how precisely.
+    fn told_set_points(&self, device: &DeviceId) -> Vec<Value> {
+        use model::{Property, Trigger};
+        let gate = self.state();
+        let properties =
+            [Property::OccupiedHeatingSetpoint, Property::OccupiedCoolingSetpoint, Property::LocalTemperature];
+        let mut told = Vec::new();
+        for link in gate.links.iter() {
+            for property in properties {
+                if let Ok(rung) = gate.table().decide(&link.id, device, property, Trigger::PartnerPoll).rung {
+                    told.push(json!({"link": link.id, "partner": link.partner, "property": property, "rung": rung}));
+                }
+            }
+        }
+        told
     }
 
     fn devices(&self) -> Value {

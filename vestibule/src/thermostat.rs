@@ -98,6 +98,14 @@ pub enum ThermostatCmd {
         #[command(flatten)]
         show: Show,
     },
+    /// Show what the week's set points tell whoever is told them, and what it costs to tell less
+    Privacy {
+        /// Change the program so
+        #[arg(long)]
+        apply: bool,
+        #[command(flatten)]
+        show: Show,
+    },
     /// Show or change the week
     #[command(args_conflicts_with_subcommands = true)]
     Program {
@@ -302,6 +310,7 @@ pub fn run(command: ThermostatCmd) -> Result<String, Failure> {
             tell(&show, Order::Hold { to: to.into(), climate, fan, until, hours })
         }
         ThermostatCmd::Resume { all, show } => tell(&show, Order::Resume { all }),
+        ThermostatCmd::Privacy { apply, show } => tell(&show, Order::Privacy { apply }),
         ThermostatCmd::Program { command: None, show } => tell(&show, Order::Program),
         ThermostatCmd::Program { command: Some(command), .. } => match command {
             ProgramCmd::Set { day, from, to, climate, show } => {

@@ -36,6 +36,7 @@ pub mod event;
 pub mod guard;
 pub mod history;
 pub mod learn;
+pub mod privacy;
 pub mod program;
 pub mod report;
 pub mod sensor;

@@ -332,6 +332,10 @@ impl Service {
             if last.is_none_or(|(time, offline)| newest > time || offline != reading.offline) {
                 self.heard.insert(device.clone(), (newest, reading.offline));
                 unit.hear(device.as_str(), &reading, now.mono_ms);
+            } else if reading.occupied == Some(true) && !reading.offline {
+                // A detector says once that somebody came, and not again while somebody stays.
+                let stays = SensorReading { occupied: Some(true), ..SensorReading::default() };
+                unit.hear(device.as_str(), &stays, now.mono_ms);
             }
         }
         let outdoor = setup.outdoor.as_ref().and_then(|device| {

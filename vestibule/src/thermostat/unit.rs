@@ -63,6 +63,11 @@ pub enum Order {
         /// All of them.
         all: bool,
     },
+    /// What the program tells whoever is told its set points, and what it costs to tell less.
+    Privacy {
+        /// Change the program.
+        apply: bool,
+    },
     /// The week.
     Program,
     /// Gives half hours a comfort setting.
@@ -120,7 +125,7 @@ pub enum Order {
 impl Order {
     /// Whether it only looks.
     pub fn only_looks(&self) -> bool {
-        matches!(self, Self::Status | Self::Why | Self::Program | Self::Vacations)
+        matches!(self, Self::Status | Self::Why | Self::Program | Self::Vacations | Self::Privacy { apply: false })
     }
 }
 
@@ -410,6 +415,7 @@ impl Unit {
             Order::Status => return Ok(self.status_now(inner)),
             Order::Why => return Ok(self.why(inner)),
             Order::Program => return Ok(self.program(inner)),
+            Order::Privacy { apply } => return self.privacy(inner, *apply),
             Order::Vacations => {
                 return Ok(Value::Array(self.events(inner, |e| e.event_type == comfort::EventType::Vacation)));
             }
@@ -544,6 +550,30 @@ impl Unit {
         Ok(json!({"events": self.events(inner, |_| true)}))
     }
 
+    fn privacy(&self, inner: &mut Inner, apply: bool) -> Result<Value, String> {
+        let mut config = inner.thermostat.config().clone();
+        let house = *inner.thermostat.learner().model();
+        let offer = comfort::privacy::offer(&config.program, &config.settings, &house)
+            .ok_or("the program has no comfort setting in which somebody is at home")?;
+        if apply {
+            config.program = comfort::privacy::taken(&config.program, &offer);
+            inner.thermostat.configure(config);
+        }
+        let round = |n: f64| (n * 100.0).round() / 100.0;
+        let both = |(now, then): (Temp, Temp)| json!({"now": self.degrees(now), "then": self.degrees(then)});
+        let changes: Vec<Value> = offer
+            .changes
+            .iter()
+            .map(|c| json!({"climate": c.climate, "heat": both(c.heat), "cool": both(c.cool), "hours_a_week": c.hours}))
+            .collect();
+        Ok(json!({
+            "heat_steps": offer.heat_steps, "cool_steps": offer.cool_steps, "changes": changes,
+            "comfort_kh_per_day": round(offer.comfort_kh_per_day), "heating_h_per_day": round(offer.heating_h_per_day),
+            "cooling_h_per_day": round(offer.cooling_h_per_day), "applied": apply,
+            "learned": inner.thermostat.house().samples > 0,
+        }))
+    }
+
     fn reprogram(
         &self,
         inner: &mut Inner,
@@ -592,7 +622,14 @@ impl Unit {
         };
         let s = &self.setup.settings;
         let (heat, cool) = (within(&to.heat, s.heat_range, "heating")?, within(&to.cool, s.cool_range, "cooling")?);
-        let both = (s.heat_range.0.min(s.cool_range.0), s.heat_range.1.max(s.cool_range.1));
+        let both = match (
+            self.setup.takes(HvacMode::Heat) || self.setup.equipment.has_aux,
+            self.setup.takes(HvacMode::Cool),
+        ) {
+            (true, false) => s.heat_range,
+            (false, true) => s.cool_range,
+            _ => (s.heat_range.0.min(s.cool_range.0), s.heat_range.1.max(s.cool_range.1)),
+        };
         match within(&to.temperature, both, "a set point")? {
             Some(_) if heat.is_some() || cool.is_some() => Err("give one temperature, or --heat and --cool".into()),
             Some(t) => Ok(Hold::at(t)),

@@ -298,6 +298,15 @@ fn alexa_has_it_through_the_gate_and_home_assistant_by_its_description() {
         let held = hub.wait_until(&["thermostat", "status"], |s| s["heat_set_point"] == 21.5);
         assert_eq!((held["source"]["event"].as_str(), held["source"]["by"].as_str()), (Some("hold"), Some("mqtt")));
         assert!(held["source"]["until"].is_string(), "it ends with the program's next change: {held}");
+        // What the week tells, and to whom; less if it is wished.
+        let tells = hub.cli_json(&["thermostat", "privacy"]);
+        assert_eq!(tells["heat_steps"], 2, "{tells}");
+        assert!(
+            tells["told"].as_array().is_some_and(|t| t.iter().any(|t| t["property"] == "occupied_heating_setpoint"))
+        );
+        assert!(tells["heating_h_per_day"].as_f64().is_some_and(|h| h > 0.0), "{tells}");
+        hub.cli(&["thermostat", "privacy", "--apply"]);
+        assert_eq!(hub.cli_json(&["thermostat", "privacy"])["heat_steps"], 1);
         // Home Assistant's words: a preset, and the mode.
         let base = format!("vestibule/{}/set", held["device"].as_str().unwrap().replace("-thermostat", "/thermostat"));
         let order =
