@@ -83,6 +83,8 @@ pub enum Event {
     Report(Option<DeviceId>),
     /// The link gave a command.
     Command(Command),
+    /// The link gave a command, and while the broker had it the household's grants became these.
+    CommandWhile(Command, Vec<Given>),
     /// The link sent something that has nothing to do with a device.
     Other,
 }
@@ -160,16 +162,27 @@ impl Released {
                 None
             }
             Event::Grants(grants) => {
-                self.grants.clone_from(grants);
-                self.grants.retain(|g| g.expires.is_none_or(|t| t > now));
-                self.reopen(now);
+                self.edit(grants, now);
                 None
             }
             Event::Discover => Some(self.discovery()),
             Event::Report(device) => Some(self.state(device.as_ref(), now)),
             Event::Command(command) => Some(self.command(command, now)),
+            // It is obeyed by the grants from before, and told of by those from after.
+            Event::CommandWhile(command, grants) => {
+                let before = self.clone().command(command, now);
+                self.edit(grants, now);
+                let mut view = self.command(command, now);
+                view.words.extend(before.words);
+                Some(view)
+            }
             Event::Other => Some(View::default()),
         }
+    }
+
+    fn edit(&mut self, grants: &[Given], now: Timestamp) {
+        self.grants = grants.iter().filter(|g| g.expires.is_none_or(|t| t > now)).cloned().collect();
+        self.reopen(now);
     }
 
     /// Default deny: the finest rung of the grants that name this cell, and nothing without one. Locks, doors and alarms are

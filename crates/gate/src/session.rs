@@ -386,8 +386,11 @@ impl<A: Actuator> Session<A> {
             Command::AdjustSetpoint { .. } | Command::AdjustLevel(_) => Vec::new(),
         };
         let now = self.now;
+        // While the broker had the order, the household may have taken back that the link knows of the device at all.
+        let is_known = state.announces(&self.link, device);
         // Of a device with two set points, which one a target went to depends on the mode: that is the home's too.
         let target_alone = match command {
+            _ if !is_known => None,
             Command::SetSetpoint { target: Some(_), .. } => only_setpoint(state, device).map(Some),
             _ => Some(None),
         };
@@ -399,8 +402,8 @@ impl<A: Actuator> Session<A> {
         }
         let mut context = Vec::new();
         let asked: Vec<Property> = match state.registry.get(device) {
-            Some(known) => of_device(known).filter(|p| !p.is_metadata()).collect(),
-            None => Vec::new(),
+            Some(known) if is_known => of_device(known).filter(|p| !p.is_metadata()).collect(),
+            _ => Vec::new(),
         };
         for property in asked {
             if said.iter().any(|(p, _)| *p == property) {

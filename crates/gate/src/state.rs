@@ -230,7 +230,8 @@ impl GateState {
         writes
     }
 
-    fn announces(&self, link: &LinkId, device: &DeviceId) -> bool {
+    /// Whether a link may know that there is this device.
+    pub(crate) fn announces(&self, link: &LinkId, device: &DeviceId) -> bool {
         self.registry
             .get(device)
             .is_some_and(|known| announced(&self.table, link, device, &capabilities(&self.table, link, device, known)))

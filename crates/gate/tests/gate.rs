@@ -363,6 +363,53 @@ fn an_order_that_leads_nowhere_is_answered_and_recorded_like_any_other() {
     assert_eq!(desired, [0, 1]);
 }
 
+/// A broker that has the order while the household edits its grants.
+struct Slow(Arc<Mutex<GateState>>, Arc<policy::Table>);
+
+impl Actuator for Slow {
+    async fn carry_out(&self, _: Order) -> Result<(), ActuatorError> {
+        self.0.lock().unwrap().replace_table(Arc::clone(&self.1), Timestamp::from_millis(START));
+        Ok(())
+    }
+}
+
+#[test]
+fn what_is_taken_back_while_the_broker_has_an_order_is_not_told_in_its_answer() {
+    let told = |typed: bool| {
+        let house = house("everything");
+        house.report(Property::LocalTemperature, Value::Temperature(20_000));
+        let owner = MemberId::new("owner").unwrap();
+        let grant = |n: &str, property, trigger| policy::Grant {
+            id: GrantId::new(n).unwrap(),
+            household: household(),
+            link: house.link.id.clone(),
+            device: thermostat(),
+            property,
+            what: policy::What::Disclose { trigger, rung: model::Rung::Live },
+            expires: None,
+            granted_by: owner.clone(),
+            affects: vec![owner.clone()],
+            created: Timestamp::from_millis(START),
+            profile: None,
+        };
+        let mut left = vec![
+            grant("a", Property::LocalTemperature, Trigger::DirectiveResponse),
+            grant("b", Property::LocalTemperature, Trigger::PartnerPoll),
+        ];
+        left.extend(typed.then(|| grant("c", Property::DeviceTypeName, Trigger::Discovery)));
+        let facts = house.state.lock().unwrap().facts(household(), |_| true);
+        let table = policy::compile(&facts, &left, None, Timestamp::from_millis(START)).unwrap();
+        let slow = Arc::new(Slow(Arc::clone(&house.state), Arc::new(table)));
+        let (state, now) = (Arc::clone(&house.state), Timestamp::from_millis(START));
+        let mut session = Session::new(state, slow, &house.link, now, "Test".into(), "id".into());
+        let acted = block_on(session.act(house.endpoint(), set_point(21_000))).unwrap();
+        acted.context.iter().map(Disclosed::property).collect::<Vec<_>>()
+    };
+    assert_eq!(told(true), [Property::LocalTemperature]);
+    // Nor anything of a device that the link may not even know of any more.
+    assert_eq!(told(false), []);
+}
+
 /// What happens in a home in one minute.
 #[derive(Clone, Debug)]
 enum Event {

@@ -58,12 +58,18 @@ fn same_view(story: &Story, timeline: &Timeline, life: &Life, wanted: &[View]) -
             }
             What::Home(Home::Withdraw(index)) => Event::Withdrawn(world::UNIVERSE[*index].id.clone()),
             What::Public(Public::Grants(phase)) => Event::Grants(world.phases[*phase].clone()),
-            What::Public(Public::Move) => {
+            What::Public(Public::Move | Public::MoveWhile(_)) => {
                 let Some((n, asked)) = asked.next() else { return false };
-                if released.step(now, &life.events[asked.event].1).as_ref() != wanted.get(n) {
+                let event = &life.events[asked.event].1;
+                if released.step(now, event).as_ref() != wanted.get(n) {
                     return false;
                 }
-                continue;
+                match &step.what {
+                    What::Public(Public::MoveWhile(phase)) if !matches!(event, Event::CommandWhile(..)) => {
+                        Event::Grants(world.phases[*phase].clone())
+                    }
+                    _ => continue,
+                }
             }
             _ => continue,
         };

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use alexa::parse;
 use disclosure::{Command as Order1, Disclosed, Gate};
-use gate::{Actuator, ActuatorError, GateState, Order, Session};
+use gate::{Actuator, ActuatorError, GateState, Order, Session, StateWrite};
 use home::{Description, Reading};
 use links::Link;
 use model::{DoorState, LockState, Property, SystemMode, Timestamp, Trigger, Value};
@@ -84,11 +84,18 @@ pub struct Asked {
     pub found: bool,
 }
 
+/// A table that is to come into force.
+type Edit = (Arc<Mutex<GateState>>, Arc<policy::Table>, Timestamp);
+
 /// A broker that takes orders.
 #[derive(Default)]
 pub struct Broker {
     pub orders: Mutex<Vec<Order>>,
     weather: Mutex<Weather>,
+    /// What happens in the hub while the next order is here: a table comes into force.
+    meanwhile: Mutex<Option<Edit>>,
+    /// What is to be stored of that.
+    writes: Mutex<Vec<StateWrite>>,
 }
 
 #[derive(Clone, Default)]
@@ -100,6 +107,9 @@ struct Weather {
 
 impl Actuator for Broker {
     async fn carry_out(&self, order: Order) -> Result<(), ActuatorError> {
+        if let Some((state, table, now)) = self.meanwhile.lock().unwrap().take() {
+            *self.writes.lock().unwrap() = state.lock().unwrap().replace_table(table, now);
+        }
         let mut weather = self.weather.lock().unwrap();
         // The commit of the order.
         weather.waits += 1;
@@ -216,16 +226,27 @@ impl Hub {
             What::Public(Public::Restart) => self.restart(now),
             What::Public(Public::Broker(up)) => self.weather.broker = *up,
             What::Public(Public::Recorder(up)) => self.weather.recorder = *up,
-            What::Public(Public::Grants(phase)) => {
-                // After a restart with a clock that was set back, grants may hold again.
-                (self.phase, self.granted, self.expired) = (*phase, true, self.world.expiry <= now);
-                self.log(now, Event::Grants(self.world.phases[*phase].clone()));
-                self.replace(now);
+            What::Public(Public::Grants(phase)) => self.edit(*phase, now),
+            What::Public(Public::Move) => self.ask(story, step.at, now, None),
+            What::Public(Public::MoveWhile(phase)) => {
+                let table = self.world.table(*phase, self.world.expiry <= now);
+                *self.broker.meanwhile.lock().unwrap() = Some((Arc::clone(&self.state), table, now));
+                self.ask(story, step.at, now, Some(*phase));
+                // It was no order, or none that the gate let through.
+                if self.broker.meanwhile.lock().unwrap().take().is_some() {
+                    self.edit(*phase, now);
+                }
             }
-            What::Public(Public::Move) => self.ask(story, step.at, now),
         }
         let frames = self.spy.unsolicited(&self.state, self.world, now);
         self.life.frames.extend(frames);
+    }
+
+    fn edit(&mut self, phase: usize, now: Timestamp) {
+        // After a restart with a clock that was set back, grants may hold again.
+        (self.phase, self.granted, self.expired) = (phase, true, self.world.expiry <= now);
+        self.log(now, Event::Grants(self.world.phases[phase].clone()));
+        self.replace(now);
     }
 
     /// Grants expire: the scheduler puts the table without them in force.
@@ -328,7 +349,7 @@ impl Hub {
         self.spy.restarted(&self.state, now);
     }
 
-    fn ask(&mut self, story: &Story, at: i64, now: Timestamp) {
+    fn ask(&mut self, story: &Story, at: i64, now: Timestamp, meanwhile: Option<usize>) {
         self.moves += 1;
         let mut rng = Rng::new(self.mood ^ self.moves.wrapping_mul(0x9E37_79B9));
         let turn = Turn::choose(story.strategy, self.moves, &self.endpoints, &mut rng);
@@ -344,6 +365,12 @@ impl Hub {
         let reply = block_on(alexa::answer(&mut leaky, &directive));
         let (session, given, found) = leaky.into_parts();
         let finished = session.finish();
+        let edited = meanwhile.filter(|_| self.broker.meanwhile.lock().unwrap().is_none());
+        if let Some(phase) = edited {
+            (self.phase, self.granted, self.expired) = (phase, true, self.world.expiry <= now);
+            let writes = std::mem::take(&mut *self.broker.writes.lock().unwrap());
+            self.store(writes);
+        }
         let orders: Vec<Order> = self.broker.orders.lock().unwrap()[before..].to_vec();
         // The commit of the INTENT.
         let waits = self.broker.weather.lock().unwrap().waits + 1;
@@ -372,15 +399,21 @@ impl Hub {
             Message::Discover => Event::Discover,
             Message::ReportState => Event::Report(device),
             Message::AcceptGrant | Message::Unknown => Event::Other,
-            _ => Event::Command(Command {
-                device,
-                words: format!("{:?} {}", turn.message, turn.payload),
-                target: turn.target,
-                said: turn.said,
-                handed,
-                led_to,
-                weather,
-            }),
+            _ => {
+                let command = Command {
+                    device,
+                    words: format!("{:?} {}", turn.message, turn.payload),
+                    target: turn.target,
+                    said: turn.said,
+                    handed,
+                    led_to,
+                    weather,
+                };
+                match edited {
+                    Some(phase) => Event::CommandWhile(command, self.world.phases[phase].clone()),
+                    None => Event::Command(command),
+                }
+            }
         };
         let asked = Asked {
             at,

@@ -22,10 +22,11 @@ pub enum Fault {
     ClockBack,
     ClockForward,
     GrantsEdited,
+    GrantsEditedWhileAsked,
     GrantsExpired,
 }
 
-pub const FAULTS: [Fault; 13] = [
+pub const FAULTS: [Fault; 14] = [
     Fault::None,
     Fault::DeviceOffline,
     Fault::DeviceGone,
@@ -38,6 +39,7 @@ pub const FAULTS: [Fault; 13] = [
     Fault::ClockBack,
     Fault::ClockForward,
     Fault::GrantsEdited,
+    Fault::GrantsEditedWhileAsked,
     Fault::GrantsExpired,
 ];
 
@@ -104,6 +106,8 @@ pub enum Public {
     Grants(usize),
     /// The partner moves.
     Move,
+    /// The partner moves, and while its order is with the broker the grants of this phase come into force.
+    MoveWhile(usize),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -204,7 +208,11 @@ impl Story {
         for _ in 0..rng.below(4) {
             let at = 600 + rng.below(duration as u64 * 3 / 4) as i64;
             let until = at + rng.below(40 * MINUTE as u64) as i64;
-            match rng.below(8) {
+            match rng.below(10) {
+                8 | 9 => {
+                    let phase = rng.below(3) as usize;
+                    story.push(at, What::Public(Public::MoveWhile(phase)), Fault::GrantsEditedWhileAsked);
+                }
                 7 => {
                     let index = *rng.pick(&world.devices);
                     let properties: Vec<_> = UNIVERSE[index].description.properties.keys().copied().collect();
