@@ -52,6 +52,27 @@ pub struct Config {
     pub ceiling: Option<PathBuf>,
     /// The thermostat that the hub runs.
     pub thermostat: Option<Setup>,
+    /// What Alexa may be sent unasked, as far as it is granted: nothing without these.
+    pub alexa: Alexa,
+}
+
+/// Of the skill's page on sending events.
+#[derive(Clone, Default)]
+pub struct Alexa {
+    /// `na`, `eu` or `fe`: where the customer's account is.
+    pub region: Option<String>,
+    /// Client id of the skill's messages.
+    pub client_id: Option<String>,
+    /// Its secret.
+    pub client_secret: Option<String>,
+    /// A pretend Amazon on this machine, in place of both of its addresses.
+    pub pretend: Option<String>,
+}
+
+impl fmt::Debug for Alexa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Alexa(..)")
+    }
 }
 
 /// Where devices speak MQTT.
@@ -271,6 +292,54 @@ const SETTINGS: &[Setting] = &[
             policy::check_ceiling(&text).map_err(|e| e.to_string())
         },
     },
+    Setting {
+        section: "alexa",
+        key: "region",
+        example: "\"eu\"",
+        comment: "Where your Amazon account is: na (America), eu (Europe, India) or fe (Japan, Australia).",
+        optional: true,
+        set: |d, v| {
+            d.config.alexa.region = Some(v.to_owned());
+            if ["na", "eu", "fe"].contains(&v) { Ok(()) } else { Err("write na, eu or fe".into()) }
+        },
+    },
+    Setting {
+        section: "alexa",
+        key: "client_id",
+        example: "\"amzn1.application-oa2-client.0123\"",
+        comment: "Of the skill's page Permissions, Send Alexa Events; without it Alexa is sent nothing unasked.",
+        optional: true,
+        set: |d, v| {
+            d.config.alexa.client_id = Some(v.to_owned());
+            if (1..=256).contains(&v.len()) { Ok(()) } else { Err("copy the client id from that page".into()) }
+        },
+    },
+    Setting {
+        section: "alexa",
+        key: "client_secret",
+        example: "\"amzn1.oa2-cs.v1.0123\"",
+        comment: "Of the same page. Better in the environment: VESTIBULE__ALEXA__CLIENT_SECRET.",
+        optional: true,
+        set: |d, v| {
+            d.config.alexa.client_secret = Some(v.to_owned());
+            if (1..=256).contains(&v.len()) { Ok(()) } else { Err("copy the client secret from that page".into()) }
+        },
+    },
+    Setting {
+        section: "alexa",
+        key: "pretend",
+        example: "\"http://127.0.0.1:9000\"",
+        comment: "For tests: a pretend Amazon on this machine. No other address is taken.",
+        optional: true,
+        set: |d, v| {
+            d.config.alexa.pretend = Some(v.to_owned());
+            let address = v.strip_prefix("http://").and_then(|a| a.parse::<SocketAddr>().ok());
+            match address.is_some_and(|a| a.ip().is_loopback()) {
+                true => Ok(()),
+                false => Err("Amazon's addresses are fixed; a test may name http://127.0.0.1:PORT alone".into()),
+            }
+        },
+    },
 ];
 
 fn address(text: &str) -> Result<SocketAddr, String> {
@@ -293,6 +362,7 @@ impl Default for Config {
             retention_days: 365,
             ceiling: None,
             thermostat: None,
+            alexa: Alexa::default(),
         }
     }
 }
@@ -333,6 +403,12 @@ impl Config {
         let whole = file.map_or_else(|| "environment".to_owned(), |(name, _)| name);
         if draft.mqtt_url.is_some() && draft.mqtt_listen.is_some() {
             let text = "[mqtt] has both `url` and `listen`: keep one (an external broker, or the hub's own)".into();
+            problems.push(Problem { place: whole.clone(), text });
+        }
+        let alexa = &draft.config.alexa;
+        let given = [alexa.region.is_some(), alexa.client_id.is_some(), alexa.client_secret.is_some()];
+        if given.contains(&true) && given.contains(&false) {
+            let text = "[alexa] needs `region`, `client_id` and `client_secret` together, or none of them".into();
             problems.push(Problem { place: whole.clone(), text });
         }
         let (console, partners) = (draft.config.console_listen, draft.config.partners_listen);

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use comfort::Caller;
 use devices::mqtt::broker::{self, DeviceUsers};
 use devices::{Counters, DropReason};
-use egress::{Door, RecordError, Recorder, Tally};
+use egress::{Door, Ended, EventLines, EventSettings, Gateways, RecordError, Recorder, Region, Tally};
 use gate::{GateState, StateWrite};
 use home::{Description, Reading, Registered, RegistryError, Update};
 use ledger::{Body, Digest, Draft, LinkEvent, Receipt};
@@ -98,6 +98,10 @@ pub struct Core {
     pub tally: Arc<Tally>,
     writer: LedgerWriter,
     grants: Mutex<BTreeMap<GrantId, Grant>>,
+    /// What is told unasked, link by link.
+    pub events: Arc<EventLines>,
+    /// Amazon's addresses and the skill's secrets, if they are set.
+    event_settings: Option<EventSettings>,
     /// Who may link partners.
     members: Mutex<BTreeMap<MemberId, linking::Member>>,
     /// One change of links, grants or devices at a time.
@@ -224,12 +228,18 @@ impl Core {
         for row in known {
             gate.home.restore(row.device, row.property, row.known);
         }
+        let event_settings = event_settings(&config)?;
+        let events = Arc::new(EventLines::default());
         let users = DeviceUsers::default();
         let (mut grants, mut members) = (BTreeMap::new(), BTreeMap::new());
         for (key, value) in writer.reader().load_held().map_err(|e| chain(&e))? {
             if let Some(name) = key.strip_prefix("mqttuser/") {
                 let hash = serde_json::from_str(&value).map_err(|e| format!("the store holds `{key}` wrongly: {e}"))?;
                 users.insert(name.to_owned(), hash);
+            } else if let Some(read) = events.restore(&key, &value) {
+                if !read {
+                    return Err(format!("the store holds `{key}`, which this version can't read"));
+                }
             } else if !restore(&mut gate, &mut grants, &mut members, &key, &value) {
                 return Err(format!("the store holds `{key}`, which this version can't read; use the newer program"));
             }
@@ -247,6 +257,8 @@ impl Core {
             tally: Arc::new(Tally::default()),
             writer,
             grants: Mutex::new(grants),
+            events,
+            event_settings,
             members: Mutex::new(members),
             changing: tokio::sync::Mutex::default(),
             tokens: tokio::sync::Mutex::default(),
@@ -268,7 +280,12 @@ impl Core {
         });
         core.restore_demands()?;
         let table = core.compile()?;
-        let writes = core.state().resume(Arc::new(table));
+        let mut writes = core.state().resume(Arc::new(table));
+        if core.event_settings.is_some() {
+            for link in core.events.linked() {
+                writes.extend(core.state().set_reporting(&link, true));
+            }
+        }
         core.put(held(writes)).await?;
         Ok(core)
     }
@@ -337,6 +354,24 @@ impl Core {
     /// Whether the broker is connected.
     pub fn devices_are_up(&self) -> bool {
         lock(&self.running).devices
+    }
+
+    /// What is needed to tell Alexa anything unasked, if it is set.
+    pub fn event_settings(&self) -> Option<EventSettings> {
+        self.event_settings.clone()
+    }
+
+    /// Waits for a change of links or grants to be recorded; as long as this is held, no other begins.
+    pub async fn between_changes(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.changing.lock().await
+    }
+
+    /// Unlinks what the partner itself has ended.
+    pub async fn ended(&self, link: &LinkId, why: Ended) {
+        tracing::warn!(%link, "{}: the link is ended", why.words());
+        if let Err(error) = self.unlink(link.clone()).await {
+            tracing::error!(%link, %error, "a link that the partner has ended could not be unlinked");
+        }
     }
 
     /// Notes what is up.
@@ -1056,9 +1091,12 @@ impl Core {
         // What it was told last is of no use without the link: where it can't be read, it stays behind and harms nobody.
         let told = self.writer.reader().load_held().unwrap_or_default();
         let prefix = format!("told/{id}/");
+        self.events.forget(&id);
+        let _ = self.state().set_reporting(&id, false);
         let mut held = vec![(format!("link/{id}"), None)];
         held.extend(tokens);
-        held.extend(told.into_iter().filter(|(k, _)| k.starts_with(&prefix)).map(|(k, _)| (k, None)));
+        let of_link = |key: &str| key.starts_with(&prefix) || EventLines::is_of(key, &id);
+        held.extend(told.into_iter().filter(|(k, _)| of_link(k)).map(|(k, _)| (k, None)));
         self.change_grants(&link, (Vec::new(), remove), &owner()?, change, vec![leaf], held).await?;
         self.tally.forget(&id);
         Ok(json!({}))
@@ -1280,6 +1318,18 @@ fn keys_of(device: &DeviceId, known: &Registered) -> impl Iterator<Item = String
 /// The gate's writes, as the store takes them.
 fn held(writes: impl IntoIterator<Item = StateWrite>) -> Vec<(String, Option<String>)> {
     writes.into_iter().map(|w| (w.key, Some(w.json))).collect()
+}
+
+/// The settings of events, if there are any.
+fn event_settings(config: &Config) -> Result<Option<EventSettings>, String> {
+    let alexa = &config.alexa;
+    let (Some(region), Some(client_id), Some(client_secret)) = (&alexa.region, &alexa.client_id, &alexa.client_secret)
+    else {
+        return Ok(None);
+    };
+    let region = Region::parse(region).ok_or_else(|| format!("`{region}` is no region of Amazon's"))?;
+    let gateways = Gateways::new(region, alexa.pretend.as_deref()).map_err(|e| chain(&e))?;
+    Ok(Some(EventSettings { gateways, client_id: client_id.clone(), client_secret: client_secret.clone() }))
 }
 
 /// The member in whose name the command line acts.

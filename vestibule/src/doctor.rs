@@ -94,12 +94,20 @@ pub async fn run(partner: &PartnerId, ask: impl Fn(Request) -> Option<Result<Val
     }
     setup(&facts, &mut report);
     health(&facts, &mut report);
-    report.add(
-        "events",
-        Verdict::Note,
-        "not connected yet: this version sends Alexa nothing unasked, and needs no gateway",
-    );
+    report.add("events", Verdict::Note, events(&facts));
     report.0
+}
+
+/// What Alexa can be told unasked. Its gateway is not tried: what goes there is told to Amazon.
+fn events(facts: &Value) -> String {
+    if facts["events"] != true {
+        return "not set up: Alexa is told nothing unasked, whatever is granted ([alexa] in the configuration)".into();
+    }
+    let links = facts["links"].as_array().map_or(&[][..], Vec::as_slice);
+    match links.iter().filter(|l| l["reports"] == true).count() {
+        0 => "set up, and no link has Amazon's grant yet: turn Send Alexa Events on, and enable the skill anew".into(),
+        count => format!("set up; Amazon takes them for {count} of {} links", links.len()),
+    }
 }
 
 /// The public address, if it can be tried at all.

@@ -2,12 +2,13 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use devices::mqtt::broker::{self, Broker};
 use devices::mqtt::hub::{self, Mqtt, PublishError};
 use devices::mqtt::inbox::Inbox;
+use egress::Events;
 use gate::{Actuator, ActuatorError, Order};
 use model::Timestamp;
 use tokio::sync::watch;
@@ -17,7 +18,7 @@ use crate::cli::Failure;
 use crate::clock::WallClock;
 use crate::config::{Config, Mqtt as MqttAt};
 use crate::control;
-use crate::core::{Core, chain};
+use crate::core::{Core, LedgerRecorder, chain};
 use crate::page::Page;
 use crate::server::Listeners;
 use crate::thermostat::service;
@@ -116,7 +117,19 @@ pub async fn start(core: &Arc<Core>, speed: f64, demo: bool) -> Result<Up, Failu
         tokio::spawn(service::run(at, stopped.clone()))
     });
     let actuator = Arc::new(MqttActuator { core: Arc::clone(core), mqtt });
-    let listeners = listeners.serve(core, actuator, &page, &stopped);
+    let events = core.event_settings().map(|settings| {
+        Arc::new(Events {
+            state: Arc::clone(&core.gate),
+            recorder: core.recorder(),
+            clock: core.clock(),
+            tally: Arc::clone(&core.tally),
+            settings,
+            lines: Arc::clone(&core.events),
+            ended: Mutex::default(),
+        })
+    });
+    tasks.extend(events.clone().map(|events| tokio::spawn(keep_events(Arc::clone(core), events))));
+    let listeners = listeners.serve(core, actuator, &page, events, &stopped);
     core.set_running(|r| r.listeners = true);
     eprintln!("vestibule: console: http://{console}/");
     eprintln!("vestibule: partners: http://{partners}/");
@@ -181,6 +194,17 @@ async fn keep_time(core: Arc<Core>) {
     }
 }
 
+/// Begins the rounds of what is told unasked, and unlinks what a partner has ended.
+async fn keep_events(core: Arc<Core>, events: Arc<Events<LedgerRecorder>>) {
+    loop {
+        tokio::time::sleep(TICK).await;
+        drop(events.tick());
+        for (link, why) in events.take_ended() {
+            core.ended(&link, why).await;
+        }
+    }
+}
+
 /// Moves the gate's time on, whatever happens in the home or not.
 async fn keep_clock(core: Arc<Core>) {
     loop {
@@ -220,9 +244,13 @@ impl Up {
         if let Some(thermostat) = self.thermostat {
             let _ = thermostat.await;
         }
+        // A change that is in force and not yet on record would be undone by the next start.
+        let quiet = self.core.between_changes().await;
         for task in self.tasks {
             task.abort();
+            let _ = task.await;
         }
+        drop(quiet);
         if let Some(broker) = self.embedded {
             broker.stop().await;
         }

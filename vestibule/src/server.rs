@@ -3,12 +3,12 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use egress::{CONNECTIONS_MAX, CONSOLE_CONNECTIONS_MAX, Door, Egress};
+use egress::{CONNECTIONS_MAX, CONSOLE_CONNECTIONS_MAX, Door, Egress, Events};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::core::Core;
+use crate::core::{Core, LedgerRecorder};
 use crate::hub::MqttActuator;
 use crate::page::Page;
 
@@ -77,6 +77,7 @@ impl Listeners {
         core: &Arc<Core>,
         actuator: Arc<MqttActuator>,
         page: &Arc<Page>,
+        events: Option<Arc<Events<LedgerRecorder>>>,
         stop: &watch::Receiver<bool>,
     ) -> Vec<JoinHandle<()>> {
         let wait = |stop: &watch::Receiver<bool>| {
@@ -92,6 +93,7 @@ impl Listeners {
             recorder: core.recorder(),
             clock: core.clock(),
             tally: Arc::clone(&core.tally),
+            events,
         };
         let egress = egress::router(parts, Arc::clone(core));
         let (partners_most, console_most) = connections(files());

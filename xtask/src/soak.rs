@@ -50,6 +50,13 @@ const SOAKS: &[Soak] = &[
         release: true,
     },
     Soak {
+        name: "events",
+        what: "20,000 rounds of what is told unasked, to an Amazon that fails in every way",
+        package: "vestibule",
+        filter: "events::days",
+        release: true,
+    },
+    Soak {
         name: "canaries",
         what: "nothing secret in logs, metrics, errors, or in files where it does not belong",
         package: "vestibule",

@@ -18,6 +18,7 @@ use model::{Clock, DeviceId, EndpointId, Property, Timestamp, Value};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::door::{Answering, Seat};
+use crate::events::Events;
 use crate::limits::{BODIES_SHARED_BYTES, BODY_MAX_BYTES, BODY_OWN_BYTES, BODY_READ_TIMEOUT, IN_FLIGHT_MAX};
 use crate::oauth::{self, Desk, Linking};
 use crate::respond::{constant, last, recorded};
@@ -55,6 +56,8 @@ pub struct Egress<A, R> {
     pub clock: Arc<dyn Clock>,
     /// Counts.
     pub tally: Arc<Tally>,
+    /// Tells what is told unasked, if the household has set that up.
+    pub events: Option<Arc<Events<R>>>,
 }
 
 struct Shared<A, R> {
@@ -211,7 +214,18 @@ async fn answer<A: Actuator, R: Recorder>(
         directive.message_name().to_owned(),
         uuid_v4(),
     );
-    let reply = alexa::answer(&mut session, directive).await;
+    let refused = match &egress.events {
+        Some(events) if directive.kind() == alexa::Kind::AcceptGrant => match alexa::grant_code(directive) {
+            Some(code) => !events.accept(link, code).await,
+            None => true,
+        },
+        _ => false,
+    };
+    let reply = if refused {
+        alexa::grant_failed(&mut session, directive)
+    } else {
+        alexa::answer(&mut session, directive).await
+    };
     let mut answered = session.finish();
     let told: HashSet<&(EndpointId, Property)> = reply.told.iter().collect();
     answered.decided.retain(|d| d.outcome.is_err() || left(link, &told, &d.device, d.property));
@@ -264,11 +278,16 @@ async fn answer<A: Actuator, R: Recorder>(
 
 /// Whether a disclosed property is in the rendered event. What Alexa has no word for was decided, but did not leave: the
 /// record must not say that it did.
-fn left(link: &Link, told: &HashSet<&(EndpointId, Property)>, device: &DeviceId, property: Property) -> bool {
+pub(crate) fn left(
+    link: &Link,
+    told: &HashSet<&(EndpointId, Property)>,
+    device: &DeviceId,
+    property: Property,
+) -> bool {
     told.contains(&(link.endpoint(device), property))
 }
 
-fn items(decided: &[Decided]) -> Vec<Item> {
+pub(crate) fn items(decided: &[Decided]) -> Vec<Item> {
     decided
         .iter()
         .filter_map(|d| {
@@ -285,7 +304,7 @@ fn items(decided: &[Decided]) -> Vec<Item> {
         .collect()
 }
 
-fn asked(
+pub(crate) fn asked(
     link: &Link,
     time: Timestamp,
     message: &str,
@@ -322,7 +341,7 @@ fn asked(
 }
 
 /// A random UUID (RFC 9562, version 4). Never from a counter: it would tell how much else left.
-fn uuid_v4() -> String {
+pub(crate) fn uuid_v4() -> String {
     let mut b = [0u8; 16];
     // Without randomness the id is constant, which tells nothing either.
     let _ = getrandom::fill(&mut b);

@@ -83,3 +83,34 @@ pub const CLIENT_BURST: u32 = 60;
 
 /// Then one each second.
 pub const CLIENT_INTERVAL_MS: i64 = 1_000;
+
+/// Most endpoints that are reported of in one round: as many as Amazon knows of one customer.
+pub const EVENT_REPORTS_MAX: usize = 300;
+
+/// How often it is looked whether devices have changed for a partner that is told so unasked, in milliseconds. A change of
+/// grants is told at the next tick of reports.
+pub const MANAGE_GRID_MS: i64 = 60_000;
+
+/// How long before its end an access token for events is renewed, in milliseconds.
+pub const REFRESH_EARLY_MS: i64 = 5 * 60_000;
+
+/// How often a message that Amazon throttled, or that failed on its side, is sent again.
+pub const RETRIES_MAX: u32 = 3;
+
+/// Shortest time before a throttled message is sent again.
+pub const THROTTLE_PAUSE: Duration = Duration::from_secs(1);
+
+/// Longest time that Amazon may ask to wait for.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
+
+/// After a cut-off, the first round that is left out takes this long, in milliseconds.
+pub const BACKOFF_MIN_MS: i64 = 10_000;
+
+/// And none longer than this.
+pub const BACKOFF_MAX_MS: i64 = 15 * 60_000;
+
+/// How long Amazon may take for the tokens of an AcceptGrant: Alexa waits 8 seconds for the answer.
+pub const ACCEPT_TIMEOUT: Duration = Duration::from_secs(6);
+
+/// Longest token of Amazon's.
+pub const TOKEN_MAX_BYTES: usize = 4096;

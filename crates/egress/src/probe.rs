@@ -111,6 +111,20 @@ impl Probe {
         self.tls
     }
 
+    /// Whether it is an address of this machine.
+    pub(crate) fn is_loopback(&self) -> bool {
+        self.bare().parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    }
+
+    /// Host and port, for a `Host` header.
+    pub(crate) fn authority(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+
+    fn bare(&self) -> &str {
+        self.host.trim_start_matches('[').trim_end_matches(']')
+    }
+
     /// The port.
     pub fn port(&self) -> u16 {
         self.port
@@ -152,7 +166,7 @@ impl Probe {
         let request = Request::builder()
             .method(method)
             .uri(path)
-            .header(header::HOST, format!("{}:{}", self.host, self.port))
+            .header(header::HOST, self.authority())
             .header(header::CONTENT_TYPE, content_type)
             .header(header::USER_AGENT, "vestibule-doctor")
             .body(Full::new(Bytes::from(body)))
@@ -168,16 +182,19 @@ impl Probe {
         tokio::time::timeout(PROBE_TIMEOUT, whole).await.unwrap_or(Err(ProbeError::Slow))
     }
 
-    async fn connect(&self) -> Result<TcpStream, ProbeError> {
-        let bare = self.host.trim_start_matches('[').trim_end_matches(']');
-        TcpStream::connect((bare, self.port)).await.map_err(|source| ProbeError::Connect {
+    pub(crate) async fn connect(&self) -> Result<TcpStream, ProbeError> {
+        TcpStream::connect((self.bare(), self.port)).await.map_err(|source| ProbeError::Connect {
             host: self.host.clone(),
             port: self.port,
             source,
         })
     }
 
-    async fn handshake(&self, stream: TcpStream, time: Timestamp) -> Result<TlsStream<TcpStream>, ProbeError> {
+    pub(crate) async fn handshake(
+        &self,
+        stream: TcpStream,
+        time: Timestamp,
+    ) -> Result<TlsStream<TcpStream>, ProbeError> {
         let mut roots = rustls::RootCertStore::empty();
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         if roots.is_empty() {
@@ -189,8 +206,7 @@ impl Probe {
             .map_err(|e| ProbeError::Tls(std::io::Error::other(e)))?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        let bare = self.host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        let name = ServerName::try_from(bare).map_err(|_| ProbeError::Address(self.host.clone()))?;
+        let name = ServerName::try_from(self.bare().to_owned()).map_err(|_| ProbeError::Address(self.host.clone()))?;
         TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(ProbeError::Tls)
     }
 }

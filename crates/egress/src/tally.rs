@@ -108,6 +108,17 @@ fn newest(demands: &[(PartnerId, u64)], partner: &PartnerId) -> Vec<u64> {
     of.split_off(of.len().saturating_sub(ledger::limits::DEMANDS_MAX))
 }
 
+/// How many of the things told are new, and notes them.
+fn new_facts(last: &mut LastTold, asked: &Asked) -> u64 {
+    let mut new = 0;
+    for t in asked.told.iter().filter(|t| !t.echo) {
+        let sample = (t.value.clone(), t.time);
+        let before = last.insert((t.device.clone(), t.property), sample.clone());
+        new += u64::from(before.is_none_or(|b| b != sample));
+    }
+    new
+}
+
 impl Default for Tally {
     fn default() -> Self {
         Self { inner: Mutex::default(), events: broadcast::Sender::new(EVENTS_MAX) }
@@ -156,12 +167,7 @@ impl Tally {
             let mut inner = self.lock();
             let inner = &mut *inner;
             let (counts, last) = inner.links.entry(asked.link.clone()).or_default();
-            let mut new_facts = 0;
-            for t in asked.told.iter().filter(|t| recorded && !t.echo) {
-                let sample = (t.value.clone(), t.time);
-                let before = last.insert((t.device.clone(), t.property), sample.clone());
-                new_facts += u64::from(before.is_none_or(|b| b != sample));
-            }
+            let new_facts = if recorded { new_facts(last, &asked) } else { 0 };
             for c in [counts, &mut inner.all] {
                 c.asked += 1;
                 match asked.outcome {
@@ -186,6 +192,22 @@ impl Tally {
         // Nobody watching is no error.
         let _ = self.events.send(asked);
         full
+    }
+
+    /// Notes a message that nobody asked for, and that is on record.
+    pub(crate) fn unasked(&self, sent: Asked) {
+        {
+            let mut inner = self.lock();
+            let inner = &mut *inner;
+            let (counts, last) = inner.links.entry(sent.link.clone()).or_default();
+            let new_facts = new_facts(last, &sent);
+            for c in [counts, &mut inner.all] {
+                c.messages_out += 1;
+                c.bytes_out += sent.bytes as u64;
+                c.facts += new_facts;
+            }
+        }
+        let _ = self.events.send(sent);
     }
 
     /// Notes a written demand: the partner, and the index of its leaf. Refusals refer to it.

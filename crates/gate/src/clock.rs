@@ -3,8 +3,13 @@
 use jiff::tz::TimeZone;
 use model::{Grid, Timestamp};
 
-/// Every grid that a rung of the ladder uses.
-pub const GRIDS: [Grid; 3] = [Grid::Every(15 * 60_000), Grid::Every(60 * 60_000), Grid::Day];
+/// How often exact values are looked at to be told unasked, in milliseconds: never when something happens, always on this
+/// grid. Ten seconds is what a light that follows a sensor may be late, and all that is told of when it happened.
+pub const REPORT_GRID_MS: i64 = 10_000;
+
+/// Every grid that a rung of the ladder uses, and that of exact values told unasked.
+pub const GRIDS: [Grid; 4] =
+    [Grid::Every(REPORT_GRID_MS), Grid::Every(15 * 60_000), Grid::Every(60 * 60_000), Grid::Day];
 
 /// The last tick of a grid at or before `now`. On days of 23 or 25 hours the daily tick is still the day's first moment.
 pub fn tick(grid: Grid, now: Timestamp, zone: &TimeZone) -> Timestamp {

@@ -8,6 +8,6 @@ mod session;
 mod shape;
 mod state;
 
-pub use clock::{GRIDS, Steady, tick};
+pub use clock::{GRIDS, REPORT_GRID_MS, Steady, tick};
 pub use session::{Actuator, ActuatorError, Decided, Finished, Order, Session, Shown};
 pub use state::{GateState, StateWrite};

@@ -182,7 +182,7 @@ impl<A: Actuator> Session<A> {
         let link = state.links.get(&self.link)?;
         let id = link.endpoint(device);
         let on_link = link.device(device)?.clone();
-        let capabilities = capabilities(&table, &self.link, device, known);
+        let capabilities = capabilities(&table, (&self.link, state.is_reporting(&self.link)), device, known);
         let announced = announced(&table, &self.link, device, &capabilities);
         let (device_type, features) = (known.device_type(), known.description.features.clone());
         let mut told = Vec::new();

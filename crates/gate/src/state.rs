@@ -10,7 +10,7 @@ use links::Links;
 use model::{ALL_TRIGGERS, DeviceId, Grid, HouseholdId, LinkId, PartnerId, Property, Rung, Timestamp, Trigger};
 use policy::{DeviceFact, Facts, LinkFact, Table};
 
-use crate::clock::{GRIDS, tick};
+use crate::clock::{GRIDS, REPORT_GRID_MS, tick};
 
 /// A change of what the gate remembers, to be stored in the same transaction as the INTENT of the message that
 /// depends on it: after a crash the same tick must show the same value.
@@ -54,6 +54,8 @@ pub struct GateState {
     pub registry: Registry,
     /// The links and what they call the devices.
     pub links: Links,
+    /// The links that events can be sent on: only to them is a report promised.
+    reporting: BTreeSet<LinkId>,
     table: Arc<Table>,
     zone: TimeZone,
     /// A value that a link has just set, was just told, or that was true when it was granted: it stands in for the
@@ -77,6 +79,7 @@ impl GateState {
             home: HomeState::default(),
             registry: Registry::default(),
             links: Links::default(),
+            reporting: BTreeSet::new(),
             table,
             zone,
             told: BTreeMap::new(),
@@ -90,6 +93,21 @@ impl GateState {
     /// The table in force.
     pub fn table(&self) -> &Arc<Table> {
         &self.table
+    }
+
+    /// Notes whether events can be sent on a link. Gives what must be stored: what is told unasked alone is announced with it.
+    pub fn set_reporting(&mut self, link: &LinkId, reports: bool) -> Vec<StateWrite> {
+        if reports {
+            self.reporting.insert(link.clone())
+        } else {
+            self.reporting.remove(link)
+        };
+        self.number()
+    }
+
+    /// Whether events can be sent on a link.
+    pub fn is_reporting(&self, link: &LinkId) -> bool {
+        self.reporting.contains(link)
     }
 
     /// The home's time zone.
@@ -232,9 +250,10 @@ impl GateState {
 
     /// Whether a link may know that there is this device.
     pub(crate) fn announces(&self, link: &LinkId, device: &DeviceId) -> bool {
-        self.registry
-            .get(device)
-            .is_some_and(|known| announced(&self.table, link, device, &capabilities(&self.table, link, device, known)))
+        let reports = self.is_reporting(link);
+        self.registry.get(device).is_some_and(|known| {
+            announced(&self.table, link, device, &capabilities(&self.table, (link, reports), device, known))
+        })
     }
 
     /// Notes that a link has set or was told a value: it replaces its held samples at once.
@@ -287,7 +306,11 @@ impl GateState {
         (trigger, rung): (Trigger, Rung),
         now: Timestamp,
     ) -> (Option<Sample>, Vec<StateWrite>) {
-        let grid = rung.grid();
+        let grid = match (trigger, rung.grid()) {
+            // What is told unasked is never told when it happens.
+            (Trigger::ProactiveReport, Grid::None) => Grid::Every(REPORT_GRID_MS),
+            (_, grid) => grid,
+        };
         if grid == Grid::None {
             return (self.home.reported(device, property).cloned(), Vec::new());
         }
@@ -368,18 +391,24 @@ pub(crate) fn of_device(known: &Registered) -> impl Iterator<Item = Property> {
 }
 
 /// What a link can do with a device, and be told of it.
-pub(crate) fn capabilities(table: &Table, link: &LinkId, device: &DeviceId, known: &Registered) -> Vec<Capability> {
+pub(crate) fn capabilities(
+    table: &Table,
+    (link, reports): (&LinkId, bool),
+    device: &DeviceId,
+    known: &Registered,
+) -> Vec<Capability> {
     let mut capabilities = Vec::new();
     for property in of_device(known).filter(|p| !p.is_metadata()) {
         let takes = known.description.properties.get(&property).is_some_and(|d| d.command);
         let capability = Capability {
             property,
             poll: table.decide(link, device, property, Trigger::PartnerPoll).rung.is_ok(),
-            proactive: false,
+            proactive: reports && table.decide(link, device, property, Trigger::ProactiveReport).rung.is_ok(),
             command: takes && table.may(link, device, property, false).is_ok(),
             command_open: takes && table.may(link, device, property, true).is_ok(),
         };
-        if capability.poll || capability.command || capability.command_open || property == Property::Reachable {
+        let told = capability.poll || capability.proactive;
+        if told || capability.command || capability.command_open || property == Property::Reachable {
             capabilities.push(capability);
         }
     }
@@ -388,7 +417,8 @@ pub(crate) fn capabilities(table: &Table, link: &LinkId, device: &DeviceId, know
 
 /// Whether a link may know that there is this device: its type is granted, and something that it can do or be told.
 pub(crate) fn announced(table: &Table, link: &LinkId, device: &DeviceId, capabilities: &[Capability]) -> bool {
-    let speaks = |c: &Capability| c.command || c.command_open || (c.poll && c.property != Property::Reachable);
+    let told = |c: &Capability| (c.poll || c.proactive) && c.property != Property::Reachable;
+    let speaks = |c: &Capability| c.command || c.command_open || told(c);
     let is_typed = table.decide(link, device, Property::DeviceTypeName, Trigger::Discovery).rung.is_ok();
     is_typed && capabilities.iter().any(speaks)
 }

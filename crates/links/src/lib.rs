@@ -220,6 +220,11 @@ impl Links {
         self.links.get(id).map(Arc::as_ref)
     }
 
+    /// One link, to hold on to as it is now.
+    pub fn shared(&self, id: &LinkId) -> Option<Arc<Link>> {
+        self.links.get(id).cloned()
+    }
+
     /// One link, to change it.
     pub fn get_mut(&mut self, id: &LinkId) -> Option<&mut Link> {
         self.links.get_mut(id).map(Arc::make_mut)

@@ -320,7 +320,9 @@ pub(crate) mod tests {
         assert!(same.add.is_empty() && same.remove.is_empty() && same.rows.is_empty());
         let (renewed, later) = applied("everything", &facts, &everything, 90);
         assert_eq!((later.add.len(), later.remove.len(), later.rows.len()), (everything.len(), everything.len(), 0));
-        assert!(renewed.iter().all(|g| g.expires == Some(Timestamp::from_millis((90 + 180) * DAY_MS))));
+        let until = |days: i64| Some(Timestamp::from_millis((90 + days) * DAY_MS));
+        assert!(renewed.iter().all(|g| g.expires == until(days_at_most(g.what))));
+        assert!(renewed.iter().any(|g| g.expires == until(180)) && renewed.iter().any(|g| g.expires == until(30)));
         // Narrower, over a grant that stands twice, one by hand, and one of another link.
         let mut before = everything.clone();
         before.push(Grant { id: GrantId::new("doubled").unwrap(), ..everything[0].clone() });

@@ -13,9 +13,6 @@ use crate::commands::{GrantSelection, GrantWish};
 
 const DAY_MS: i64 = 86_400_000;
 
-/// Whether this version sends reports unasked.
-const SPEAKS_FIRST: bool = false;
-
 /// A change of grants that has been thought through, and not made.
 struct Planned {
     link: Link,
@@ -327,7 +324,12 @@ impl Core {
             None => self.state().links.iter().cloned().collect(),
         };
         let (table, facts) = (Arc::clone(self.state().table()), self.facts());
-        let rows = links.iter().flat_map(|link| policy::impact(&table, &facts, &link.id, SPEAKS_FIRST));
+        // What is never sent starts nothing.
+        let reporting: Vec<LinkId> = {
+            let state = self.state();
+            links.iter().filter(|l| state.is_reporting(&l.id)).map(|l| l.id.clone()).collect()
+        };
+        let rows = links.iter().flat_map(|link| policy::impact(&table, &facts, &link.id, reporting.contains(&link.id)));
         serde_json::to_value(rows.collect::<Vec<_>>()).map_err(|e| e.to_string())
     }
 

@@ -213,10 +213,11 @@ impl Core {
             .map(|l| {
                 let id = l["id"].as_str().and_then(|id| LinkId::new(id).ok());
                 let state = self.state();
+                let reports = id.as_ref().is_some_and(|id| state.is_reporting(id));
                 let expired = id.and_then(|id| state.links.oauth.family(&id).map(|f| f.expires <= now));
                 json!({
                     "id": l["id"], "ends": l["ends"], "notice": l["notice"], "stopped": l["stopped"],
-                    "expired": expired.unwrap_or(false),
+                    "expired": expired.unwrap_or(false), "reports": reports,
                 })
             })
             .collect();
@@ -227,6 +228,7 @@ impl Core {
             "issuer": self.issuer(), "public": self.config.partners_public_url.is_some(),
             "down": self.healthy().err().unwrap_or_default(), "members": lock(&self.members).len(), "clients": clients,
             "newest": last.and_then(|l| l.leaf.get("time").and_then(Value::as_i64)), "links": links,
+            "events": self.event_settings.is_some(),
         }))
     }
 

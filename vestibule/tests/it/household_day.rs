@@ -180,7 +180,7 @@ async fn live(slug: &str) -> (Counts, Vec<(String, bool)>) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());
     let (actuator, recorder) = (Arc::clone(&hub), Arc::clone(&hub));
-    let parts = Egress { state, actuator, recorder, clock: clock.clone(), tally: Arc::clone(&tally) };
+    let parts = Egress { state, actuator, recorder, clock: clock.clone(), tally: Arc::clone(&tally), events: None };
     let router = egress::router(parts, Arc::new(Nobody));
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let served = tokio::spawn(egress::serve(listener, router, egress::Door::new("partners", 64), async {

@@ -10,6 +10,7 @@ mod demo;
 mod devices_and_alexa;
 mod disk;
 mod doctor;
+mod events;
 mod flood;
 mod foreign;
 mod grants;

@@ -4,7 +4,8 @@ use model::Trigger;
 use serde_json::{Map, Value as Json};
 
 use crate::limits::{
-    BODY_MAX_BYTES, CORRELATION_TOKEN_MAX_BYTES, ENDPOINT_ID_MAX_CHARS, MESSAGE_ID_MAX_CHARS, TOKEN_MAX_BYTES,
+    BODY_MAX_BYTES, CORRELATION_TOKEN_MAX_BYTES, ENDPOINT_ID_MAX_CHARS, GRANT_CODE_MAX_BYTES, MESSAGE_ID_MAX_CHARS,
+    TOKEN_MAX_BYTES,
 };
 use crate::strict;
 
@@ -102,12 +103,13 @@ impl Kind {
     }
 }
 
-/// A directive. It holds what an answer may need and nothing else: scope, grant code and cookie are dropped at
-/// parsing, and `Debug` shows neither the token nor anything that the partner wrote.
+/// A directive. It holds what an answer may need and nothing else: scope and cookie are dropped at parsing, and `Debug`
+/// shows neither the token, nor a grant code, nor anything that the partner wrote.
 #[derive(Clone, PartialEq)]
 pub struct Directive {
     kind: Kind,
     token: Option<String>,
+    grant_code: Option<String>,
     malformed: bool,
     pub(crate) correlation_token: Option<String>,
     pub(crate) endpoint_id: Option<String>,
@@ -151,6 +153,11 @@ impl std::fmt::Debug for Directive {
 /// none, when it is no `BearerToken`, when it is too long, and when two places disagree.
 pub fn token(directive: &Directive) -> Option<&str> {
     directive.token.as_deref()
+}
+
+/// The code of an AcceptGrant, with which the right to send events is fetched. A secret.
+pub fn grant_code(directive: &Directive) -> Option<&str> {
+    directive.grant_code.as_deref()
 }
 
 /// Reads a directive. Unknown ones and those with a broken header are directives too: whoever is authenticated gets
@@ -208,15 +215,22 @@ pub fn parse(body: &[u8]) -> Result<Directive, ParseError> {
             malformed = true;
         }
     }
+    let grant_code = payload.get("grant").filter(|_| kind == Kind::AcceptGrant).and_then(code).map(str::to_owned);
     let mut payload = payload.clone();
     payload.retain(|key, _| !matches!(key.as_str(), "scope" | "grantee" | "grant"));
-    Ok(Directive { kind, token, malformed, correlation_token, endpoint_id, instance, payload })
+    Ok(Directive { kind, token, grant_code, malformed, correlation_token, endpoint_id, instance, payload })
 }
 
 /// True for what Amazon's message schema takes as an endpoint id.
 pub(crate) fn is_endpoint_id(text: &str) -> bool {
     (1..=ENDPOINT_ID_MAX_CHARS).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-=#;:?@&".contains(&b))
+}
+
+fn code(grant: &Json) -> Option<&str> {
+    let is_code = grant.get("type").and_then(Json::as_str) == Some("OAuth2.AuthorizationCode");
+    let code = grant.get("code").and_then(Json::as_str)?;
+    (is_code && (1..=GRANT_CODE_MAX_BYTES).contains(&code.len())).then_some(code)
 }
 
 fn bearer(scope: &Json) -> Option<&str> {
@@ -270,6 +284,7 @@ mod tests {
                 "grantee": {"type": "BearerToken", "token": "xyzzy"}, "other": "xyzzy"}}}));
         assert_eq!(token(&d), Some("xyzzy"));
         assert!(!format!("{d:?}").contains("xyzzy"), "{d:?}");
+        assert_eq!(grant_code(&d), Some("xyzzy"));
         assert!(!d.payload.contains_key("grant"));
         assert!(d.is_malformed() && d.correlation_token.is_none(), "a token that came back would be in the ledger");
     }

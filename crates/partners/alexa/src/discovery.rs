@@ -1,7 +1,7 @@
 //! Discover: which devices there are, and what is honest to promise of them.
 
 use disclosure::{EndpointView, Gate};
-use model::{DeviceType, Property, Value};
+use model::{DeviceType, EndpointId, Property, Value};
 use serde_json::{Map, Value as Json, json};
 
 use crate::directive::{Directive, is_endpoint_id};
@@ -25,19 +25,29 @@ const ATTRIBUTES: [(&str, Property); 4] = [
 ];
 
 pub(crate) fn answer<G: Gate>(gate: &mut G, directive: &Directive) -> Reply {
+    let (found, left_out) = endpoints(gate);
+    let (mut endpoints, mut told) = (Vec::new(), Vec::new());
+    for (id, json, properties) in found {
+        told.extend(properties.into_iter().map(|p| (id.clone(), p)));
+        endpoints.push(json);
+    }
+    let event = plain(gate, "Alexa.Discovery", "Discover.Response", one("endpoints", endpoints.into()));
+    Reply { told, left_out, ..Reply::new(directive, event, Outcome::Answered) }
+}
+
+/// The endpoints, each with whose disclosed values are in it, and how many more there would be.
+pub(crate) fn endpoints<G: Gate>(gate: &mut G) -> (Vec<(EndpointId, Json, Vec<Property>)>, usize) {
     let views = gate.endpoints();
     let mut all = views.iter().filter_map(|v| Some((v, endpoint(v)?)));
-    let (mut endpoints, mut told) = (Vec::new(), Vec::new());
+    let mut endpoints = Vec::new();
     for (view, json) in all.by_ref().take(ENDPOINTS_MAX) {
         let known = ATTRIBUTES.iter().filter(|(_, p)| text(view, *p, ATTRIBUTE_MAX_CHARS).is_some()).map(|(_, p)| *p);
         // Its category and a name are told of every endpoint; the gate knows whether the name is a granted one.
         let always = [Property::DeviceTypeName, Property::NodeLabel];
-        told.extend(known.chain(always).map(|p| (view.id.clone(), p)));
-        endpoints.push(json);
+        endpoints.push((view.id.clone(), json, known.chain(always).collect()));
     }
     let left_out = all.count();
-    let event = plain(gate, "Alexa.Discovery", "Discover.Response", one("endpoints", endpoints.into()));
-    Reply { told, left_out, ..Reply::new(directive, event, Outcome::Answered) }
+    (endpoints, left_out)
 }
 
 /// An endpoint, or nothing for a device of which Alexa has no word for anything that is granted.

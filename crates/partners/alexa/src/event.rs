@@ -1,7 +1,7 @@
 //! Events and the properties in them.
 
 use disclosure::{Disclosed, Gate};
-use model::{Rung, Timestamp};
+use model::{EndpointId, Rung, Timestamp};
 use serde_json::{Map, Value as Json, json};
 
 use crate::directive::Directive;
@@ -86,6 +86,25 @@ pub(crate) fn reply_to<G: Gate>(
         reply.insert("context".to_owned(), one("properties", properties.into()));
     }
     Json::Object(reply)
+}
+
+/// An event about an endpoint that answers nothing. Its scope is put in when it is sent.
+pub(crate) fn unasked<G: Gate>(
+    gate: &mut G,
+    namespace: &str,
+    name: &str,
+    endpoint: &EndpointId,
+    payload: Json,
+    context: Vec<Json>,
+) -> Json {
+    let mut event = Map::new();
+    event.insert("header".to_owned(), header(gate, namespace, name).into());
+    event.insert("endpoint".to_owned(), json!({"endpointId": endpoint.as_str()}));
+    event.insert("payload".to_owned(), payload);
+    let mut message = Map::new();
+    message.insert("event".to_owned(), event.into());
+    message.insert("context".to_owned(), one("properties", context.into()));
+    Json::Object(message)
 }
 
 /// An object with one member, which is moved into it.

@@ -16,9 +16,10 @@ mod event;
 mod fault;
 mod interface;
 pub mod limits;
+pub mod report;
 mod strict;
 
-pub use directive::{Directive, Kind, ParseError, parse, token};
+pub use directive::{Directive, Kind, ParseError, grant_code, parse, token};
 pub use fault::{ERRORS, ErrorRow};
 
 use disclosure::Gate;
@@ -73,7 +74,7 @@ impl Reply {
 /// Answers a directive of an authenticated link: every one gets a well-formed event.
 pub async fn answer<G: Gate>(gate: &mut G, directive: &Directive) -> Reply {
     match directive.kind() {
-        // Always taken, whatever it looks like, so that linking works: its code is dropped at parsing.
+        // Always taken, whatever it looks like, so that linking works with nothing told unasked.
         Kind::AcceptGrant => {
             let event = plain(gate, "Alexa.Authorization", "AcceptGrant.Response", json!({}));
             Reply::new(directive, event, Outcome::Answered)
@@ -84,6 +85,13 @@ pub async fn answer<G: Gate>(gate: &mut G, directive: &Directive) -> Reply {
         Kind::Unknown => refuse(gate, directive, Fault::InvalidDirective, TemperatureScale::Celsius),
         _ => control::answer(gate, directive).await,
     }
+}
+
+/// Answers an AcceptGrant whose code was worth nothing.
+pub fn grant_failed<G: Gate>(gate: &mut G, directive: &Directive) -> Reply {
+    let payload = json!({"type": "ACCEPT_GRANT_FAILED", "message": "The code was not taken. Please link again."});
+    let event = plain(gate, "Alexa.Authorization", "ErrorResponse", payload);
+    Reply::new(directive, event, Outcome::Error)
 }
 
 /// The state as far as it is granted. What is withheld is missing, as if the device had no such property; when all is,

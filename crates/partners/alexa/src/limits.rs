@@ -34,3 +34,12 @@ pub const ATTRIBUTE_MAX_CHARS: usize = 256;
 /// Largest change of a set point that AdjustTargetTemperature may ask for, in thousandths of a kelvin: beyond it no
 /// set point of a home can be reached from any other.
 pub const ADJUST_MAX_MILLI: i32 = 100_000;
+
+/// Most endpoints in one AddOrUpdateReport or DeleteReport: one product measured that Amazon fails at 134 and takes 30.
+pub const REPORT_ENDPOINTS_MAX: usize = 30;
+
+/// Most bytes of endpoints in one AddOrUpdateReport: Amazon takes 256 KiB, with the envelope and the token.
+pub const REPORT_MAX_BYTES: usize = 240 * 1024;
+
+/// Longest code of an AcceptGrant.
+pub const GRANT_CODE_MAX_BYTES: usize = 4096;
