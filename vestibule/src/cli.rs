@@ -398,6 +398,8 @@ pub fn run() -> ExitCode {
             ExitCode::from(USAGE)
         }
         Err(Failure::Failed(text)) => {
+            // It may repeat what stands in a file: nothing that a terminal would obey.
+            let text: String = text.chars().map(|c| if c.is_control() && c != '\n' { ' ' } else { c }).collect();
             eprintln!("vestibule: {text}");
             ExitCode::from(FAILED)
         }

@@ -57,19 +57,19 @@ pub enum Request {
         /// As Cedar text; else as JSON.
         cedar: bool,
     },
-    /// Puts the grants of a file in the place of those in force; without `apply`, only shows the difference.
+    /// Puts the grants of a file in the place of those in force, or only shows the difference.
     PolicyImport {
         /// The file's text.
         document: String,
-        /// Do it.
-        apply: bool,
+        /// Whether to do it.
+        doing: Doing,
     },
-    /// Gives grants by hand; without `apply`, only shows the difference.
+    /// Gives grants by hand, or only shows the difference.
     GrantAdd {
         /// What.
         wish: GrantWish,
-        /// Do it.
-        apply: bool,
+        /// Whether to do it.
+        doing: Doing,
     },
     /// The grants, of one link or partner or all.
     GrantList {
@@ -192,6 +192,17 @@ pub enum Request {
         /// As in 2023-06.
         month: String,
     },
+}
+
+/// Whether to make a change or only to show it.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Doing {
+    /// Make it.
+    pub apply: bool,
+    /// What the answer that was shown had as `shown`: if something else would change by now, nothing is done.
+    #[serde(default)]
+    pub shown: Option<String>,
 }
 
 /// What a member wants to grant.

@@ -535,9 +535,8 @@ impl Core {
     }
 
     /// The same on a thread of its own: of a large home it takes long, and answers don't wait for it.
-    async fn compile_aside(&self, now: Timestamp) -> Result<Table, String> {
+    async fn compile_aside(&self, grants: Vec<Grant>, now: Timestamp) -> Result<Table, String> {
         let (facts, ceiling) = (self.facts(), self.ceiling.clone());
-        let grants: Vec<Grant> = lock(&self.grants).values().cloned().collect();
         let compiled =
             tokio::task::spawn_blocking(move || policy::compile(&facts, &grants, ceiling.as_deref(), now)).await;
         compiled.map_err(|e| e.to_string())?.map_err(|e| chain(&e))
@@ -560,7 +559,8 @@ impl Core {
         }
         let _one = self.changing.lock().await;
         let previous = Digest::new(self.state().table().policy_hash());
-        let table = self.compile_aside(now).await?;
+        let grants: Vec<Grant> = lock(&self.grants).values().cloned().collect();
+        let table = self.compile_aside(grants, now).await?;
         faults::pass(faults::TABLE_COMPILED);
         let next = Digest::new(table.policy_hash());
         let writes = self.state().replace_table(Arc::new(table), now);
@@ -582,93 +582,157 @@ impl Core {
     }
 
     /// Puts a changed set of grants in force and records it. Narrowing takes effect before it is recorded, widening after:
-    /// in doubt less is shared.
+    /// in doubt less is shared. What stays granted stays open all the time. `add` may hold grants anew that are there.
     async fn change_grants(
         &self,
-        link: &Link,
+        links: &[Link],
         (add, remove): (Vec<Grant>, Vec<GrantId>),
         by: &MemberId,
         change: String,
         mut drafts: Vec<Draft>,
         mut held: Vec<(String, Option<String>)>,
     ) -> Result<(), String> {
-        let previous = Digest::new(self.state().table().policy_hash());
-        if !remove.is_empty() {
-            let mut grants = lock(&self.grants);
-            remove.iter().for_each(|id| drop(grants.remove(id)));
-        }
-        if !remove.is_empty() {
-            let narrowed = self.compile()?;
-            let now = self.now();
-            let writes = self.state().replace_table(Arc::new(narrowed), now);
-            held.extend(self::held(writes));
-        }
-        faults::pass(faults::GRANTS_NARROWED);
-        lock(&self.grants).extend(add.iter().map(|g| (g.id.clone(), g.clone())));
-        let widened = match self.compile() {
+        let before = Arc::clone(self.state().table());
+        let previous = Digest::new(before.policy_hash());
+        let standing = lock(&self.grants).clone();
+        let mut narrowed = standing.clone();
+        remove.iter().for_each(|id| drop(narrowed.remove(id)));
+        let mut after = narrowed.clone();
+        after.extend(add.iter().map(|g| (g.id.clone(), g.clone())));
+        let widened = match self.compile_aside(after.values().cloned().collect(), self.now()).await {
             Ok(table) => table,
+            // What is taken back is taken back, whatever else fails.
             Err(error) => {
-                let mut grants = lock(&self.grants);
-                add.iter().for_each(|g| drop(grants.remove(&g.id)));
+                *lock(&self.grants) = narrowed;
+                self.narrow(by, links, &remove, previous, held).await?;
                 return Err(error);
             }
         };
+        if !remove.is_empty() {
+            lock(&self.grants).clone_from(&narrowed);
+            let now = self.now();
+            let writes = self.state().replace_table(Arc::new(before.meet(&widened)), now);
+            held.extend(self::held(writes));
+        }
+        faults::pass(faults::GRANTS_NARROWED);
         let next = Digest::new(widened.policy_hash());
         let now = self.now();
-        let demands = self.tally.demands_of(&link.partner);
-        drafts.push(policy_leaf(now, (previous, next), by.as_str(), change, Some(link.id.clone()), demands)?);
-        held.extend(remove.iter().map(|id| (format!("grant/{id}"), None)));
+        drafts.push(self.policy_leaf_of(now, (previous, next), by, change, links)?);
+        let mut puts = held.clone();
+        puts.extend(remove.iter().map(|id| (format!("grant/{id}"), None)));
         for grant in &add {
-            held.push((format!("grant/{}", grant.id), Some(to_json(grant)?)));
+            puts.push((format!("grant/{}", grant.id), Some(to_json(grant)?)));
         }
         // The value with which a grant begins is stored along with it.
-        held.extend(self::held(self.state().preview(&widened, now)));
-        if let Err(error) = self.append(drafts, held).await {
-            let mut grants = lock(&self.grants);
-            add.iter().for_each(|g| drop(grants.remove(&g.id)));
+        puts.extend(self::held(self.state().preview(&widened, now)));
+        if let Err(error) = self.try_append(&drafts, &puts).await {
+            if remove.is_empty() {
+                let takes_back = puts.iter().any(|(_, json)| json.is_none());
+                return if takes_back { self.append(drafts, puts).await.map(drop) } else { Err(error) };
+            }
+            drafts.pop();
+            // Owed is what has come true: that something was taken back, and nothing given.
+            self.owe(drafts, Vec::new());
+            self.narrow(by, links, &remove, previous, held).await?;
             return Err(error);
         }
+        *lock(&self.grants) = after;
         faults::pass(faults::GRANTS_RECORDED);
         let writes = self.state().replace_table(Arc::new(widened), now);
         self.put(self::held(writes)).await
     }
 
+    /// Puts the grants that are left in force and records that the others were taken back, now or when it can be.
+    async fn narrow(
+        &self,
+        by: &MemberId,
+        links: &[Link],
+        remove: &[GrantId],
+        previous: Digest,
+        mut held: Vec<(String, Option<String>)>,
+    ) -> Result<(), String> {
+        if remove.is_empty() {
+            return Ok(());
+        }
+        let now = self.now();
+        let grants: Vec<Grant> = lock(&self.grants).values().cloned().collect();
+        let table = self.compile_aside(grants, now).await?;
+        let next = Digest::new(table.policy_hash());
+        let writes = self.state().replace_table(Arc::new(table), now);
+        held.extend(self::held(writes));
+        held.extend(remove.iter().map(|id| (format!("grant/{id}"), None)));
+        let change = format!("{} grants taken back", remove.len());
+        let leaf = self.policy_leaf_of(now, (previous, next), by, change, links)?;
+        self.append(vec![leaf], held).await.map(drop)
+    }
+
+    /// The leaf of a change of grants: of one link by its name, of several without.
+    fn policy_leaf_of(
+        &self,
+        now: Timestamp,
+        hashes: (Digest, Digest),
+        by: &MemberId,
+        change: String,
+        links: &[Link],
+    ) -> Result<Draft, String> {
+        let mut demands: Vec<u64> = links.iter().flat_map(|l| self.tally.demands_of(&l.partner)).collect();
+        demands.sort_unstable();
+        demands.dedup();
+        let newest = demands.split_off(demands.len().saturating_sub(ledger::limits::DEMANDS_MAX));
+        let link = match links {
+            [one] => Some(one.id.clone()),
+            _ => None,
+        };
+        policy_leaf(now, hashes, by.as_str(), change, link, newest)
+    }
+
     // ---- Ledger ----
 
     async fn append(&self, drafts: Vec<Draft>, held: Vec<(String, Option<String>)>) -> Result<Vec<Receipt>, String> {
-        let Owed { drafts: mut later, gone } = std::mem::take(&mut *lock(&self.owed));
+        match self.try_append(&drafts, &held).await {
+            Ok(receipts) => Ok(receipts),
+            Err(error) => {
+                let gone: Vec<String> =
+                    held.into_iter().filter(|(_, json)| json.is_none()).map(|(key, _)| key).collect();
+                if gone.is_empty() {
+                    return Err(error);
+                }
+                self.owe(drafts, gone);
+                Err(format!(
+                    "it is in force, and not recorded yet, so a restart would undo it; it is tried again: {error}"
+                ))
+            }
+        }
+    }
+
+    /// Appends, with what is owed. When it fails, what was owed is owed still, and nothing more.
+    async fn try_append(&self, drafts: &[Draft], held: &[(String, Option<String>)]) -> Result<Vec<Receipt>, String> {
+        let Owed { drafts: later, gone } = std::mem::take(&mut *lock(&self.owed));
         if drafts.is_empty() && held.is_empty() && later.is_empty() && gone.is_empty() {
             return Ok(Vec::new());
         }
-        let takes_back = held.iter().any(|(_, json)| json.is_none());
-        let count = drafts.len();
         let all = Append {
             drafts: drafts.iter().chain(&later).cloned().collect(),
             // What is deleted late comes first: it may have been put anew since.
             held: gone.iter().map(|key| (key.clone(), None)).chain(held.iter().cloned()).collect(),
         };
         match self.writer.append(all).await {
-            Ok(receipts) => Ok(receipts.into_iter().take(count).collect()),
+            Ok(receipts) => Ok(receipts.into_iter().take(drafts.len()).collect()),
             Err(error) => {
-                let mut owed = lock(&self.owed);
-                owed.gone.extend(gone);
-                owed.gone.extend(held.into_iter().filter(|(_, json)| json.is_none()).map(|(key, _)| key));
-                if takes_back {
-                    later.extend(drafts);
-                }
-                owed.drafts.extend(later);
-                if owed.drafts.len() > OWED_MAX_DRAFTS {
-                    tracing::error!("too much waits to be recorded later: some of it never will be");
-                    owed.drafts.truncate(OWED_MAX_DRAFTS);
-                }
-                Err(match takes_back {
-                    true => format!(
-                        "it is in force, and not recorded yet, so a restart would undo it; it is tried again: {}",
-                        chain(&error)
-                    ),
-                    false => chain(&error),
-                })
+                self.owe(later, gone);
+                Err(chain(&error))
             }
+        }
+    }
+
+    /// Remembers what is to be recorded later: leaves, and keys that are gone.
+    fn owe(&self, drafts: Vec<Draft>, gone: impl IntoIterator<Item = String>) {
+        let mut owed = lock(&self.owed);
+        owed.gone.extend(gone);
+        owed.drafts.extend(drafts);
+        if owed.drafts.len() > OWED_MAX_DRAFTS {
+            tracing::error!("too much waits to be recorded later: some of it never will be");
+            owed.drafts.truncate(OWED_MAX_DRAFTS);
         }
     }
 
@@ -791,8 +855,8 @@ impl Core {
             Request::PolicyImpact { link } => self.policy_impact(link.as_deref()).await,
             Request::PolicyDiff { document } => self.policy_diff(&document),
             Request::PolicyExport { cedar } => self.policy_export(cedar),
-            Request::PolicyImport { document, apply } => self.policy_import(&document, apply).await,
-            Request::GrantAdd { wish, apply } => self.grant_add(wish, apply).await,
+            Request::PolicyImport { document, doing } => self.policy_import(&document, &doing).await,
+            Request::GrantAdd { wish, doing } => self.grant_add(wish, &doing).await,
             Request::GrantList { link } => self.grant_list(link.as_deref()),
             Request::GrantRevoke { selection } => self.grant_revoke(&selection).await,
             Request::GrantRenew { selection, days } => self.grant_renew(&selection, days).await,
@@ -1097,7 +1161,7 @@ impl Core {
         held.extend(tokens);
         let of_link = |key: &str| key.starts_with(&prefix) || EventLines::is_of(key, &id);
         held.extend(told.into_iter().filter(|(k, _)| of_link(k)).map(|(k, _)| (k, None)));
-        self.change_grants(&link, (Vec::new(), remove), &owner()?, change, vec![leaf], held).await?;
+        self.change_grants(&[link], (Vec::new(), remove), &owner()?, change, vec![leaf], held).await?;
         self.tally.forget(&id);
         Ok(json!({}))
     }
@@ -1178,7 +1242,7 @@ impl Core {
         );
         let counts = (change.add.len(), change.remove.len());
         let held = vec![(format!("link/{id}"), Some(to_json(&link)?))];
-        self.change_grants(&link, (change.add, change.remove), by, text, Vec::new(), held).await?;
+        self.change_grants(&[link], (change.add, change.remove), by, text, Vec::new(), held).await?;
         Ok((counts.0, counts.1, change.rows))
     }
 

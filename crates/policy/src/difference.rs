@@ -1,9 +1,11 @@
 //! What a change of grants newly lets through and what it stops, cell by cell over the whole home: nothing is sampled.
 
-use model::{ALL_PROPERTIES, ALL_TRIGGERS, DeviceId, Kind, LinkId, PartnerId, Property, Reveals, Rung};
+use std::collections::BTreeMap;
+
+use model::{ALL_PROPERTIES, ALL_TRIGGERS, DeviceId, Kind, LinkId, PartnerId, Property, Reveals, Rung, Timestamp};
 use serde::Serialize;
 
-use crate::grant::{What, in_words};
+use crate::grant::{Grant, What, in_words};
 use crate::table::{CELLS, Table};
 
 /// A cell that differs between two tables.
@@ -41,11 +43,39 @@ pub struct Difference {
     pub stops: Vec<Changed>,
 }
 
-impl Difference {
-    /// Whether nothing that was refused is allowed afterwards.
-    pub fn only_narrows(&self) -> bool {
-        self.flows.is_empty()
+/// An end that moves by less is not told.
+const LONGER_FROM_MS: i64 = 86_400_000;
+
+/// What would be allowed for longer, by a day or more: a grant of something that is granted already, and that would end later.
+/// One line each.
+pub fn longer(before: &[Grant], after: &[Grant]) -> Vec<String> {
+    type Thing<'a> = (&'a LinkId, &'a DeviceId, Property, What);
+    // An end that never comes is the latest.
+    let end = |grant: &Grant| grant.expires.map_or(i64::MAX, Timestamp::as_millis);
+    let mut ends: BTreeMap<Thing<'_>, i64> = BTreeMap::new();
+    for grant in before {
+        let known = ends.entry((&grant.link, &grant.device, grant.property, grant.what)).or_insert(i64::MIN);
+        *known = (*known).max(end(grant));
     }
+    // To the day: the same wish a moment later is the same.
+    let words = |end: i64| match end {
+        i64::MAX => "for ever".to_owned(),
+        millis => {
+            format!("until {}", Timestamp::from_millis(millis).to_rfc3339().split('T').next().unwrap_or_default())
+        }
+    };
+    let mut lines: Vec<String> = after
+        .iter()
+        .filter_map(|grant| {
+            let was = *ends.get(&(&grant.link, &grant.device, grant.property, grant.what))?;
+            (end(grant).saturating_sub(was) >= LONGER_FROM_MS).then(|| {
+                let (label, what) = (grant.property.label(), in_words(grant.what));
+                format!("{} {label}: {what}, {} (now: {})", grant.device, words(end(grant)), words(was))
+            })
+        })
+        .collect();
+    lines.sort();
+    lines
 }
 
 /// What differs between the table before and the one after.

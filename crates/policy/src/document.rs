@@ -138,6 +138,9 @@ impl Document {
         if set.templates().next().is_some() {
             return Err(DocumentError::Cedar("it has templates; a grant is a static policy".into()));
         }
+        if set.policies().count() > GRANTS_MAX {
+            return Err(DocumentError::TooMany);
+        }
         let grants = set.policies().map(grant).collect::<Result<Vec<_>, _>>()?;
         let mut households: Vec<&HouseholdId> = grants.iter().map(|g| &g.household).collect();
         households.sort();

@@ -15,7 +15,7 @@ mod schema;
 mod table;
 
 pub use compile::{CompileError, DeviceFact, Facts, LinkFact, check_ceiling, compile};
-pub use difference::{Changed, Difference, difference};
+pub use difference::{Changed, Difference, difference, longer};
 pub use document::{DOCUMENT_MAX_BYTES, Document, DocumentError};
 pub use grant::{Grant, What, days_at_most, in_words};
 pub use impact::{Confidence, Impact, Works, impact};

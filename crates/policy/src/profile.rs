@@ -312,6 +312,31 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn while_a_change_is_on_its_way_only_what_both_tables_allow_is_open_and_that_stays_open() {
+        let facts = home();
+        let tables: Vec<Table> =
+            profiles().iter().map(|p| table(&facts, &applied(&p.slug, &facts, &[], 0).0)).collect();
+        for before in &tables {
+            for after in &tables {
+                let meet = before.meet(after);
+                for device in &facts.devices {
+                    for (property, _) in &device.properties {
+                        for trigger in model::ALL_TRIGGERS {
+                            let rung = |t: &Table| t.decide(&link(), &device.device, *property, trigger).rung.ok();
+                            let both = rung(before).zip(rung(after)).map(|(a, b)| a.max(b));
+                            assert_eq!(rung(&meet), both, "{} {property:?} {trigger}", device.device);
+                        }
+                        for open in [false, true] {
+                            let may = |t: &Table| t.may(&link(), &device.device, *property, open).is_ok();
+                            assert_eq!(may(&meet), may(before) && may(after));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
     fn applying_a_profile_leaves_what_it_grants_and_nothing_else() {
         let facts = home();
         let (everything, _) = applied("everything", &facts, &[], 0);

@@ -113,6 +113,38 @@ impl Table {
         cell.rung.map(|_| &cell.policies)
     }
 
+    /// What both tables allow: of each cell the coarser rung. It stands for as long as a change of grants is not recorded, so
+    /// that a cell which stays granted never closes. It bears the hash of this table, which allows all of it.
+    pub fn meet(&self, other: &Table) -> Table {
+        let meet = |link: &LinkId, device: &DeviceId, property: Property| -> Option<Box<[Cell; CELLS]>> {
+            let mine = self.rows.get(link)?.get(device)?.get(property.index())?.as_ref()?;
+            let cell = |(index, mine): (usize, &Cell)| match (mine.rung, other.cell(link, device, property, index)) {
+                (Err(_), _) => mine.clone(),
+                (Ok(_), None) => Cell::refused(Refusal::NoGrant),
+                (Ok(a), Some(theirs)) => match theirs.rung {
+                    Ok(b) if b <= a => mine.clone(),
+                    _ => theirs.clone(),
+                },
+            };
+            let cells: Vec<Cell> = mine.iter().enumerate().map(cell).collect();
+            <[Cell; CELLS]>::try_from(cells).ok().map(Box::new)
+        };
+        let row = |link: &LinkId, device: &DeviceId| -> Row {
+            ALL_PROPERTIES.iter().map(|property| meet(link, device, *property)).collect()
+        };
+        let rows = self.rows.iter().map(|(link, devices)| {
+            (link.clone(), devices.keys().map(|device| (device.clone(), row(link, device))).collect())
+        });
+        Table {
+            rows: rows.collect(),
+            partners: self.partners.clone(),
+            kinds: self.kinds.clone(),
+            next_expiry: self.next_expiry,
+            policy_hash: self.policy_hash,
+            table_hash: self.table_hash,
+        }
+    }
+
     /// Why a cell is as it is, in one sentence.
     pub fn explain(&self, link: &LinkId, device: &DeviceId, property: Property, trigger: Trigger) -> String {
         let Some(partner) = self.partners.get(link) else {

@@ -1,5 +1,6 @@
 //! `vestibule grant ...` and `vestibule policy ...`.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -8,7 +9,7 @@ use model::{ALL_PROPERTIES, ALL_RUNGS, ALL_TRIGGERS, DeviceId, GrantId, Kind, Pr
 use serde_json::Value;
 
 use super::{DataArgs, Failure, ShowArgs, ask, id, listing, print, print_json, table, text};
-use crate::commands::{GrantSelection, GrantWish, Request};
+use crate::commands::{Doing, GrantSelection, GrantWish, Request};
 
 /// Changes that are printed; the rest is counted.
 const SHOWN_MAX: usize = 200;
@@ -223,7 +224,7 @@ pub(super) fn policy(command: PolicyCmd) -> Result<(), Failure> {
         }
         PolicyCmd::Diff { file, show } => {
             let done = ask(&show.data, Request::PolicyDiff { document: document(&file)? })?;
-            if show.json { print_json(&done) } else { differences(&done) }
+            if show.json { print_json(&done) } else { differences(&done, &done["longer"]) }
         }
         PolicyCmd::Export { file, cedar, data } => {
             let done = ask(&data, Request::PolicyExport { cedar })?;
@@ -236,7 +237,7 @@ pub(super) fn policy(command: PolicyCmd) -> Result<(), Failure> {
         }
         PolicyCmd::Import { file, consent, show } => {
             let document = document(&file)?;
-            let request = |apply| Request::PolicyImport { document: document.clone(), apply };
+            let request = |doing| Request::PolicyImport { document: document.clone(), doing };
             consented(&consent, &show, request)
         }
     }
@@ -247,7 +248,7 @@ pub(super) fn grant(command: GrantCmd) -> Result<(), Failure> {
         GrantCmd::Add { link, property, device, kind, triggers, rung, control, open, days, consent, show } => {
             let device = device.map(|d| id(DeviceId::new(d))).transpose()?;
             let wish = GrantWish { link, device, kind, property, triggers, rung, control, open, days };
-            consented(&consent, &show, |apply| Request::GrantAdd { wish: wish.clone(), apply })
+            consented(&consent, &show, |doing| Request::GrantAdd { wish: wish.clone(), doing })
         }
         GrantCmd::List { link, show } => {
             let done = ask(&show.data, Request::GrantList { link })?;
@@ -269,10 +270,10 @@ pub(super) fn grant(command: GrantCmd) -> Result<(), Failure> {
 }
 
 /// Shows what a change would let through and stop, asks, and does it.
-fn consented(consent: &Consent, show: &ShowArgs, request: impl Fn(bool) -> Request) -> Result<(), Failure> {
-    let mut done = ask(&show.data, request(consent.yes))?;
+fn consented(consent: &Consent, show: &ShowArgs, request: impl Fn(Doing) -> Request) -> Result<(), Failure> {
+    let mut done = ask(&show.data, request(Doing { apply: consent.yes, shown: None }))?;
     if !show.json {
-        differences(&done["difference"])?;
+        differences(&done["difference"], &done["longer"])?;
     }
     if !consent.yes && !consent.dry_run {
         if !std::io::stdin().is_terminal() {
@@ -285,7 +286,8 @@ fn consented(consent: &Consent, show: &ShowArgs, request: impl Fn(bool) -> Reque
         if !matches!(answer.trim(), "y" | "Y" | "yes") {
             return Err(Failure::Failed("nothing was changed".into()));
         }
-        done = ask(&show.data, request(true))?;
+        // What was shown, and nothing that came since.
+        done = ask(&show.data, request(Doing { apply: true, shown: Some(text(&done, "shown")) }))?;
     }
     if show.json {
         return print_json(&done);
@@ -294,28 +296,43 @@ fn consented(consent: &Consent, show: &ShowArgs, request: impl Fn(bool) -> Reque
     print(&format!("{} {word}, {} taken back\n", done["added"], done["removed"]))
 }
 
-fn differences(difference: &Value) -> Result<(), Failure> {
+fn differences(difference: &Value, longer: &Value) -> Result<(), Failure> {
     changes("+", &difference["flows"])?;
-    changes("-", &difference["stops"])?;
-    let is_empty = |key: &str| difference[key].as_array().is_none_or(Vec::is_empty);
-    if is_empty("flows") && is_empty("stops") {
-        print("nothing else would flow, and nothing would stop\n")
-    } else {
-        Ok(())
+    for line in longer.as_array().into_iter().flatten() {
+        print(&format!("+ {}\n", super::shown(line)))?;
     }
+    changes("-", &difference["stops"])?;
+    let is_empty = |list: &Value| list.as_array().is_none_or(Vec::is_empty);
+    if is_empty(&difference["flows"]) && is_empty(&difference["stops"]) && is_empty(longer) {
+        return print("nothing else would flow, and nothing would stop\n");
+    }
+    Ok(())
 }
 
+/// What can hurt most comes first, and of what is too much to be read the sums are told.
 fn changes(sign: &str, list: &Value) -> Result<(), Failure> {
-    let rows = list.as_array().map(Vec::as_slice).unwrap_or_default();
+    let mut rows: Vec<&Value> = list.as_array().map(|l| l.iter().collect()).unwrap_or_default();
+    let tells = |row: &Value, what: &str| row["reveals"].as_array().is_some_and(|all| all.iter().any(|r| r == what));
+    rows.sort_by_key(|row| match row["action"].as_str() {
+        Some("open") => 0,
+        Some("control") => 1,
+        _ if tells(row, "security") => 2,
+        _ if tells(row, "occupancy") => 3,
+        _ => 4,
+    });
     for row in rows.iter().take(SHOWN_MAX) {
         let reveals = text(row, "reveals").replace('_', " ");
         let reveals = if reveals.is_empty() || sign == "-" { String::new() } else { format!("  [tells: {reveals}]") };
         print(&format!("{sign} {}{reveals}\n", text(row, "words")))?;
     }
-    match rows.len().saturating_sub(SHOWN_MAX) {
-        0 => Ok(()),
-        more => print(&format!("{sign} and {more} more; --json shows all\n")),
+    let mut sums: BTreeMap<(String, String), usize> = BTreeMap::new();
+    for row in rows.iter().skip(SHOWN_MAX) {
+        *sums.entry((text(row, "property"), text(row, "action"))).or_default() += 1;
     }
+    for ((property, action), count) in sums {
+        print(&format!("{sign} and {count} more of {property} ({action}); --json shows all\n"))?;
+    }
+    Ok(())
 }
 
 fn document(file: &Path) -> Result<String, Failure> {

@@ -3,22 +3,32 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use ledger::Digest;
 use links::Link;
 use model::{ALL_TRIGGERS, DeviceId, GrantId, LinkId, Property, Rung, Timestamp, Trigger};
-use policy::{Difference, Document, Grant, Table, What, days_at_most, difference, in_words};
+use policy::{Difference, Document, Grant, Table, What, days_at_most, difference, in_words, longer};
 use serde_json::{Value, json};
 
 use super::{Core, chain, lock, no_link, owner, random_id, to_json};
-use crate::commands::{GrantSelection, GrantWish};
+use crate::commands::{Doing, GrantSelection, GrantWish};
 
 const DAY_MS: i64 = 86_400_000;
 
 /// A change of grants that has been thought through, and not made.
 struct Planned {
-    link: Link,
+    links: Vec<LinkId>,
     add: Vec<Grant>,
     remove: Vec<GrantId>,
     difference: Difference,
+    longer: Vec<String>,
+}
+
+impl Planned {
+    /// Stands for what a person was shown: the same only while the same would change.
+    fn shown(&self) -> String {
+        let all = serde_json::to_vec(&(&self.difference, &self.longer)).unwrap_or_default();
+        Digest::of(&all).to_string()
+    }
 }
 
 impl Core {
@@ -50,21 +60,24 @@ impl Core {
         policy::compile(&self.facts(), grants, self.ceiling.as_deref(), now).map_err(|e| chain(&e))
     }
 
-    fn compare(&self, add: &[Grant], remove: &[GrantId], now: Timestamp) -> Result<Difference, String> {
+    /// Thinks a change through: what it would let through, stop, and let last longer.
+    fn planned(&self, links: Vec<LinkId>, add: Vec<Grant>, remove: Vec<GrantId>) -> Result<Planned, String> {
+        let now = self.now();
         let gone: BTreeSet<&GrantId> = remove.iter().chain(add.iter().map(|g| &g.id)).collect();
+        let before = self.grants_of(|_| true);
         let mut after = self.grants_of(|g| !gone.contains(&g.id));
         after.extend(add.iter().cloned());
-        let before = self.compile_with(&self.grants_of(|_| true), now)?;
-        Ok(difference(&before, &self.compile_with(&after, now)?))
+        let difference = difference(&self.compile_with(&before, now)?, &self.compile_with(&after, now)?);
+        Ok(Planned { links, difference, longer: longer(&before, &after), add, remove })
     }
 
     /// Gives a grant for each device that fits; shows first what it would let through.
-    pub(super) async fn grant_add(&self, wish: GrantWish, apply: bool) -> Result<Value, String> {
+    pub(super) async fn grant_add(&self, wish: GrantWish, doing: &Doing) -> Result<Value, String> {
         let _one = self.changing.lock().await;
         self.store_devices().await?;
         let planned = self.plan_add(&wish)?;
         let text = format!("{} granted by hand, {} replaced", planned.add.len(), planned.remove.len());
-        self.finish_plan(planned, text, apply).await
+        self.finish_plan(planned, text, doing).await
     }
 
     fn plan_add(&self, wish: &GrantWish) -> Result<Planned, String> {
@@ -77,6 +90,8 @@ impl Core {
         if wanted.is_empty() {
             return Err("name what is granted: --trigger (and --rung), --control or --open".into());
         }
+        wanted.sort_unstable();
+        wanted.dedup();
         let property = wish.property;
         if property.is_live_only() && wish.rung != Rung::Live && !wish.triggers.is_empty() {
             return Err(format!("the {} has no coarser form: grant it with --rung live, or not", property.label()));
@@ -119,19 +134,36 @@ impl Core {
         };
         for device in devices {
             for what in &wanted {
-                // One grant of one thing: a new rung takes the place of the old one.
+                // One grant of one thing: the same again lasts longer, and a new rung takes the place of the old one.
+                let granted = new(&device.device, property, *what)?;
                 let same = |g: &&Grant| g.device == device.device && g.property == property && is_same(g.what, *what);
-                remove.extend(existing.iter().filter(same).map(|g| g.id.clone()));
-                add.push(new(&device.device, property, *what)?);
+                let mut standing: Vec<&Grant> = existing.iter().filter(same).collect();
+                let kept = standing.iter().position(|g| g.what == *what).map(|at| standing.remove(at));
+                remove.extend(standing.into_iter().map(|g| g.id.clone()));
+                add.push(Grant { id: kept.map_or(granted.id.clone(), |g| g.id.clone()), ..granted });
             }
-            // Nothing of a device can be told or commanded before the partner may know what it is.
+            // Nothing of a device can be told or commanded unless the partner may know what it is, for as long.
+            if property == Property::DeviceTypeName {
+                continue;
+            }
             let typed = What::Disclose { trigger: Trigger::Discovery, rung: Rung::Live };
-            let of_type = |g: &Grant| g.device == device.device && g.property == Property::DeviceTypeName;
-            if property != Property::DeviceTypeName && !existing.iter().any(of_type) {
-                add.push(new(&device.device, Property::DeviceTypeName, typed)?);
+            let of_type = |g: &&Grant| {
+                g.device == device.device && g.property == Property::DeviceTypeName && is_same(g.what, typed)
+            };
+            let known: Vec<&Grant> = existing.iter().filter(of_type).collect();
+            let needed = add.iter().filter(|g| g.device == device.device).map(|g| g.expires).max().flatten();
+            let lasts = |g: &Grant| match (g.expires, needed) {
+                (Some(end), Some(needed)) => end.plus_millis(DAY_MS) >= needed,
+                (end, _) => end.is_none(),
+            };
+            if !known.iter().any(|g| lasts(g)) {
+                let granted = new(&device.device, Property::DeviceTypeName, typed)?;
+                let id = known.first().map_or(granted.id.clone(), |g| g.id.clone());
+                add.push(Grant { id, expires: needed, ..granted });
             }
         }
-        let difference = self.compare(&add, &remove, now)?;
+        remove.sort();
+        remove.dedup();
         let allowed = self.compile_with(&add, now)?;
         for grant in &add {
             let refused = match grant.what {
@@ -148,20 +180,27 @@ impl Core {
                 ));
             }
         }
-        Ok(Planned { link, add, remove, difference })
+        self.planned(vec![link.id], add, remove)
     }
 
-    /// Makes a planned change, or only shows it.
-    async fn finish_plan(&self, planned: Planned, change: String, apply: bool) -> Result<Value, String> {
-        let Planned { link, add, remove, difference } = planned;
+    /// Makes a planned change, or only shows it. All of it is made, or nothing is granted.
+    async fn finish_plan(&self, planned: Planned, change: String, doing: &Doing) -> Result<Value, String> {
+        let shown = planned.shown();
+        if doing.shown.as_ref().is_some_and(|before| *before != shown) {
+            return Err("the home or its grants have changed since this was shown: nothing was done; look again".into());
+        }
+        let Planned { links, add, remove, difference, longer } = planned;
         let answer = json!({
-            "link": link.id, "added": add.len(), "removed": remove.len(), "applied": apply,
-            "grants": add.iter().map(|g| &g.id).collect::<Vec<_>>(), "difference": difference,
+            "links": links, "added": add.len(), "removed": remove.len(), "applied": doing.apply, "shown": shown,
+            "grants": add.iter().map(|g| &g.id).collect::<Vec<_>>(), "difference": difference, "longer": longer,
         });
-        if apply && !(add.is_empty() && remove.is_empty()) {
-            let link = self.enroll(&link.id)?;
-            let held = vec![(format!("link/{}", link.id), Some(to_json(&link)?))];
-            self.change_grants(&link, (add, remove), &owner()?, change, Vec::new(), held).await?;
+        if doing.apply && !(add.is_empty() && remove.is_empty()) {
+            let links = links.iter().map(|id| self.enroll(id)).collect::<Result<Vec<_>, _>>()?;
+            let mut held = Vec::new();
+            for link in &links {
+                held.push((format!("link/{}", link.id), Some(to_json(link)?)));
+            }
+            self.change_grants(&links, (add, remove), &owner()?, change, Vec::new(), held).await?;
         }
         Ok(answer)
     }
@@ -185,8 +224,8 @@ impl Core {
         Ok(Value::Array(rows.collect()))
     }
 
-    /// The grants that a selection names, by their links.
-    fn selected(&self, selection: &GrantSelection) -> Result<BTreeMap<LinkId, Vec<Grant>>, String> {
+    /// The grants that a selection names.
+    fn selected(&self, selection: &GrantSelection) -> Result<Vec<Grant>, String> {
         let links: Option<BTreeSet<LinkId>> = match &selection.link {
             Some(who) => Some(self.links_named(who)?.into_iter().map(|l| l.id).collect()),
             None => None,
@@ -200,12 +239,9 @@ impl Core {
                 && selection.device.as_ref().is_none_or(|d| g.device == *d)
                 && selection.property.is_none_or(|p| g.property == p)
         };
-        let mut found: BTreeMap<LinkId, Vec<Grant>> = BTreeMap::new();
-        for grant in self.grants_of(fits) {
-            found.entry(grant.link.clone()).or_default().push(grant);
-        }
-        let is_there = |id: &&GrantId| found.values().flatten().any(|g| g.id == **id);
-        if let Some(missing) = selection.ids.iter().find(|id| !is_there(id)) {
+        let found = self.grants_of(fits);
+        let there: BTreeSet<&GrantId> = found.iter().map(|g| &g.id).collect();
+        if let Some(missing) = selection.ids.iter().find(|id| !there.contains(id)) {
             return Err(format!("there is no grant `{missing}` among those named; `vestibule grant list` lists them"));
         }
         if found.is_empty() {
@@ -217,40 +253,44 @@ impl Core {
     /// Takes grants back: in force at once.
     pub(super) async fn grant_revoke(&self, selection: &GrantSelection) -> Result<Value, String> {
         let _one = self.changing.lock().await;
-        let mut stops = Vec::new();
-        let mut removed = 0usize;
-        for (id, grants) in self.selected(selection)? {
-            let link = self.state().links.get(&id).cloned().ok_or_else(|| no_link(&id))?;
-            let remove: Vec<GrantId> = grants.into_iter().map(|g| g.id).collect();
-            stops.extend(self.compare(&[], &remove, self.now())?.stops);
-            removed += remove.len();
-            let change = format!("{} grants taken back", remove.len());
-            self.change_grants(&link, (Vec::new(), remove), &owner()?, change, Vec::new(), Vec::new()).await?;
-        }
-        Ok(json!({"removed": removed, "stops": stops}))
+        let grants = self.selected(selection)?;
+        let links = self.links_of(&grants)?;
+        let remove: Vec<GrantId> = grants.into_iter().map(|g| g.id).collect();
+        let removed = remove.len();
+        let planned = self.planned(links.iter().map(|l| l.id.clone()).collect(), Vec::new(), remove)?;
+        let change = format!("{removed} grants taken back");
+        self.change_grants(&links, (Vec::new(), planned.remove), &owner()?, change, Vec::new(), Vec::new()).await?;
+        Ok(json!({"removed": removed, "stops": planned.difference.stops}))
     }
 
-    /// Renews grants: the same for as long again.
+    /// Renews grants: the same for as long again, never for less.
     pub(super) async fn grant_renew(&self, selection: &GrantSelection, days: Option<u16>) -> Result<Value, String> {
         let _one = self.changing.lock().await;
         let now = self.now();
-        let mut renewed = 0usize;
-        for (id, grants) in self.selected(selection)? {
-            let link = self.state().links.get(&id).cloned().ok_or_else(|| no_link(&id))?;
-            let mut add = Vec::new();
-            for grant in grants {
-                let most = days_at_most(grant.what);
-                let days = days.map_or(most, i64::from);
-                if !(1..=most).contains(&days) {
-                    return Err(format!("`{}` lasts 1 to {most} days, then it is asked for again", grant.id));
-                }
-                add.push(Grant { expires: Some(now.plus_millis(days * DAY_MS)), ..grant });
+        let by = owner()?;
+        let grants = self.selected(selection)?;
+        let links = self.links_of(&grants)?;
+        let mut add = Vec::new();
+        for grant in grants {
+            let most = days_at_most(grant.what);
+            let days = days.map_or(most, i64::from);
+            if !(1..=most).contains(&days) {
+                return Err(format!("`{}` lasts 1 to {most} days, then it is asked for again", grant.id));
             }
-            renewed += add.len();
-            let change = format!("{} grants renewed", add.len());
-            self.change_grants(&link, (add, Vec::new()), &owner()?, change, Vec::new(), Vec::new()).await?;
+            let expires = grant.expires.map(|t| t.max(now.plus_millis(days * DAY_MS)));
+            add.push(Grant { expires, granted_by: by.clone(), affects: vec![by.clone()], created: now, ..grant });
         }
+        let renewed = add.len();
+        let change = format!("{renewed} grants renewed");
+        self.change_grants(&links, (add, Vec::new()), &by, change, Vec::new(), Vec::new()).await?;
         Ok(json!({"renewed": renewed}))
+    }
+
+    /// The links of grants, each once.
+    fn links_of(&self, grants: &[Grant]) -> Result<Vec<Link>, String> {
+        let ids: BTreeSet<&LinkId> = grants.iter().map(|g| &g.link).collect();
+        let gate = self.state();
+        ids.into_iter().map(|id| gate.links.get(id).cloned().ok_or_else(|| no_link(id))).collect()
     }
 
     /// Why a partner is told a property, or is not, device by device, and what would change it.
@@ -295,6 +335,10 @@ impl Core {
             Ok(_) => {
                 let ids: Vec<&str> = grants.iter().map(|g| g.id.as_str()).collect();
                 format!("vestibule grant revoke {}", ids.join(" "))
+            }
+            // Discovery tells what a device is, and of its readings nothing.
+            Err(disclosure::Refusal::NoGrant) if property.is_metadata() != (trigger == Trigger::Discovery) => {
+                "nothing: there it is never told".to_owned()
             }
             Err(disclosure::Refusal::NoGrant) => format!(
                 "vestibule grant add {} {} --device {device} --trigger {trigger} --rung {}",
@@ -351,59 +395,49 @@ impl Core {
         let before = self.compile_with(&self.grants_of(|_| true), now)?;
         let after = self.compile_with(&document.grants, now)?;
         let difference = difference(&before, &after);
+        let longer = longer(&self.grants_of(|_| true), &document.grants);
         let example = difference.flows.first().or(difference.stops.first()).map(|c| c.words.clone());
         Ok(json!({
-            "flows": difference.flows, "stops": difference.stops, "only_narrows": difference.only_narrows(),
-            "example": example,
+            "only_narrows": difference.flows.is_empty() && longer.is_empty(), "example": example,
+            "flows": difference.flows, "stops": difference.stops, "longer": longer,
         }))
     }
 
     /// Puts the grants of a file in the place of those in force; without `apply`, only shows the difference.
-    pub(super) async fn policy_import(&self, text: &str, apply: bool) -> Result<Value, String> {
+    pub(super) async fn policy_import(&self, text: &str, doing: &Doing) -> Result<Value, String> {
+        let document = self.read_document(text)?;
         let _one = self.changing.lock().await;
         self.store_devices().await?;
-        let document = self.read_document(text)?;
+        self.known_to_the_home(&document)?;
         let now = self.now();
         let by = owner()?;
         let standing: BTreeMap<GrantId, Grant> = lock(&self.grants).clone();
-        let mut of_links: BTreeMap<LinkId, (Vec<Grant>, Vec<GrantId>)> = BTreeMap::new();
-        let kept: BTreeSet<&GrantId> =
-            document.grants.iter().filter(|g| standing.get(&g.id) == Some(g)).map(|g| &g.id).collect();
+        let is_kept = |g: &&Grant| standing.get(&g.id) == Some(*g);
+        let kept: BTreeSet<&GrantId> = document.grants.iter().filter(is_kept).map(|g| &g.id).collect();
+        let mut add = Vec::new();
         for grant in document.grants.iter().filter(|g| !kept.contains(&g.id)) {
-            // Consent is given by whoever imports, now: a file can't give it in another's name, nor for longer.
+            // Consent is given by whoever imports, now: a file can't give it in another's name, nor for longer, nor under
+            // the name of a profile.
             let longest = now.plus_millis(days_at_most(grant.what) * DAY_MS);
-            let expires = grant.expires.map_or(longest, |t| t.min(longest));
-            let grant = Grant {
-                expires: Some(expires),
+            add.push(Grant {
+                id: GrantId::new(random_id("g")?).map_err(|e| e.to_string())?,
+                expires: Some(grant.expires.map_or(longest, |t| t.min(longest))),
                 granted_by: by.clone(),
                 affects: vec![by.clone()],
                 created: now,
+                profile: None,
                 ..grant.clone()
-            };
-            of_links.entry(grant.link.clone()).or_default().0.push(grant);
+            });
         }
-        for grant in standing.values().filter(|g| !kept.contains(&g.id)) {
-            of_links.entry(grant.link.clone()).or_default().1.push(grant.id.clone());
-        }
-        let before = self.compile_with(&self.grants_of(|_| true), now)?;
-        let new = of_links.values().flat_map(|(add, _)| add.iter());
-        let after: Vec<Grant> = new.chain(standing.values().filter(|g| kept.contains(&g.id))).cloned().collect();
-        let difference = difference(&before, &self.compile_with(&after, now)?);
-        let (mut added, mut removed) = (0, 0);
-        for (id, (add, remove)) in of_links {
-            added += add.len();
-            removed += remove.len();
-            if apply {
-                let link = self.enroll(&id)?;
-                let change = format!("grants imported: {} granted, {} taken back", add.len(), remove.len());
-                let held = vec![(format!("link/{id}"), Some(to_json(&link)?))];
-                self.change_grants(&link, (add, remove), &by, change, Vec::new(), held).await?;
-            }
-        }
-        Ok(json!({"added": added, "removed": removed, "applied": apply, "difference": difference}))
+        let remove: Vec<GrantId> = standing.keys().filter(|id| !kept.contains(id)).cloned().collect();
+        let touched = add.iter().map(|g| &g.link).chain(remove.iter().filter_map(|id| Some(&standing.get(id)?.link)));
+        let links: BTreeSet<LinkId> = touched.cloned().collect();
+        let change = format!("grants imported: {} granted, {} taken back", add.len(), remove.len());
+        let planned = self.planned(links.into_iter().collect(), add, remove)?;
+        self.finish_plan(planned, change, doing).await
     }
 
-    /// A document of this household, about links and devices that there are.
+    /// A document of this household.
     fn read_document(&self, text: &str) -> Result<Document, String> {
         let document = Document::parse(text).map_err(|e| chain(&e))?;
         if document.household != self.household {
@@ -412,6 +446,12 @@ impl Core {
                 document.household, self.household
             ));
         }
+        self.known_to_the_home(&document)?;
+        Ok(document)
+    }
+
+    /// Whether there are the links and devices that a document speaks of.
+    fn known_to_the_home(&self, document: &Document) -> Result<(), String> {
         let gate = self.state();
         for grant in &document.grants {
             if gate.links.get(&grant.link).is_none() {
@@ -421,7 +461,7 @@ impl Core {
                 return Err(format!("grant `{}`: there is no device `{}`", grant.id, grant.device));
             }
         }
-        Ok(document)
+        Ok(())
     }
 }
 

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 use testkit::PretendAlexa;
 
-use crate::devices_and_alexa::begin;
-use crate::harness::run;
+use crate::devices_and_alexa::{announce, begin, reported};
+use crate::harness::{Faults, Hub, Mosquitto, control, publish, run};
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
@@ -53,9 +53,16 @@ fn a_grant_by_hand_is_shown_told_explained_exported_and_taken_back() {
     hub.cli(&[&add[..], &["--yes"]].concat());
     assert_eq!(told(&alexa), Some(json!({"value": 21.0, "scale": "CELSIUS"})), "rounded, as granted");
 
+    // Given again for less long: what is held stays held, and nothing that came since shows.
+    let state = json!({"local_temperature": 25.3, "occupied_heating_setpoint": 20.0, "system_mode": "heat"});
+    publish(story.mosquitto.port, "z/trv", &state.to_string());
+    hub.wait_until(&["devices"], |d| reported(d, "local_temperature").as_deref() == Some("25.3 °C"));
+    hub.cli(&[&add[..], &["--days", "90", "--yes"]].concat());
+    assert_eq!(told(&alexa), Some(json!({"value": 21.0, "scale": "CELSIUS"})), "held until the next full hour");
+
     // The same thing finer: one grant takes the place of the other.
     hub.cli(&[&add[..], &["--rung", "live", "--days", "7", "--yes"]].concat());
-    assert_eq!(told(&alexa), Some(json!({"value": 21.4, "scale": "CELSIUS"})));
+    assert_eq!(told(&alexa), Some(json!({"value": 25.3, "scale": "CELSIUS"})));
     let grants = hub.cli_json(&["grant", "list", "--link", "alexa"]);
     let of_it: Vec<&Value> = grants
         .as_array()
@@ -83,7 +90,7 @@ fn a_grant_by_hand_is_shown_told_explained_exported_and_taken_back() {
     std::fs::write(file("before.json"), &before).unwrap();
     for same in ["now.json", "now.cedar"] {
         let none = hub.cli_json(&["policy", "diff", &file(same)]);
-        assert_eq!((&none["flows"], &none["stops"]), (&json!([]), &json!([])), "{same}");
+        assert_eq!((&none["flows"], &none["stops"], &none["longer"]), (&json!([]), &json!([]), &json!([])), "{same}");
         let none = hub.cli_json(&["policy", "import", &file(same), "--yes"]);
         assert_eq!((&none["added"], &none["removed"]), (&json!(0), &json!(0)), "{same}");
     }
@@ -97,7 +104,7 @@ fn a_grant_by_hand_is_shown_told_explained_exported_and_taken_back() {
     assert_eq!(hub.cli(&["policy", "export"]), before);
     // Given again by the file, by whoever imports it, and for no longer than it may be.
     hub.cli(&["policy", "import", &file("now.cedar"), "--yes"]);
-    assert_eq!(told(&alexa), Some(json!({"value": 21.4, "scale": "CELSIUS"})));
+    assert_eq!(told(&alexa), Some(json!({"value": 25.3, "scale": "CELSIUS"})));
     let changes: Vec<String> = hub
         .ledger()
         .iter()
@@ -110,6 +117,64 @@ fn a_grant_by_hand_is_shown_told_explained_exported_and_taken_back() {
         assert!(changes.iter().any(|c| c.contains(wanted)), "{wanted}: {changes:?}");
     }
     assert_eq!(hub.cli_json(&["ledger", "verify"])["ok"], true);
+}
+
+#[test]
+fn what_was_shown_is_what_is_granted() {
+    let story = begin();
+    let hub = &story.hub;
+    hub.cli(&["link", "alexa", "--profile", "commands-only", "--print-token"]);
+    let wish = json!({"link": "alexa", "device": null, "kind": null, "property": "lock_state", "triggers": ["partner_poll"],
+        "rung": "live", "control": false, "open": false, "days": null});
+    let ask = |doing: Value| control(&hub.data, &json!({"grant_add": {"wish": wish, "doing": doing}}));
+    let shown = ask(json!({"apply": false})).unwrap()["shown"].clone();
+    // A second lock comes while somebody reads.
+    let lock = r#"{"name":"Back","uniq_id":"back1","cmd_t":"b/set","stat_t":"b/state","dev":{"ids":["back1"]}}"#;
+    publish(story.mosquitto.port, "homeassistant/lock/back/config", lock);
+    hub.wait_until(&["devices"], |d| d["devices"].as_array().unwrap().iter().any(|d| d["id"] == "back1"));
+    let refused = ask(json!({"apply": true, "shown": shown})).unwrap_err();
+    assert!(refused.contains("look again"), "{refused}");
+    let again = ask(json!({"apply": false})).unwrap();
+    assert_eq!(again["applied"], false);
+    assert_eq!(ask(json!({"apply": true, "shown": again["shown"]})).unwrap()["applied"], true);
+    // An end that comes later is shown too.
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("longer.json").display().to_string();
+    let mut document: Value = serde_json::from_str(&hub.cli(&["policy", "export"])).unwrap();
+    document["grants"].as_array_mut().unwrap().iter_mut().for_each(|g| g["expires"] = Value::Null);
+    std::fs::write(&file, document.to_string()).unwrap();
+    let diff = hub.cli_json(&["policy", "diff", &file]);
+    assert_eq!((&diff["flows"], &diff["only_narrows"]), (&json!([]), &json!(false)));
+    assert!(diff["longer"][0].as_str().unwrap().contains("for ever (now: until "), "{}", diff["longer"][0]);
+}
+
+#[test]
+fn a_change_that_can_not_be_recorded_gives_nothing_and_loses_nothing() {
+    let mosquitto = Mosquitto::start();
+    announce(mosquitto.port);
+    let dir = tempfile::tempdir().unwrap();
+    let faults = Faults::new();
+    let hub = Hub::start_with(&dir.path().join("data"), &mosquitto.url(), &faults);
+    hub.wait_until(&["devices"], |d| reported(d, "lock_state").is_some());
+    hub.cli(&["link", "alexa", "--profile", "glance", "--print-token"]);
+    let standing = hub.cli(&["policy", "export"]);
+    let selection = json!({"ids": [], "link": "alexa", "device": null, "property": null});
+    let wish = json!({"link": "alexa", "device": null, "kind": null, "property": "lock_state", "triggers": ["partner_poll"],
+        "rung": "live", "control": false, "open": false, "days": null});
+    faults.arm(&format!("{} fail 1 0", ::faults::RECORD_BEFORE));
+    control(&hub.data, &json!({"grant_renew": {"selection": selection, "days": null}})).unwrap_err();
+    control(&hub.data, &json!({"grant_add": {"wish": wish, "doing": {"apply": true}}})).unwrap_err();
+    assert_eq!(hub.cli(&["policy", "export"]), standing);
+    // Taking back holds at once, whatever the disk says, and is recorded as what it was.
+    let error = control(&hub.data, &json!({"grant_revoke": {"selection": selection}})).unwrap_err();
+    assert!(error.contains("in force, and not recorded yet"), "{error}");
+    assert_eq!(hub.cli_json(&["grant", "list"]), json!([]));
+    faults.arm("");
+    hub.wait_until(&["ledger", "verify"], |_| {
+        hub.ledger().iter().any(|r| r["summary"].as_str().unwrap_or_default().contains("grants taken back"))
+    });
+    assert_eq!(hub.cli_json(&["ledger", "verify"])["ok"], true);
+    assert!(!hub.ledger().iter().any(|r| r["summary"].as_str().unwrap_or_default().contains("granted by hand")));
 }
 
 #[test]
