@@ -406,7 +406,6 @@ async fn work<H: Linking, R: Recorder>(
     let (head, body) = request.into_parts();
     let authorization = head.headers.get(header::AUTHORIZATION).map(|v| v.to_str().unwrap_or_default().to_owned());
     let basic = authorization.is_some();
-    let _slot = desk.in_flight.try_acquire().map_err(|_| (TokenError::TooMany, basic))?;
     let is_form = head
         .headers
         .get(header::CONTENT_TYPE)
@@ -430,6 +429,8 @@ async fn work<H: Linking, R: Recorder>(
         }
         Err(error) => return Err((error, basic)),
     };
+    // Only here: a stranger who sends slowly takes no place of a partner's.
+    let _slot = desk.in_flight.try_acquire().map_err(|_| (TokenError::TooMany, basic))?;
     // Each answer is a row in the ledger: a partner that loops must not fill the disk.
     desk.limits().clients.take(&credentials.client, now).map_err(|_| (TokenError::TooMany, basic))?;
     desk.house.token(&credentials, request).await.map_err(|error| (error, basic))

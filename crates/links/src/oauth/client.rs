@@ -66,6 +66,9 @@ pub enum ClientError {
     /// No secret and no PKCE.
     #[error("a client without a secret must use PKCE")]
     Unprotected,
+    /// Nothing would show that a refresh token was stolen.
+    #[error("a client without a secret needs rotating refresh tokens: leave out --rotate false, or give it a secret")]
+    NoRotation,
 }
 
 /// A partner's software as it is registered to link.
@@ -106,6 +109,10 @@ impl Client {
         }
         if !terms.secret && !terms.pkce {
             return Err(ClientError::Unprotected);
+        }
+        // RFC 9700 section 4.14.2.
+        if !terms.secret && !terms.rotate {
+            return Err(ClientError::NoRotation);
         }
         let token = terms.secret.then(|| Token::of_kind(SECRET_PREFIX, random));
         let secret = token.as_ref().map(|t| Hash::of(t.reveal()));
