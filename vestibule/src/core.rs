@@ -1335,6 +1335,12 @@ impl Core {
         let gate = self.state();
         one("devices", "gauge", "Devices known.", gate.registry.iter().count() as u64);
         one("links", "gauge", "Links.", gate.links.len() as u64);
+        one(
+            "commands_forgotten_total",
+            "counter",
+            "Commands forgotten before their time: repeated, they would act again.",
+            gate.commands_forgotten(),
+        );
         for (name, kind, help) in [
             ("connections", "gauge", "Connections open, by listener."),
             ("connections_total", "counter", "Connections taken, by listener."),

@@ -387,11 +387,13 @@ fn unit(property: Property) -> Option<&'static str> {
         Property::LocalTemperature
         | Property::OutdoorTemperature
         | Property::OccupiedHeatingSetpoint
-        | Property::OccupiedCoolingSetpoint => Some("°C"),
+        | Property::OccupiedCoolingSetpoint
+        | Property::OccupiedSetpoint => Some("°C"),
         Property::RelativeHumidity
         | Property::CurrentLevel
         | Property::FanPercent
         | Property::CoverPosition
+        | Property::CoverTilt
         | Property::BatteryPercent => Some("%"),
         Property::Co2Concentration | Property::VocConcentration => Some("ppm"),
         Property::ActivePower => Some("W"),

@@ -5,7 +5,10 @@
 
 use std::future::Future;
 
-use model::{DeviceType, DoorState, EndpointId, LockState, Property, Rung, SystemMode, Timestamp, Trigger, Value};
+use model::{
+    Color, DeviceType, DoorState, EndpointId, FanDirection, Kind, LockState, Property, Rung, SystemMode, Timestamp,
+    Trigger, Value,
+};
 
 /// What a partner wants to know.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -132,6 +135,19 @@ pub enum Command {
         /// How far, in thousandths of a kelvin.
         delta_milli: i32,
     },
+    /// Set points that hold for some time, then give way to the schedule again.
+    HoldSetpoint {
+        /// The one set point, a [`Value::Temperature`].
+        target: Option<Value>,
+        /// The lower one (heating).
+        heating: Option<Value>,
+        /// The upper one (cooling).
+        cooling: Option<Value>,
+        /// For how long.
+        minutes: u16,
+    },
+    /// Back to the schedule.
+    ResumeSchedule,
     /// Sets the thermostat's mode.
     SetSystemMode(SystemMode),
     /// Switches on or off.
@@ -140,21 +156,69 @@ pub enum Command {
     SetLevel(u16),
     /// Changes brightness by hundredths of a percent.
     AdjustLevel(i32),
+    /// White of a lamp, in kelvin; the nearest that the lamp has.
+    SetColorTemperature(u16),
+    /// Cooler or warmer white, by so many kelvin.
+    AdjustColorTemperature(i32),
+    /// Colour of a lamp. Its brightness stays as it is.
+    SetColor(Color),
+    /// Speed of a fan, position or tilt of a cover: hundredths of a percent.
+    SetPart(Part, u16),
+    /// Changes a speed, position or tilt by hundredths of a percent.
+    AdjustPart(Part, i32),
+    /// A fan swings, or stands.
+    SetOscillation(bool),
+    /// Which way a fan turns.
+    SetFanDirection(FanDirection),
+    /// Starts a scene.
+    ActivateScene,
     /// Locks or unlocks.
     SetLock(LockState),
     /// Opens or closes a driven door.
     SetDoor(DoorState),
 }
 
+/// What [`Command::SetPart`] sets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Part {
+    /// Speed of a fan.
+    FanSpeed,
+    /// How far a cover is open.
+    CoverPosition,
+    /// How far its slats are open.
+    CoverTilt,
+}
+
+impl Part {
+    /// The property.
+    pub fn property(self) -> Property {
+        match self {
+            Part::FanSpeed => Property::FanPercent,
+            Part::CoverPosition => Property::CoverPosition,
+            Part::CoverTilt => Property::CoverTilt,
+        }
+    }
+}
+
 impl Command {
     /// The property that the command sets; policies authorise commands by it.
     pub fn property(&self) -> Property {
         match self {
-            Command::SetSetpoint { target: None, heating: None, .. } => Property::OccupiedCoolingSetpoint,
-            Command::SetSetpoint { .. } | Command::AdjustSetpoint { .. } => Property::OccupiedHeatingSetpoint,
+            Command::SetSetpoint { target: None, heating: None, .. }
+            | Command::HoldSetpoint { target: None, heating: None, .. } => Property::OccupiedCoolingSetpoint,
+            Command::SetSetpoint { .. } | Command::HoldSetpoint { .. } | Command::AdjustSetpoint { .. } => {
+                Property::OccupiedHeatingSetpoint
+            }
+            Command::ResumeSchedule => Property::SetpointHold,
             Command::SetSystemMode(_) => Property::SystemMode,
             Command::SetOnOff(_) => Property::OnOff,
             Command::SetLevel(_) | Command::AdjustLevel(_) => Property::CurrentLevel,
+            Command::SetColorTemperature(_) | Command::AdjustColorTemperature(_) => Property::ColorTemperature,
+            Command::SetColor(_) => Property::Color,
+            Command::SetPart(part, _) | Command::AdjustPart(part, _) => part.property(),
+            Command::SetOscillation(_) => Property::FanOscillation,
+            Command::SetFanDirection(_) => Property::FanDirection,
+            Command::ActivateScene => Property::Scene,
             Command::SetLock(_) => Property::LockState,
             Command::SetDoor(_) => Property::DoorState,
         }
@@ -169,23 +233,48 @@ impl Command {
         )
     }
 
+    /// True for what opens the home by a property of this kind: besides [`Command::opens_the_home`], any way up of a
+    /// cover that closes it.
+    pub fn opens(&self, kind: Kind) -> bool {
+        let up = match self {
+            Command::SetPart(part, to) => *part != Part::FanSpeed && *to > 0,
+            Command::AdjustPart(part, by) => *part != Part::FanSpeed && *by > 0,
+            _ => false,
+        };
+        self.opens_the_home() || (up && kind != Kind::Covering)
+    }
+
     /// The name in the ledger.
     pub fn name(&self) -> &'static str {
         match self {
             Command::SetSetpoint { .. } => "set_setpoint",
             Command::AdjustSetpoint { .. } => "adjust_setpoint",
+            Command::HoldSetpoint { .. } => "hold_setpoint",
+            Command::ResumeSchedule => "resume_schedule",
             Command::SetSystemMode(_) => "set_system_mode",
             Command::SetOnOff(_) => "set_on_off",
             Command::SetLevel(_) => "set_level",
             Command::AdjustLevel(_) => "adjust_level",
+            Command::SetColorTemperature(_) => "set_color_temperature",
+            Command::AdjustColorTemperature(_) => "adjust_color_temperature",
+            Command::SetColor(_) => "set_color",
+            Command::SetPart(Part::FanSpeed, _) => "set_fan_percent",
+            Command::SetPart(Part::CoverPosition, _) => "set_cover_position",
+            Command::SetPart(Part::CoverTilt, _) => "set_cover_tilt",
+            Command::AdjustPart(Part::FanSpeed, _) => "adjust_fan_percent",
+            Command::AdjustPart(Part::CoverPosition, _) => "adjust_cover_position",
+            Command::AdjustPart(Part::CoverTilt, _) => "adjust_cover_tilt",
+            Command::SetOscillation(_) => "set_fan_oscillation",
+            Command::SetFanDirection(_) => "set_fan_direction",
+            Command::ActivateScene => "activate_scene",
             Command::SetLock(_) => "set_lock",
             Command::SetDoor(_) => "set_door",
         }
     }
 }
 
-/// Why a command was not carried out. Variants that would tell the home's state are given only to a link that may
-/// see that state; to any other the gate answers [`Acted`] once the command has been handed over.
+/// Why a command was not carried out. Variants that would tell the home's state (see [`ActError::reveals`]) are given
+/// only to a link that may see that state; to any other the gate answers [`Acted`] once the command has been handed over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ActError {
     /// Policy refuses, or there is nothing to command.
@@ -208,6 +297,19 @@ pub enum ActError {
         /// Least distance in thousandths of a kelvin.
         min_delta_milli: i32,
     },
+    /// One set point of this command is closer to the other one, that the device has now, than it takes. Tells the other.
+    TooCloseToOther {
+        /// Least distance in thousandths of a kelvin.
+        min_delta_milli: i32,
+        /// The other set point.
+        other: Property,
+    },
+    /// The device has no schedule, or takes no set point for a limited time. Part of its description.
+    ScheduleUnsupported,
+    /// No set point counts in the mode in force (fan alone). Tells the mode.
+    UnwillingToSet,
+    /// The lamp shows a colour, and white can't be made warmer or cooler. Tells the colour.
+    ShowsColor,
     /// The thermostat is off. Tells the mode.
     ThermostatIsOff,
     /// The device does not answer. Tells its reachability.
@@ -216,6 +318,32 @@ pub enum ActError {
     BridgeUnreachable,
     /// The hub could not record the command. Nothing was done.
     NotRecorded,
+}
+
+impl ActError {
+    /// What somebody who is told this error learns of the home's state. The gate says it only to a link that may see
+    /// each of these after its commands, exact; any other link's command is carried out and answered as if nothing
+    /// were in its way.
+    pub fn reveals(&self) -> &'static [Property] {
+        match self {
+            ActError::ThermostatIsOff | ActError::UnwillingToSet => &[Property::SystemMode],
+            ActError::Unreachable => &[Property::Reachable],
+            ActError::ShowsColor => &[Property::Color],
+            ActError::TooCloseToOther { other: Property::OccupiedHeatingSetpoint, .. } => {
+                &[Property::OccupiedHeatingSetpoint]
+            }
+            ActError::TooCloseToOther { .. } => &[Property::OccupiedCoolingSetpoint],
+            ActError::Refused(_)
+            | ActError::OutOfRange { .. }
+            | ActError::UnsupportedMode
+            | ActError::DualSetpointsUnsupported
+            | ActError::TripleSetpointsUnsupported
+            | ActError::SetpointsTooClose { .. }
+            | ActError::ScheduleUnsupported
+            | ActError::BridgeUnreachable
+            | ActError::NotRecorded => &[],
+        }
+    }
 }
 
 /// A command was handed over. `echo` holds what the partner itself set, `context` what it may see beside that.
@@ -261,6 +389,7 @@ pub struct Capability {
 
 /// What a device takes, from its own description: fixed, and no state.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
 pub struct Features {
     /// Modes of a thermostat, in the hub's words.
     pub modes: Vec<SystemMode>,
@@ -274,6 +403,14 @@ pub struct Features {
     pub dual_setpoints: bool,
     /// It takes one set point that serves the mode in force.
     pub single_setpoint: bool,
+    /// It takes all three at once.
+    pub triple_setpoints: bool,
+    /// It takes set points for a limited time, and goes back to its schedule.
+    pub schedules: bool,
+    /// Warmest white, in kelvin.
+    pub min_color_kelvin: Option<u16>,
+    /// Coolest white, in kelvin.
+    pub max_color_kelvin: Option<u16>,
 }
 
 /// What partner crates call. One value of it serves one message of one authenticated link; implementations record
@@ -313,4 +450,30 @@ pub struct Demand {
     pub deadline: Option<String>,
     /// What follows a refusal, in the partner's words: untrusted text.
     pub threat: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whatever way leads to an open door, it is authorised as opening; a blind is no door, and down is not up.
+    #[test]
+    fn every_way_up_of_what_closes_the_home_opens_it() {
+        let ways = [
+            (Command::SetPart(Part::CoverPosition, 1), true),
+            (Command::AdjustPart(Part::CoverPosition, 1), true),
+            (Command::SetPart(Part::CoverTilt, 10_000), true),
+            (Command::SetPart(Part::CoverPosition, 0), false),
+            (Command::AdjustPart(Part::CoverPosition, -1), false),
+            (Command::SetPart(Part::FanSpeed, 10_000), false),
+        ];
+        for (command, opens) in ways {
+            assert_eq!(command.opens(Kind::Opening), opens, "{command:?}");
+            assert_eq!(command.opens(Kind::Unknown), opens, "{command:?}");
+            assert!(!command.opens(Kind::Covering), "{command:?}");
+        }
+        for kind in Kind::ALL {
+            assert!(Command::SetLock(LockState::Unlocked).opens(kind) && Command::SetDoor(DoorState::Open).opens(kind));
+        }
+    }
 }

@@ -213,7 +213,8 @@ async fn answer<A: Actuator, R: Recorder>(
         now,
         directive.message_name().to_owned(),
         uuid_v4(),
-    );
+    )
+    .asked_as(directive.message_id());
     let refused = match &egress.events {
         Some(events) if directive.kind() == alexa::Kind::AcceptGrant => match alexa::grant_code(directive) {
             Some(code) => !events.accept(link, code).await,
@@ -232,6 +233,14 @@ async fn answer<A: Actuator, R: Recorder>(
     // That this token has come back is stored with the answer: until then its predecessor could still be refreshed.
     if let Some((key, Some(json))) = opened.store.clone() {
         answered.writes.push(StateWrite::new(key, json));
+    }
+    if reply.left_out > 0 {
+        let (link, left_out) = (&link.id, reply.left_out);
+        tracing::warn!(%link, left_out, "Alexa takes no more endpoints: these devices were left out of discovery");
+    }
+    if !reply.mixed.is_empty() {
+        let (link, endpoints) = (&link.id, reply.mixed.len());
+        tracing::info!(%link, endpoints, "reported in part alone: Alexa polls these endpoints as a whole");
     }
     let outcome = match reply.outcome {
         alexa::Outcome::Answered => Outcome::Answered,

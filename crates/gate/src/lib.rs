@@ -4,10 +4,12 @@
 //! Everything here is a function of its arguments: readings, grants, questions and the time that comes with them.
 
 mod clock;
+mod once;
 mod session;
 mod shape;
 mod state;
 
 pub use clock::{GRIDS, REPORT_GRID_MS, Steady, tick};
+pub use once::{ONCE_PER_LINK_MAX, ONCE_WINDOW_MS};
 pub use session::{Actuator, ActuatorError, Decided, Finished, Order, Session, Shown};
 pub use state::{GateState, StateWrite};

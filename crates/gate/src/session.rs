@@ -4,10 +4,11 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use disclosure::{ActError, Acted, Answer, Command, Disclosed, EndpointView, Gate, Question, Refusal};
-use home::{Desired, PlanError, Registered, Sample, plan};
+use home::{Desired, PlanError, Registered, Sample, nearest_white, objections, plan};
 use links::Link;
 use model::{DeviceId, EndpointId, Kind, LinkId, PartnerId, Property, Rung, Timestamp, Trigger, Value};
 
+use crate::once::{Once, once};
 use crate::shape::shape;
 use crate::state::{GateState, StateWrite, announced, capabilities, of_device};
 
@@ -102,6 +103,7 @@ pub struct Session<A> {
     now: Timestamp,
     message: String,
     message_id: String,
+    request: Option<String>,
     decided: Vec<Decided>,
     echoed: Vec<(DeviceId, Property, Value, Timestamp)>,
     writes: Vec<StateWrite>,
@@ -127,10 +129,18 @@ impl<A: Actuator> Session<A> {
             now,
             message,
             message_id,
+            request: None,
             decided: Vec::new(),
             echoed: Vec::new(),
             writes: Vec::new(),
         }
+    }
+
+    /// The partner's own id of the message: a command that comes again under it is not carried out again.
+    #[must_use]
+    pub fn asked_as(mut self, request: Option<&str>) -> Self {
+        self.request = request.map(str::to_owned);
+        self
     }
 
     /// What was decided, and what must be stored with the INTENT.
@@ -275,33 +285,26 @@ impl<A: Actuator> Gate for Session<A> {
     }
 
     async fn act(&mut self, endpoint: EndpointId, command: Command) -> Result<Acted, ActError> {
-        let order = {
-            let shared = Arc::clone(&self.state);
+        let shared = Arc::clone(&self.state);
+        let allowed = {
             let state = lock(&shared);
             let device = self.device(&state, &endpoint).ok_or(ActError::Refused(Refusal::NoSuchEndpoint))?;
-            self.authorise(&state, device, &command)?
+            self.allowed(&state, device, &command)?
         };
-        let device = order.device.clone();
-        let mut desired = order.desired.clone();
-        let handed = self.actuator.carry_out(order).await;
-        let shared = Arc::clone(&self.state);
-        let mut state = lock(&shared);
-        match handed {
-            Ok(()) => {}
-            Err(ActuatorError::NotRecorded) => return Err(ActError::NotRecorded),
-            Err(ActuatorError::BrokerUnreachable) => return Err(ActError::BridgeUnreachable),
-            // Its description says that it takes this, so it has gone away since: that is its reachability.
-            Err(ActuatorError::NotSupported) if self.sees(&state, &device, Property::Reachable) => {
-                return Err(ActError::Unreachable);
+        let device = allowed.device.clone();
+        let asked = (&device, &command);
+        let (ended, at) = match once(&shared, &self.link, self.request.as_deref(), asked, self.now).await {
+            // Told again as it ended, as far as the link may see it now.
+            Once::Again(Err(error), at) if !self.sees(&lock(&shared), &device, error.reveals()) => (Ok(Vec::new()), at),
+            Once::Again(ended, at) => (ended, at),
+            Once::First(first) => {
+                let ended = self.carry_out(allowed, &command).await;
+                first.ended(ended.clone());
+                (ended, self.now)
             }
-            Err(ActuatorError::NotSupported) => desired.clear(),
-        }
-        // The time of the question, however long the broker took and whatever came in meanwhile.
-        for d in &desired {
-            let reported = state.home.reported(&device, d.property).map(|s| s.time).unwrap_or_default();
-            state.home.desire(device.clone(), d.property, d.value.clone(), self.now.max(reported.plus_millis(1)));
-        }
-        Ok(self.acted(&mut state, &device, &command, &desired))
+        };
+        let desired = ended?;
+        Ok(self.acted(&mut lock(&shared), &device, &command, &desired, at))
     }
 
     fn now(&self) -> Timestamp {
@@ -314,91 +317,108 @@ impl<A: Actuator> Gate for Session<A> {
 }
 
 impl<A: Actuator> Session<A> {
-    /// Whether this link is told this property, exact and at once, in answers to its directives.
-    fn sees(&self, state: &GateState, device: &DeviceId, property: Property) -> bool {
-        state.table().decide(&self.link, device, property, Trigger::DirectiveResponse).rung == Ok(Rung::Live)
-    }
-
-    /// Policy, then plan. An order that asks for nothing is one that can't be carried out, where saying so would tell the
-    /// home's state: it goes the same way as any other, and is answered like it.
-    fn authorise(&mut self, state: &GateState, device: DeviceId, command: &Command) -> Result<Order, ActError> {
+    /// Whether policy allows a command.
+    fn allowed(&mut self, state: &GateState, device: DeviceId, command: &Command) -> Result<Allowed, ActError> {
         let table = Arc::clone(state.table());
         let property = commanded(state, &device, command);
-        let known = state.registry.get(&device).ok_or(ActError::Refused(Refusal::NoSuchEndpoint))?;
-        let Some(property) = property else { return Err(ActError::Refused(Refusal::NotSupported)) };
+        let known = state.registry.get(&device).cloned().ok_or(ActError::Refused(Refusal::NoSuchEndpoint))?;
+        let Some(property) = property else {
+            let no_schedule = matches!(command, Command::ResumeSchedule);
+            let error = if no_schedule { ActError::ScheduleUnsupported } else { NOT_SUPPORTED };
+            return Err(error);
+        };
         let kind = known.kind(property);
-        let policies = match table.may(&self.link, &device, property, command.opens_the_home()) {
-            Ok(policies) => Arc::clone(policies),
+        match table.may(&self.link, &device, property, command.opens(kind)) {
+            Ok(policies) => {
+                let (policies, policy_set) = (Arc::clone(policies), table.policy_hash());
+                Ok(Allowed { device, known, policies, policy_set })
+            }
             Err(refusal) => {
                 let (trigger, outcome) = (Trigger::DirectiveResponse, Err(refusal));
                 self.decided.push(Decided { device, property, kind, trigger, outcome, policies: Arc::new([]) });
-                return Err(ActError::Refused(refusal));
+                Err(ActError::Refused(refusal))
             }
-        };
+        }
+    }
+
+    /// True when the link may see each of these after its commands, exact.
+    fn sees(&self, state: &GateState, device: &DeviceId, properties: &[Property]) -> bool {
+        let see = |p: &Property| state.table().decide(&self.link, device, *p, Trigger::DirectiveResponse).rung;
+        properties.iter().all(|p| see(p) == Ok(Rung::Live))
+    }
+
+    /// Plans, records and hands over. What the home's state has against a command is told to a link that may see that
+    /// state; for any other the command is handed over as if there were nothing, be it an order that asks for nothing
+    /// (because there is no value yet to start from): the same work, and the same answer.
+    async fn carry_out(&mut self, allowed: Allowed, command: &Command) -> Result<Vec<Desired>, ActError> {
+        let Allowed { device, known, policies, policy_set } = allowed;
         // Only now: that it is gone is told to nobody who may not command it.
         if !known.present {
             return Err(ActError::Refused(Refusal::NoSuchEndpoint));
         }
-        let sees = |p: Property| self.sees(state, &device, p);
-        let reported = |p: Property| state.home.reported(&device, p).map(|s| s.value.clone());
-        if sees(Property::Reachable) && reported(Property::Reachable) == Some(Value::Bool(false)) {
-            return Err(ActError::Unreachable);
-        }
-        let is_setpoint = matches!(command, Command::SetSetpoint { .. } | Command::AdjustSetpoint { .. });
-        let off = Value::SystemMode(model::SystemMode::Off);
-        if is_setpoint && sees(Property::SystemMode) && reported(Property::SystemMode) == Some(off) {
-            return Err(ActError::ThermostatIsOff);
-        }
-        let desired = match plan(&device, known, &state.home, command) {
-            Ok(desired) => desired,
-            Err(PlanError::NotKnown) => Vec::new(),
-            Err(error) => return Err(plan_error(error)),
+        let shared = Arc::clone(&self.state);
+        let mut desired = {
+            let state = lock(&shared);
+            let objections = objections(&device, &known, &state.home, command);
+            if let Some(told) = objections.into_iter().find(|o| self.sees(&state, &device, o.reveals())) {
+                return Err(told);
+            }
+            match plan(&device, &known, &state.home, command) {
+                Ok(desired) => desired,
+                Err(PlanError::NotKnown) => Vec::new(),
+                Err(error) => return Err(wrong(error)),
+            }
         };
-        Ok(Order {
+        let order = Order {
             link: self.link.clone(),
             partner: self.partner.clone(),
-            device,
+            device: device.clone(),
             message: self.message.clone(),
             command: command.name(),
-            policy_set: table.policy_hash(),
-            desired,
+            policy_set,
+            desired: desired.clone(),
             policies,
             time: self.now,
-        })
+        };
+        let handed = self.actuator.carry_out(order).await;
+        let mut state = lock(&shared);
+        match handed {
+            Ok(()) => {}
+            Err(ActuatorError::NotRecorded) => return Err(ActError::NotRecorded),
+            Err(ActuatorError::BrokerUnreachable) => return Err(ActError::BridgeUnreachable),
+            // Its description says that it takes this, so it has gone away since: that is its reachability.
+            Err(ActuatorError::NotSupported) if self.sees(&state, &device, ActError::Unreachable.reveals()) => {
+                return Err(ActError::Unreachable);
+            }
+            Err(ActuatorError::NotSupported) => desired.clear(),
+        }
+        // The time of the question, however long the broker took and whatever came in meanwhile.
+        for d in &desired {
+            let reported = state.home.reported(&device, d.property).map(|s| s.time).unwrap_or_default();
+            state.home.desire(device.clone(), d.property, d.value.clone(), self.now.max(reported.plus_millis(1)));
+        }
+        Ok(desired)
     }
 
-    /// What the partner may see after its command: what the command itself said, and what it is granted beside.
-    fn acted(&mut self, state: &mut GateState, device: &DeviceId, command: &Command, desired: &[Desired]) -> Acted {
-        let said: Vec<(Property, Value)> = match command {
-            Command::SetSetpoint { target, heating, cooling } => [
-                (Property::OccupiedHeatingSetpoint, target.as_ref().or(heating.as_ref())),
-                (Property::OccupiedCoolingSetpoint, cooling.as_ref()),
-            ]
-            .into_iter()
-            .filter_map(|(p, v)| v.map(|v| (p, v.clone())))
-            .collect(),
-            Command::SetSystemMode(mode) => vec![(Property::SystemMode, Value::SystemMode(*mode))],
-            Command::SetOnOff(on) => vec![(Property::OnOff, Value::Bool(*on))],
-            Command::SetLevel(level) => vec![(Property::CurrentLevel, Value::Percent(*level))],
-            Command::SetLock(lock) => vec![(Property::LockState, Value::LockState(*lock))],
-            Command::SetDoor(door) => vec![(Property::DoorState, Value::DoorState(*door))],
-            // What these lead to depends on where they started: that is the home's, not the partner's.
-            Command::AdjustSetpoint { .. } | Command::AdjustLevel(_) => Vec::new(),
-        };
-        let now = self.now;
+    /// What the partner may see after its command: what the command itself said (at the time when it came first), and what it
+    /// is granted beside.
+    fn acted(
+        &mut self,
+        state: &mut GateState,
+        device: &DeviceId,
+        command: &Command,
+        desired: &[Desired],
+        at: Timestamp,
+    ) -> Acted {
+        let said = said(command, state.registry.get(device));
+        // Of a device with more set points than one, which of them a target alone went to depends on the mode: that is the
+        // home's too.
+        let is_alone = |p: Property| p == Property::OccupiedSetpoint && said.len() == 1;
         // While the broker had the order, the household may have taken back that the link knows of the device at all.
         let is_known = state.announces(&self.link, device);
-        // Of a device with two set points, which one a target went to depends on the mode: that is the home's too.
-        let target_alone = match command {
-            _ if !is_known => None,
-            Command::SetSetpoint { target: Some(_), .. } => only_setpoint(state, device).map(Some),
-            _ => Some(None),
-        };
-        if let Some(only) = target_alone {
-            for (property, value) in &said {
-                let sample = Sample { value: value.clone(), time: now };
-                self.writes.extend(state.tell(&self.link, device, only.unwrap_or(*property), &sample));
-            }
+        for (property, value) in said.iter().filter(|(p, _)| is_known && !is_alone(*p)) {
+            let sample = Sample { value: value.clone(), time: at };
+            self.writes.extend(state.tell(&self.link, device, *property, &sample));
         }
         let mut context = Vec::new();
         let asked: Vec<Property> = match state.registry.get(device) {
@@ -414,22 +434,35 @@ impl<A: Actuator> Session<A> {
             };
             // On a grid it is what was held before the command: where that led is told at the next tick.
             if seen.rung() == Rung::Live {
-                // What this command has just changed is told as asked for: the device has not reported it yet.
-                if let Some(d) = desired.iter().find(|d| d.property == property) {
-                    seen = disclose(property, d.value.clone(), now, Rung::Live);
+                // What this command has just changed is told as asked for: the device has not reported it yet. One that
+                // came before may have been overtaken since.
+                let overtaken = at < self.now && seen.time() > at;
+                if let Some(d) = desired.iter().find(|d| d.property == property && !overtaken) {
+                    seen = disclose(property, d.value.clone(), at, Rung::Live);
                 }
                 let sample = Sample { value: seen.value().clone(), time: seen.time() };
                 self.writes.extend(state.tell(&self.link, device, property, &sample));
             }
             context.push(seen);
         }
-        self.echoed.extend(said.iter().map(|(p, v)| (device.clone(), *p, v.clone(), now)));
-        let echo = said.into_iter().map(|(p, v)| disclose(p, v, now, Rung::Live)).collect();
+        self.echoed.extend(said.iter().map(|(p, v)| (device.clone(), *p, v.clone(), at)));
+        let echo = said.into_iter().map(|(p, v)| disclose(p, v, at, Rung::Live)).collect();
         Acted { echo, context }
     }
 }
 
-fn plan_error(error: PlanError) -> ActError {
+const NOT_SUPPORTED: ActError = ActError::Refused(Refusal::NotSupported);
+
+/// A command that policy allows.
+struct Allowed {
+    device: DeviceId,
+    known: Registered,
+    policies: Arc<[String]>,
+    policy_set: [u8; 32],
+}
+
+/// What the device's description has against a command.
+fn wrong(error: PlanError) -> ActError {
     match error {
         PlanError::OutOfRange { min_milli, max_milli } => {
             ActError::OutOfRange { min: Value::Temperature(min_milli), max: Value::Temperature(max_milli) }
@@ -438,17 +471,53 @@ fn plan_error(error: PlanError) -> ActError {
         PlanError::DualSetpointsUnsupported => ActError::DualSetpointsUnsupported,
         PlanError::TripleSetpointsUnsupported => ActError::TripleSetpointsUnsupported,
         PlanError::SetpointsTooClose { min_delta_milli } => ActError::SetpointsTooClose { min_delta_milli },
-        PlanError::NotSupported | PlanError::NotKnown => ActError::Refused(Refusal::NotSupported),
+        PlanError::ScheduleUnsupported => ActError::ScheduleUnsupported,
+        PlanError::NotSupported | PlanError::NotKnown => NOT_SUPPORTED,
     }
 }
 
-/// The set point that a device takes, when it takes one alone.
-fn only_setpoint(state: &GateState, device: &DeviceId) -> Option<Property> {
-    let known = state.registry.get(device)?;
-    let takes = |p: &Property| known.description.properties.get(p).is_some_and(|d| d.command);
-    let mut all = [Property::OccupiedHeatingSetpoint, Property::OccupiedCoolingSetpoint].into_iter().filter(takes);
-    let first = all.next()?;
-    all.next().is_none().then_some(first)
+/// What a command itself fully says, in the hub's units: the partner's own words.
+fn said(command: &Command, known: Option<&Registered>) -> Vec<(Property, Value)> {
+    let takes = |p: Property| known.is_some_and(|k| k.description.properties.get(&p).is_some_and(|d| d.command));
+    match command {
+        Command::SetSetpoint { target, heating, cooling } | Command::HoldSetpoint { target, heating, cooling, .. } => {
+            // Which of two set points a lone target goes to depends on the mode: it is said by neither's name.
+            let one = match (takes(Property::OccupiedHeatingSetpoint), takes(Property::OccupiedCoolingSetpoint)) {
+                (true, false) => Property::OccupiedHeatingSetpoint,
+                (false, true) => Property::OccupiedCoolingSetpoint,
+                _ => Property::OccupiedSetpoint,
+            };
+            [
+                (one, target.as_ref()),
+                (Property::OccupiedHeatingSetpoint, heating.as_ref()),
+                (Property::OccupiedCoolingSetpoint, cooling.as_ref()),
+            ]
+            .into_iter()
+            .filter_map(|(p, v)| v.map(|v| (p, v.clone())))
+            .collect()
+        }
+        Command::ResumeSchedule => vec![(Property::SetpointHold, Value::Bool(false))],
+        Command::SetSystemMode(mode) => vec![(Property::SystemMode, Value::SystemMode(*mode))],
+        Command::SetOnOff(on) => vec![(Property::OnOff, Value::Bool(*on))],
+        Command::SetLevel(level) => vec![(Property::CurrentLevel, Value::Percent(*level))],
+        Command::SetPart(part, to) => vec![(part.property(), Value::Percent(*to))],
+        // The nearest that the lamp has, from its description: no state.
+        Command::SetColorTemperature(wanted) => {
+            let white = known.map(|k| nearest_white(&k.description.features, i32::from(*wanted)));
+            white.into_iter().map(|kelvin| (Property::ColorTemperature, Value::ColorTemperature(kelvin))).collect()
+        }
+        Command::SetColor(color) => vec![(Property::Color, Value::Color(*color))],
+        Command::SetOscillation(on) => vec![(Property::FanOscillation, Value::Bool(*on))],
+        Command::SetFanDirection(way) => vec![(Property::FanDirection, Value::FanDirection(*way))],
+        Command::ActivateScene => Vec::new(),
+        Command::SetLock(lock) => vec![(Property::LockState, Value::LockState(*lock))],
+        Command::SetDoor(door) => vec![(Property::DoorState, Value::DoorState(*door))],
+        // What these lead to depends on where they started: that is the home's, not the partner's.
+        Command::AdjustSetpoint { .. }
+        | Command::AdjustLevel(_)
+        | Command::AdjustColorTemperature(_)
+        | Command::AdjustPart(..) => Vec::new(),
+    }
 }
 
 /// The property by which a command is authorised, if the device takes it: of a thermostat that only cools, a set point

@@ -11,6 +11,7 @@ use model::{ALL_TRIGGERS, DeviceId, Grid, HouseholdId, LinkId, PartnerId, Proper
 use policy::{DeviceFact, Facts, LinkFact, Table};
 
 use crate::clock::{GRIDS, REPORT_GRID_MS, tick};
+use crate::once::Lately;
 
 /// A change of what the gate remembers, to be stored in the same transaction as the INTENT of the message that
 /// depends on it: after a crash the same tick must show the same value.
@@ -70,6 +71,8 @@ pub struct GateState {
     stored: BTreeMap<(DeviceId, Property), (Grid, Timestamp)>,
     /// What is in `told` and not known to be stored: every message that shows it stores it again until one is recorded.
     owed: BTreeSet<ToldKey>,
+    /// Commands that came lately: each acts once.
+    pub(crate) lately: Lately,
 }
 
 impl GateState {
@@ -87,7 +90,14 @@ impl GateState {
             kept: Timestamp::default(),
             stored: BTreeMap::new(),
             owed: BTreeSet::new(),
+            lately: Lately::default(),
         }
+    }
+
+    /// Commands that were forgotten before their time, because a link sent more than
+    /// [`ONCE_PER_LINK_MAX`](crate::ONCE_PER_LINK_MAX): repeated, they would act again.
+    pub fn commands_forgotten(&self) -> u64 {
+        self.lately.forgotten()
     }
 
     /// The table in force.

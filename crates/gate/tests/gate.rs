@@ -410,6 +410,111 @@ fn what_is_taken_back_while_the_broker_has_an_order_is_not_told_in_its_answer() 
     assert_eq!(told(false), []);
 }
 
+/// A broker that takes an order when it is told to.
+#[derive(Default)]
+struct SlowBroker {
+    orders: Mutex<Vec<Order>>,
+    open: Mutex<bool>,
+}
+
+impl Actuator for SlowBroker {
+    async fn carry_out(&self, order: Order) -> Result<(), ActuatorError> {
+        self.orders.lock().unwrap().push(order);
+        std::future::poll_fn(|_| match *self.open.lock().unwrap() {
+            true => std::task::Poll::Ready(()),
+            false => std::task::Poll::Pending,
+        })
+        .await;
+        Ok(())
+    }
+}
+
+#[test]
+fn a_directive_that_comes_twice_acts_once_and_is_answered_twice() {
+    let mut house = house("everything");
+    house.report(Property::OccupiedHeatingSetpoint, Value::Temperature(20_000));
+    let warmer = |house: &House, request: &str, delta_milli: i32| {
+        let mut session = house.session().asked_as(Some(request));
+        block_on(session.act(house.endpoint(), Command::AdjustSetpoint { delta_milli })).unwrap().context
+    };
+    let orders = |house: &House| house.broker.0.lock().unwrap().len();
+    house.now += 1;
+    let first = warmer(&house, "m1", 1_000);
+    assert_eq!(warmer(&house, "m1", 1_000), first, "the same answer");
+    assert_eq!(orders(&house), 1, "and one order");
+    // Another message, and the same id for something else, are new orders.
+    house.now += 1;
+    warmer(&house, "m2", 1_000);
+    warmer(&house, "m2", 500);
+    assert_eq!(orders(&house), 3);
+    // What a link may no longer see is not told again, nor is it carried out again.
+    house.grant("commands-only");
+    assert_eq!(warmer(&house, "m1", 1_000), []);
+    assert_eq!(orders(&house), 3);
+    // After the window it is a new directive.
+    house.now += gate::ONCE_WINDOW_MS + 10;
+    warmer(&house, "m1", 1_000);
+    assert_eq!(orders(&house), 4);
+    // The memory has a limit, and what falls out of it is counted.
+    for n in 0..=gate::ONCE_PER_LINK_MAX {
+        warmer(&house, &format!("many{n}"), 1);
+    }
+    assert!(house.state.lock().unwrap().commands_forgotten() > 0);
+}
+
+#[test]
+fn a_directive_that_is_repeated_while_the_first_is_under_way_waits_for_its_end() {
+    let house = house("everything");
+    let broker = Arc::new(SlowBroker::default());
+    let lock = || {
+        let now = Timestamp::from_millis(house.now);
+        let mut session =
+            Session::new(Arc::clone(&house.state), Arc::clone(&broker), &house.link, now, "Test".into(), "id".into())
+                .asked_as(Some("m1"));
+        let endpoint = house.endpoint();
+        Box::pin(async move { session.act(endpoint, Command::SetLock(LockState::Locked)).await.map(|a| a.echo.len()) })
+    };
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    let (mut first, mut second, mut third) = (lock(), lock(), lock());
+    assert!(first.as_mut().poll(&mut context).is_pending());
+    assert!(second.as_mut().poll(&mut context).is_pending());
+    *broker.open.lock().unwrap() = true;
+    assert!(second.as_mut().poll(&mut context).is_pending(), "the first has not ended");
+    assert_eq!(first.as_mut().poll(&mut context), std::task::Poll::Ready(Ok(1)));
+    assert_eq!(second.as_mut().poll(&mut context), std::task::Poll::Ready(Ok(1)));
+    assert_eq!(third.as_mut().poll(&mut context), std::task::Poll::Ready(Ok(1)));
+    assert_eq!(broker.orders.lock().unwrap().len(), 1);
+    // Whoever hangs up has acted all the same.
+    *broker.open.lock().unwrap() = false;
+    let hung_up = |request: &'static str| {
+        let now = Timestamp::from_millis(house.now);
+        let mut session =
+            Session::new(Arc::clone(&house.state), Arc::clone(&broker), &house.link, now, "Test".into(), "id".into())
+                .asked_as(Some(request));
+        let endpoint = house.endpoint();
+        Box::pin(async move { session.act(endpoint, Command::SetLock(LockState::Locked)).await.is_ok() })
+    };
+    let mut gone = hung_up("m2");
+    assert!(gone.as_mut().poll(&mut context).is_pending());
+    drop(gone);
+    assert_eq!(hung_up("m2").as_mut().poll(&mut context), std::task::Poll::Ready(true));
+    assert_eq!(broker.orders.lock().unwrap().len(), 2);
+}
+
+#[test]
+fn a_change_without_a_value_to_start_from_is_answered_as_one_that_was_handed_over() {
+    let house = house("commands-only");
+    let known = {
+        let other = self::house("commands-only");
+        other.report(Property::OccupiedHeatingSetpoint, Value::Temperature(20_000));
+        other.act(Command::AdjustSetpoint { delta_milli: 1_000 })
+    };
+    assert_eq!(house.act(Command::AdjustSetpoint { delta_milli: 1_000 }), known);
+    let orders = house.broker.0.lock().unwrap();
+    assert_eq!(orders.len(), 1, "recorded and handed over, though there is nothing to ask for");
+    assert_eq!(orders.first().unwrap().desired, []);
+}
+
 /// What happens in a home in one minute.
 #[derive(Clone, Debug)]
 enum Event {

@@ -6,7 +6,7 @@ mod registry;
 mod state;
 
 pub use history::{HISTORY_FINE_MS, HISTORY_STEP_MS, thin};
-pub use plan::{Desired, PlanError, plan};
+pub use plan::{Desired, PlanError, nearest_white, objections, plan};
 pub use registry::{
     DEVICES_MAX, Description, PROPERTIES_PER_DEVICE_MAX, PropertyDescription, Registered, Registry, RegistryError,
 };

@@ -38,6 +38,8 @@ pub enum DeviceType {
     AirQualitySensor,
     /// Matter 0x0510.
     ElectricalSensor,
+    /// A scene: it is started and has no state.
+    Scene,
     /// Nothing above.
     Unknown,
 }
@@ -61,6 +63,7 @@ impl DeviceType {
             DeviceType::HumiditySensor => "humidity_sensor",
             DeviceType::AirQualitySensor => "air_quality_sensor",
             DeviceType::ElectricalSensor => "electrical_sensor",
+            DeviceType::Scene => "scene",
             DeviceType::Unknown => "unknown",
         }
     }
@@ -83,6 +86,7 @@ impl DeviceType {
             DeviceType::HumiditySensor => "Humidity sensor",
             DeviceType::AirQualitySensor => "Air sensor",
             DeviceType::ElectricalSensor => "Energy meter",
+            DeviceType::Scene => "Scene",
             DeviceType::Unknown => "Device",
         }
     }
@@ -96,15 +100,19 @@ impl DeviceType {
         match property {
             Property::OccupiedHeatingSetpoint
             | Property::OccupiedCoolingSetpoint
+            | Property::OccupiedSetpoint
+            | Property::SetpointHold
+            | Property::SetpointHoldDuration
             | Property::SystemMode
             | Property::RunningState => DeviceType::Thermostat,
             Property::LockState => DeviceType::DoorLock,
-            Property::DoorState | Property::CoverPosition => match class {
+            Property::DoorState | Property::CoverPosition | Property::CoverTilt => match class {
                 Class::Garage | Class::Gate => DeviceType::GarageDoor,
                 _ => DeviceType::WindowCovering,
             },
-            Property::CurrentLevel => DeviceType::Light,
-            Property::FanPercent => DeviceType::Fan,
+            Property::CurrentLevel | Property::ColorTemperature | Property::Color => DeviceType::Light,
+            Property::FanPercent | Property::FanOscillation | Property::FanDirection => DeviceType::Fan,
+            Property::Scene => DeviceType::Scene,
             Property::OnOff => match class {
                 Class::Light => DeviceType::Light,
                 Class::Fan => DeviceType::Fan,
@@ -266,12 +274,22 @@ impl Kind {
             Property::BatteryPercent => Kind::Battery,
             Property::LocalTemperature | Property::OutdoorTemperature => Kind::Temperature,
             Property::RelativeHumidity | Property::Co2Concentration | Property::VocConcentration => Kind::Air,
-            Property::OccupiedHeatingSetpoint | Property::OccupiedCoolingSetpoint | Property::SystemMode => {
-                Kind::Comfort
-            }
+            Property::OccupiedHeatingSetpoint
+            | Property::OccupiedCoolingSetpoint
+            | Property::OccupiedSetpoint
+            | Property::SetpointHold
+            | Property::SetpointHoldDuration
+            | Property::SystemMode => Kind::Comfort,
             Property::RunningState | Property::ActivePower | Property::CumulativeEnergy => Kind::Equipment,
-            Property::OnOff | Property::CurrentLevel | Property::FanPercent => Kind::Appliance,
-            Property::DoorState | Property::CoverPosition => match class {
+            Property::OnOff
+            | Property::CurrentLevel
+            | Property::ColorTemperature
+            | Property::Color
+            | Property::FanPercent
+            | Property::FanOscillation
+            | Property::FanDirection
+            | Property::Scene => Kind::Appliance,
+            Property::DoorState | Property::CoverPosition | Property::CoverTilt => match class {
                 Class::Blind => Kind::Covering,
                 _ => Kind::Opening,
             },

@@ -14,7 +14,9 @@ pub use id::{ClientId, DeviceId, EndpointId, GrantId, HouseholdId, IdError, Link
 pub use kind::{Class, DeviceType, Kind, Reveals};
 pub use property::{ALL_PROPERTIES, Property};
 pub use time::{Clock, Timestamp};
-pub use value::{DoorState, LockState, RunningState, SystemMode, TemperatureScale, Value, ValueError};
+pub use value::{
+    Color, DoorState, FanDirection, LockState, RunningState, SystemMode, TemperatureScale, Value, ValueError,
+};
 
 use serde::{Deserialize, Serialize};
 

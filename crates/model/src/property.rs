@@ -39,6 +39,12 @@ properties! {
     OccupiedHeatingSetpoint = "occupied_heating_setpoint", "heating set point";
     /// Set point while cooling. Matter Thermostat.OccupiedCoolingSetpoint.
     OccupiedCoolingSetpoint = "occupied_cooling_setpoint", "cooling set point";
+    /// The one set point that serves the mode in force, of a device that also takes two at once (three set points).
+    OccupiedSetpoint = "occupied_setpoint", "set point";
+    /// A set point holds against the device's schedule. Matter Thermostat.TemperatureSetpointHold.
+    SetpointHold = "temperature_setpoint_hold", "hold";
+    /// How long it holds. Matter Thermostat.TemperatureSetpointHoldDuration, in minutes.
+    SetpointHoldDuration = "temperature_setpoint_hold_duration", "hold duration";
     /// Mode. Matter Thermostat.SystemMode.
     SystemMode = "system_mode", "thermostat mode";
     /// What the equipment does now. Matter Thermostat.ThermostatRunningState.
@@ -59,6 +65,8 @@ properties! {
     DoorState = "door_state", "door state";
     /// How far a blind or cover is open. Matter WindowCovering.CurrentPositionLiftPercent100ths (inverted there).
     CoverPosition = "cover_position", "cover position";
+    /// How far the slats are open. Matter WindowCovering.CurrentPositionTiltPercent100ths (inverted there).
+    CoverTilt = "cover_tilt", "slat tilt";
     /// Matter DoorLock.LockState.
     LockState = "lock_state", "lock state";
     /// Matter OnOff.OnOff.
@@ -67,6 +75,16 @@ properties! {
     CurrentLevel = "current_level", "brightness";
     /// Matter FanControl.PercentCurrent.
     FanPercent = "fan_percent", "fan speed";
+    /// A fan swings. Matter FanControl.RockSetting.
+    FanOscillation = "fan_oscillation", "fan oscillation";
+    /// Which way a fan turns. Matter FanControl.AirflowDirection.
+    FanDirection = "fan_direction", "fan direction";
+    /// White of a lamp, warm to cool. Matter ColorControl.ColorTemperatureMireds, in kelvin here.
+    ColorTemperature = "color_temperature", "white tone";
+    /// Colour of a lamp. Matter ColorControl.CurrentHue and CurrentSaturation.
+    Color = "color", "colour";
+    /// A scene that somebody has set up elsewhere; it is started and has no state. Matter ScenesManagement.
+    Scene = "scene", "scene";
     /// Smoke alarm. Matter SmokeCOAlarm.SmokeState.
     SmokeState = "smoke_state", "smoke alarm";
     /// Carbon monoxide alarm. Matter SmokeCOAlarm.COState.

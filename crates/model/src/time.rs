@@ -60,6 +60,9 @@ mod tests {
     fn rfc3339_has_three_digits_and_z() {
         assert_eq!(Timestamp::from_millis(0).to_rfc3339(), "1970-01-01T00:00:00.000Z");
         assert_eq!(Timestamp::from_millis(1_764_000_000_120).to_rfc3339(), "2025-11-24T16:00:00.120Z");
+        let offset = Timestamp::from_rfc3339("2025-11-24T17:00:00.12+01:00");
+        assert_eq!(offset, Some(Timestamp::from_millis(1_764_000_000_120)));
+        assert_eq!(Timestamp::from_rfc3339("2025-11-24"), None);
         assert_eq!(Timestamp::from_millis(i64::MAX).to_rfc3339(), format!("@{}", i64::MAX));
         for millis in [0, 1_764_000_000_120, -1, i64::MIN, i64::MAX] {
             let time = Timestamp::from_millis(millis);

@@ -26,8 +26,25 @@ pub enum Value {
     LockState(LockState),
     /// A driven door's state.
     DoorState(DoorState),
+    /// Colour temperature of white light, in kelvin.
+    ColorTemperature(u16),
+    /// A colour without its brightness.
+    Color(Color),
+    /// Minutes.
+    Minutes(u16),
+    /// Which way a fan turns.
+    FanDirection(FanDirection),
     /// A name, maker, model, serial or firmware.
     Text(String),
+}
+
+/// A colour by hue and saturation. Its brightness is a property of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Color {
+    /// Hundredths of a degree, 0 to 36,000: red at both ends.
+    pub hue: u16,
+    /// Hundredths of a percent, 0 to 10,000: white at 0.
+    pub saturation: u16,
 }
 
 /// A value that can't be.
@@ -122,6 +139,24 @@ impl Value {
         Ok(Value::Energy((checked(value, 0.0, 1e8, "kWh")? * 1000.0).round() as i64))
     }
 
+    /// A colour temperature in kelvin, 1,000 to 40,000 (a candle to a blue sky).
+    ///
+    /// # Errors
+    /// When it is not finite or out of range.
+    pub fn color_temperature(kelvin: f64) -> Result<Value, ValueError> {
+        Ok(Value::ColorTemperature(checked(kelvin, 1_000.0, 40_000.0, "K")?.round() as u16))
+    }
+
+    /// A colour: hue in degrees, 0 to 360; saturation in percent, 0 to 100.
+    ///
+    /// # Errors
+    /// When one of them is not finite or out of range.
+    pub fn color(hue: f64, saturation: f64) -> Result<Value, ValueError> {
+        let hue = (checked(hue, 0.0, 360.0, "°")? * 100.0).round() as u16;
+        let saturation = (checked(saturation, 0.0, 100.0, "%")? * 100.0).round() as u16;
+        Ok(Value::Color(Color { hue, saturation }))
+    }
+
     /// A temperature in a scale, or `None` when the value is no temperature. Rounded to a tenth, which is what devices
     /// and partners speak.
     pub fn as_temperature(&self, scale: TemperatureScale) -> Option<f64> {
@@ -154,6 +189,10 @@ impl std::fmt::Display for Value {
             Value::RunningState(s) => f.write_str(s.as_str()),
             Value::LockState(s) => f.write_str(s.as_str()),
             Value::DoorState(s) => f.write_str(s.as_str()),
+            Value::ColorTemperature(kelvin) => write!(f, "{kelvin} K"),
+            Value::Color(c) => write!(f, "hue {}°, {} %", f64::from(c.hue) / 100.0, f64::from(c.saturation) / 100.0),
+            Value::Minutes(minutes) => write!(f, "{minutes} min"),
+            Value::FanDirection(d) => f.write_str(d.as_str()),
             Value::Text(t) => f.write_str(t),
         }
     }
@@ -227,6 +266,15 @@ states! {
     }
 }
 states! {
+    /// Which way a fan turns. Matter FanControl.AirflowDirection.
+    FanDirection {
+        /// The usual way.
+        Forward = "forward",
+        /// The other way.
+        Reverse = "reverse",
+    }
+}
+states! {
     /// State of a driven door.
     DoorState {
         /// Open, at least in part.
@@ -253,6 +301,8 @@ mod tests {
         assert!(Value::temperature(0.0, TemperatureScale::Kelvin).is_err());
         assert!(Value::percent(100.1).is_err());
         assert!(Value::percent(-0.1).is_err());
+        assert!(Value::color_temperature(999.0).is_err());
+        assert!(Value::color(360.1, 0.0).is_err() && Value::color(0.0, 100.1).is_err());
     }
 
     proptest! {
@@ -264,6 +314,11 @@ mod tests {
                 if let Ok(v) = Value::temperature(degrees, scale) {
                     prop_assert_eq!(v.as_temperature(scale), Some(degrees));
                 }
+            }
+            // Hundredths of a kelvin, since zero Celsius is 273.15 K.
+            let kelvin = f64::from(tenths * 10 + 27_315) / 100.0;
+            if let Ok(v) = Value::temperature(kelvin, TemperatureScale::Kelvin) {
+                prop_assert_eq!(v.as_temperature(TemperatureScale::Kelvin), Some(kelvin));
             }
         }
     }

@@ -6,7 +6,7 @@ use model::{ALL_PROPERTIES, DeviceType, Kind};
 const TEXT: &str = include_str!("schema.cedarschema");
 
 /// Every device type.
-const DEVICE_TYPES: [DeviceType; 16] = [
+const DEVICE_TYPES: [DeviceType; 17] = [
     DeviceType::Thermostat,
     DeviceType::DoorLock,
     DeviceType::GarageDoor,
@@ -22,6 +22,7 @@ const DEVICE_TYPES: [DeviceType; 16] = [
     DeviceType::HumiditySensor,
     DeviceType::AirQualitySensor,
     DeviceType::ElectricalSensor,
+    DeviceType::Scene,
     DeviceType::Unknown,
 ];
 

@@ -2,11 +2,12 @@
 
 use disclosure::Features;
 use home::PropertyDescription;
-use model::{Class, DoorState, LockState, Property, RunningState, SystemMode, TemperatureScale, Value};
+use model::{Class, DoorState, FanDirection, LockState, Property, RunningState, SystemMode, TemperatureScale, Value};
 use serde_json::{Map, Value as Json};
 
 use crate::counters::DropReason;
 use crate::mqtt::announce::{Component, TOPIC_MAX_BYTES};
+use crate::mqtt::color;
 
 /// Longest name, maker, model and the like that is kept, in characters.
 pub const TEXT_MAX_CHARS: usize = 128;
@@ -44,10 +45,28 @@ pub enum Read {
         /// The number at 100 %.
         to: f64,
     },
+    /// Colour temperature, in mireds or in kelvin.
+    ColorTemperature {
+        /// In mireds.
+        mireds: bool,
+    },
+    /// A colour, as numbers with commas between them.
+    Color(ColorForm),
     /// Closed at this number, open at any other.
     ClosedAt(f64),
     /// One of these words. `None` is a word that says nothing (a lock on its way).
     Words(Vec<(String, Option<Value>)>),
+}
+
+/// How a colour is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ColorForm {
+    /// Hue in degrees, saturation in percent.
+    Hs,
+    /// Red, green and blue, 0 to 255.
+    Rgb,
+    /// CIE 1931 chromaticity.
+    Xy,
 }
 
 /// How one property is commanded.
@@ -79,10 +98,21 @@ pub enum Write {
     },
     /// One of these words.
     Words(Vec<(Value, String)>),
+    /// Colour temperature, in mireds or in kelvin.
+    ColorTemperature {
+        /// In mireds.
+        mireds: bool,
+    },
+    /// A colour, as numbers with commas between them.
+    Color(ColorForm),
     /// A light that takes JSON: `{"state": ...}`, with the brightness of this scale.
     LightJson {
         /// The number at 100 %.
         scale: f64,
+        /// How it takes colours.
+        color: ColorForm,
+        /// It takes mireds, not kelvin.
+        mireds: bool,
     },
 }
 
@@ -257,6 +287,7 @@ pub fn understand(component: &Component, home_unit: TemperatureScale) -> Result<
         "switch" => b.switch(Class::Switch),
         "light" => b.light(),
         "fan" => b.fan(),
+        "scene" => b.scene(),
         _ => return Err(DropReason::ConfigUnsupported),
     }
     b.availability();
@@ -434,6 +465,8 @@ impl Builder<'_> {
         let source = self.source("action_topic", &["action_template"], Property::RunningState, read);
         self.add(Property::RunningState, Class::None, source, None);
 
+        self.schedule();
+
         let milli = |key: &str| match Value::temperature(number(self.config, key)?, unit) {
             Ok(Value::Temperature(milli)) => Some(milli),
             _ => None,
@@ -445,6 +478,29 @@ impl Builder<'_> {
         features.max_setpoint_milli = max;
         features.dual_setpoints = dual;
         features.single_setpoint = single || !dual;
+    }
+
+    /// A preset that is the device's own schedule: whatever else is preset holds against it.
+    fn schedule(&mut self) {
+        let is_schedule = |name: &str| name.eq_ignore_ascii_case("schedule") || name.eq_ignore_ascii_case("program");
+        let listed = self.config.get("preset_modes").and_then(Json::as_array);
+        let names: Vec<String> = listed.into_iter().flatten().filter_map(|m| m.as_str().map(str::to_owned)).collect();
+        let Some(own) = names.iter().find(|n| is_schedule(n)).cloned() else { return };
+        let mut words: Vec<(String, Option<Value>)> =
+            names.into_iter().map(|n| (n.clone(), Some(Value::Bool(n != own)))).collect();
+        words.push(("none".to_owned(), Some(Value::Bool(true))));
+        let templates = ["preset_mode_value_template"];
+        let source = self.source("preset_mode_state_topic", &templates, Property::SetpointHold, Read::Words(words));
+        let write = Write::Words(vec![(Value::Bool(false), own)]);
+        let templates = ["preset_mode_command_template"];
+        let sink = self.sink("preset_mode_command_topic", &templates, Property::SetpointHold, write);
+        self.add(Property::SetpointHold, Class::None, source, sink);
+    }
+
+    fn scene(&mut self) {
+        let write = Write::Words(vec![(Value::Bool(true), self.word("payload_on", "ON"))]);
+        let sink = self.sink("command_topic", &[], Property::Scene, write);
+        self.add(Property::Scene, Class::None, None, sink);
     }
 
     fn sensor(&mut self, home_unit: TemperatureScale, object: &str) -> Result<(), DropReason> {
@@ -551,6 +607,17 @@ impl Builder<'_> {
             Write::Range { from, to },
         );
         self.add(Property::CoverPosition, class, source, sink);
+
+        let (min, max) =
+            (number(self.config, "tilt_min").unwrap_or(0.0), number(self.config, "tilt_max").unwrap_or(100.0));
+        let closed = number(self.config, "tilt_closed_value").unwrap_or(min);
+        let opened = number(self.config, "tilt_opened_value").unwrap_or(max);
+        let (from, to) = if closed > opened { (max, min) } else { (min, max) };
+        let source =
+            self.source("tilt_status_topic", &["tilt_status_template"], Property::CoverTilt, Read::Range { from, to });
+        let sink =
+            self.sink("tilt_command_topic", &["tilt_command_template"], Property::CoverTilt, Write::Range { from, to });
+        self.add(Property::CoverTilt, class, source, sink);
     }
 
     fn lock(&mut self) {
@@ -585,6 +652,17 @@ impl Builder<'_> {
     }
 
     fn light(&mut self) {
+        let mireds = !self.config.get("color_temp_kelvin").and_then(Json::as_bool).unwrap_or(false);
+        let kelvin = |key: &str| number(self.config, key).filter(|k| (1_000.0..=40_000.0).contains(k));
+        let from_mireds = |key: &str| number(self.config, key).filter(|m| *m >= 25.0).map(|m| 1e6 / m);
+        let whole = |k: f64| k.clamp(1_000.0, 40_000.0).round() as u16;
+        // Mireds run the other way: the most of them is the warmest white.
+        let (min, max) = (
+            kelvin("min_kelvin").or_else(|| from_mireds("max_mireds")).map(whole),
+            kelvin("max_kelvin").or_else(|| from_mireds("min_mireds")).map(whole),
+        );
+        self.entity.features.min_color_kelvin = min;
+        self.entity.features.max_color_kelvin = max;
         let scale = number(self.config, "brightness_scale").filter(|s| *s > 0.0).unwrap_or(255.0);
         let range = || Read::Range { from: 0.0, to: scale };
         if self.config.get("schema").and_then(Json::as_str) != Some("json") {
@@ -598,21 +676,73 @@ impl Builder<'_> {
                 Write::Range { from: 0.0, to: scale },
             );
             self.add(Property::CurrentLevel, Class::Light, source, sink);
+            let templates = ["color_temp_value_template"];
+            let white = Property::ColorTemperature;
+            let source = self.source("color_temp_state_topic", &templates, white, Read::ColorTemperature { mireds });
+            let templates = ["color_temp_command_template"];
+            let sink = self.sink("color_temp_command_topic", &templates, white, Write::ColorTemperature { mireds });
+            self.add(white, Class::Light, source, sink);
+            for (name, form) in [("hs", ColorForm::Hs), ("rgb", ColorForm::Rgb), ("xy", ColorForm::Xy)] {
+                // A template for colours gets each number under a name of its own: that is not understood here.
+                let plain = self.template(&[&format!("{name}_command_template")]).is_none();
+                let (state, command) = (format!("{name}_state_topic"), format!("{name}_command_topic"));
+                let read = Read::Color(form);
+                let source = self.source(&state, &[&format!("{name}_value_template")], Property::Color, read);
+                let sink = self.sink(&command, &[], Property::Color, Write::Color(form)).filter(|_| plain);
+                if sink.is_some() {
+                    self.add(Property::Color, Class::Light, source, sink);
+                    break;
+                }
+            }
             return;
         }
         let at = |s: Option<Source>, template: &str| s.map(|s| Source { template: Some(template.to_owned()), ..s });
         let read = Read::Words(vec![("ON".into(), Some(Value::Bool(true))), ("OFF".into(), Some(Value::Bool(false)))]);
         let source = at(self.source("state_topic", &[], Property::OnOff, read), "{{ value_json.state }}");
-        let sink = self.sink("command_topic", &[], Property::OnOff, Write::LightJson { scale });
-        self.add(Property::OnOff, Class::Light, source, sink);
         let modes = self.config.get("supported_color_modes").and_then(Json::as_array);
+        let has = |mode: &str| modes.is_some_and(|m| m.iter().any(|m| m == mode));
+        let (hs, rgb) = (has("hs"), has("rgb"));
+        let color = match (hs, rgb) {
+            (true, _) => ColorForm::Hs,
+            (false, true) => ColorForm::Rgb,
+            _ => ColorForm::Xy,
+        };
+        let (colors, whites) = (hs || rgb || has("xy"), has("color_temp"));
+        let write = || Write::LightJson { scale, color, mireds };
+        let sink = self.sink("command_topic", &[], Property::OnOff, write());
+        self.add(Property::OnOff, Class::Light, source, sink);
         let dims = self.config.get("brightness").and_then(Json::as_bool).unwrap_or(false)
             || modes.is_some_and(|m| m.iter().any(|m| m != "onoff"));
         if dims {
             let source =
                 at(self.source("state_topic", &[], Property::CurrentLevel, range()), "{{ value_json.brightness }}");
-            let sink = self.sink("command_topic", &[], Property::CurrentLevel, Write::LightJson { scale });
+            let sink = self.sink("command_topic", &[], Property::CurrentLevel, write());
             self.add(Property::CurrentLevel, Class::Light, source, sink);
+        }
+        // Such a lamp says which of them it shows.
+        if whites {
+            let read = Read::ColorTemperature { mireds };
+            let template = "{% if value_json.color_mode == 'color_temp' %}{{ value_json.color_temp }}{% endif %}";
+            let source = at(self.source("state_topic", &[], Property::ColorTemperature, read), template);
+            let sink = self.sink("command_topic", &[], Property::ColorTemperature, write());
+            self.add(Property::ColorTemperature, Class::Light, source, sink);
+        }
+        if colors {
+            let template = match color {
+                ColorForm::Hs => {
+                    "{% if value_json.color_mode == 'hs' %}{{ value_json.color.h }},{{ value_json.color.s }}{% endif %}"
+                }
+                ColorForm::Rgb => {
+                    "{% if value_json.color_mode == 'rgb' %}{{ value_json.color.r }},{{ value_json.color.g }},{{ \
+                     value_json.color.b }}{% endif %}"
+                }
+                ColorForm::Xy => {
+                    "{% if value_json.color_mode == 'xy' %}{{ value_json.color.x }},{{ value_json.color.y }}{% endif %}"
+                }
+            };
+            let source = at(self.source("state_topic", &[], Property::Color, Read::Color(color)), template);
+            let sink = self.sink("command_topic", &[], Property::Color, write());
+            self.add(Property::Color, Class::Light, source, sink);
         }
     }
 
@@ -631,6 +761,25 @@ impl Builder<'_> {
             Write::Range { from, to },
         );
         self.add(Property::FanPercent, Class::Fan, source, sink);
+
+        let (on, off) = (
+            self.word("payload_oscillation_on", "oscillate_on"),
+            self.word("payload_oscillation_off", "oscillate_off"),
+        );
+        let words = [(on, Value::Bool(true)), (off, Value::Bool(false))];
+        self.words("oscillation", Property::FanOscillation, &words);
+        let words = [FanDirection::Forward, FanDirection::Reverse];
+        let words = words.map(|way| (way.as_str().to_owned(), Value::FanDirection(way)));
+        self.words("direction", Property::FanDirection, &words);
+    }
+
+    /// A property that is read and commanded with the same words, on topics that begin with a name.
+    fn words(&mut self, name: &str, property: Property, words: &[(String, Value)]) {
+        let read = Read::Words(words.iter().map(|(t, v)| (t.clone(), Some(v.clone()))).collect());
+        let write = Write::Words(words.iter().map(|(t, v)| (v.clone(), t.clone())).collect());
+        let source = self.source(&format!("{name}_state_topic"), &[&format!("{name}_value_template")], property, read);
+        let sink = self.sink(&format!("{name}_command_topic"), &[&format!("{name}_command_template")], property, write);
+        self.add(property, Class::Fan, source, sink);
     }
 }
 
@@ -671,6 +820,34 @@ pub fn read(how: &Read, text: &str) -> Result<Option<Value>, DropReason> {
             }
             Value::percent(((number()? - from) / span * 10_000.0).round() / 100.0)
         }
+        Read::ColorTemperature { mireds: true } => {
+            let mireds = number()?;
+            if mireds < 1.0 {
+                return Err(DropReason::OutOfRange);
+            }
+            Value::color_temperature(1e6 / mireds)
+        }
+        Read::ColorTemperature { mireds: false } => Value::color_temperature(number()?),
+        Read::Color(form) => {
+            let numbers: Option<Vec<f64>> = text.split(',').map(|n| n.trim().parse().ok()).collect();
+            let numbers = numbers.filter(|n| n.iter().all(|n| n.is_finite())).ok_or(DropReason::NotANumber)?;
+            match (form, numbers.as_slice()) {
+                (ColorForm::Hs, [hue, saturation]) => Value::color(*hue, *saturation),
+                (ColorForm::Rgb, [r, g, b]) => {
+                    if [r, g, b].into_iter().any(|c| !(0.0..=255.0).contains(c)) {
+                        return Err(DropReason::OutOfRange);
+                    }
+                    let (hue, saturation) = color::hs_of_rgb([*r / 255.0, *g / 255.0, *b / 255.0]);
+                    Value::color(hue, saturation)
+                }
+                (ColorForm::Xy, [x, y]) => {
+                    let Some(rgb) = color::rgb_of_xy(*x, *y) else { return Err(DropReason::OutOfRange) };
+                    let (hue, saturation) = color::hs_of_rgb(rgb);
+                    Value::color(hue, saturation)
+                }
+                _ => return Err(DropReason::NotANumber),
+            }
+        }
         Read::ClosedAt(closed) => {
             let state = if number()? == *closed { DoorState::Closed } else { DoorState::Open };
             Ok(Value::DoorState(state))
@@ -701,7 +878,12 @@ pub fn write(how: &Write, property: Property, value: &Value) -> Option<Json> {
             percent(value).map(|share| Json::from((from + share * (to - from)).round() as i64))
         }
         Write::Words(words) => words.iter().find(|(v, _)| v == value).map(|(_, w)| Json::from(w.clone())),
-        Write::LightJson { scale } => {
+        Write::ColorTemperature { mireds } => Some(white(value, *mireds)?.into()),
+        Write::Color(form) => {
+            let texts: Vec<String> = colored(value, *form)?.iter().map(|(_, n)| n.to_string()).collect();
+            Some(texts.join(",").into())
+        }
+        Write::LightJson { scale, color, mireds } => {
             let mut map = Map::new();
             match (property, value) {
                 (Property::OnOff, Value::Bool(on)) => {
@@ -714,9 +896,43 @@ pub fn write(how: &Write, property: Property, value: &Value) -> Option<Json> {
                         map.insert("brightness".into(), level.into());
                     }
                 }
+                (Property::ColorTemperature, v) => {
+                    map.insert("state".into(), "ON".into());
+                    map.insert("color_temp".into(), white(v, *mireds)?.into());
+                }
+                (Property::Color, v) => {
+                    let parts = colored(v, *color)?;
+                    map.insert("state".into(), "ON".into());
+                    map.insert("color".into(), parts.into_iter().map(|(k, n)| (k.to_owned(), n)).collect());
+                }
                 _ => return None,
             }
             Some(Json::Object(map))
         }
     }
+}
+
+/// A white, as the lamp counts.
+fn white(value: &Value, mireds: bool) -> Option<u32> {
+    let Value::ColorTemperature(kelvin) = value else { return None };
+    let kelvin = u32::from((*kelvin).max(1));
+    Some(if mireds { (1_000_000 + kelvin / 2) / kelvin } else { kelvin })
+}
+
+/// The numbers of a colour, by name.
+fn colored(value: &Value, form: ColorForm) -> Option<Vec<(&'static str, Json)>> {
+    let Value::Color(c) = value else { return None };
+    let (hue, saturation) = (f64::from(c.hue) / 100.0, f64::from(c.saturation) / 100.0);
+    Some(match form {
+        ColorForm::Hs => vec![("h", hue.into()), ("s", saturation.into())],
+        ColorForm::Rgb => {
+            let [r, g, b] = color::rgb_of_hs(hue, saturation).map(|c| Json::from((c * 255.0).round() as u8));
+            vec![("r", r), ("g", g), ("b", b)]
+        }
+        ColorForm::Xy => {
+            let (x, y) = color::xy_of_rgb(color::rgb_of_hs(hue, saturation));
+            let digits = |n: f64| Json::from((n * 10_000.0).round() / 10_000.0);
+            vec![("x", digits(x)), ("y", digits(y))]
+        }
+    })
 }

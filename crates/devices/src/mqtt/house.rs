@@ -977,6 +977,107 @@ mod tests {
         }
     }
 
+    /// A device over MQTT: what it announces, what it is asked to become and what that publishes, what it says and means.
+    fn speaks(platform: &str, config: &str, asked: &[(Property, Value, &str, &str)], said: &[(&str, &str, &[Value])]) {
+        let mut house = house();
+        let events = hear(&mut house, &format!("homeassistant/{platform}/x/config"), config);
+        let [Event::Described { device, .. }] = events.as_slice() else { panic!("{events:?} {config}") };
+        for (property, value, topic, payload) in asked {
+            let desired = [Desired { property: *property, value: value.clone() }];
+            let (sent, _) = house.command(device, &desired, Timestamp::default()).unwrap();
+            assert_eq!((sent[0].topic.as_str(), sent[0].payload.as_str()), (*topic, *payload), "{property}");
+        }
+        for (topic, payload, values) in said {
+            let heard: Vec<Value> = readings(&hear(&mut house, topic, payload)).into_iter().map(|(_, v)| v).collect();
+            assert_eq!(heard, *values, "{topic} {payload}");
+        }
+    }
+
+    #[test]
+    fn lamps_take_and_tell_colours_and_whites_in_every_form() {
+        let red = Value::Color(model::Color { hue: 0, saturation: 10_000 });
+        let white = Value::ColorTemperature(2_703);
+        let (color, temperature) = (Property::Color, Property::ColorTemperature);
+        let plain = r#"{"uniq_id":"x","dev":{"ids":["x"]},"cmd_t":"l/set","stat_t":"l","clr_temp_cmd_t":"l/ct","clr_temp_stat_t":"l/cts","max_mirs":454,"min_mirs":"153","#;
+        let asked = (temperature, Value::ColorTemperature(2_700), "l/ct", "370");
+        for (form, sent, more) in
+            [("hs", "0.0,100.0", "120,50"), ("rgb", "255,0,0", "128,255,128"), ("xy", "0.6401,0.33", "0.3127,0.329")]
+        {
+            let config = format!(r#"{plain}"{form}_command_topic":"l/c","{form}_state_topic":"l/cs"}}"#);
+            let said =
+                [("l/cts", "370", &[white.clone()][..]), ("l/cts", "0", &[]), ("l/cs", "x,y", &[]), ("l/cs", "1", &[])];
+            speaks("light", &config, &[asked.clone(), (color, red.clone(), "l/c", sent)], &said);
+            let mut house = house();
+            hear(&mut house, "homeassistant/light/x/config", &config);
+            assert_eq!(readings(&hear(&mut house, "l/cs", more)).len(), 1, "{form} {more}");
+            let features = &house.described.values().next().unwrap().features;
+            assert_eq!((features.min_color_kelvin, features.max_color_kelvin), (Some(2_203), Some(6_536)));
+        }
+        // As zigbee2mqtt announces them: JSON, and the lamp says which of the two it shows.
+        let json = r#"{"schema":"json","uniq_id":"x","dev":{"ids":["x"]},"stat_t":"j","cmd_t":"j/set","brightness":true,"sup_clrm":["xy","color_temp"]}"#;
+        speaks(
+            "light",
+            json,
+            &[
+                (temperature, Value::ColorTemperature(4_000), "j/set", r#"{"state":"ON","color_temp":250}"#),
+                (color, red, "j/set", r#"{"state":"ON","color":{"x":0.6401,"y":0.33}}"#),
+            ],
+            &[
+                (
+                    "j",
+                    r#"{"state":"ON","brightness":255,"color_mode":"color_temp","color_temp":370,"color":{"x":0.46,"y":0.41}}"#,
+                    &[Value::Bool(true), Value::Percent(10_000), white],
+                ),
+                (
+                    "j",
+                    r#"{"color_mode":"xy","color_temp":370,"color":{"x":0.3,"y":0.6}}"#,
+                    &[Value::Color(model::Color { hue: 12_001, saturation: 10_000 })],
+                ),
+            ],
+        );
+    }
+
+    #[test]
+    fn fans_slats_scenes_and_schedules_are_read_and_commanded() {
+        let way = Value::FanDirection;
+        speaks(
+            "fan",
+            r#"{"uniq_id":"x","dev":{"ids":["x"]},"cmd_t":"f/set","osc_cmd_t":"f/o","osc_stat_t":"f/os","dir_cmd_t":"f/d","dir_stat_t":"f/ds"}"#,
+            &[
+                (Property::FanOscillation, Value::Bool(true), "f/o", "oscillate_on"),
+                (Property::FanDirection, way(model::FanDirection::Reverse), "f/d", "reverse"),
+            ],
+            &[
+                ("f/os", "oscillate_off", &[Value::Bool(false)]),
+                ("f/ds", "forward", &[way(model::FanDirection::Forward)]),
+                ("f/ds", "sideways", &[]),
+            ],
+        );
+        speaks(
+            "cover",
+            r#"{"uniq_id":"x","dev":{"ids":["x"]},"cmd_t":"c/set","tilt_cmd_t":"c/t","tilt_status_t":"c/ts","tilt_min":0,"tilt_max":180}"#,
+            &[(Property::CoverTilt, Value::Percent(5_000), "c/t", "90")],
+            &[("c/ts", "180", &[Value::Percent(10_000)])],
+        );
+        speaks(
+            "scene",
+            r#"{"uniq_id":"x","dev":{"ids":["x"]},"cmd_t":"s/set","pl_on":"go"}"#,
+            &[(Property::Scene, Value::Bool(true), "s/set", "go")],
+            &[],
+        );
+        // A thermostat with a schedule among its presets.
+        speaks(
+            "climate",
+            r#"{"uniq_id":"x","dev":{"ids":["x"]},"temp_cmd_t":"t/one","temp_lo_cmd_t":"t/lo","temp_hi_cmd_t":"t/hi",
+                "pr_mode_cmd_t":"t/p","pr_mode_stat_t":"t/ps","pr_modes":["manual","schedule"]}"#,
+            &[
+                (Property::OccupiedHeatingSetpoint, Value::Temperature(20_000), "t/one", "20"),
+                (Property::SetpointHold, Value::Bool(false), "t/p", "schedule"),
+            ],
+            &[("t/ps", "manual", &[Value::Bool(true)]), ("t/ps", "schedule", &[Value::Bool(false)])],
+        );
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
@@ -992,9 +1093,9 @@ mod tests {
         /// Nor any JSON in the place of a configuration.
         #[test]
         fn no_configuration_panics(
-            keys in prop::collection::vec(prop::sample::select(vec!["stat_t", "cmd_t", "val_tpl", "dev_cla", "dev", "avty", "~", "cmps", "modes", "brightness_scale", "pos_open", "schema", "uniq_id", "min_temp", "spd_rng_max"]), 0..8),
+            keys in prop::collection::vec(prop::sample::select(vec!["stat_t", "cmd_t", "val_tpl", "dev_cla", "dev", "avty", "~", "cmps", "modes", "brightness_scale", "pos_open", "schema", "uniq_id", "min_temp", "spd_rng_max", "hs_cmd_t", "rgb_stat_t", "min_mirs", "clr_temp_stat_t", "tilt_status_t", "pr_modes", "osc_stat_t", "sup_clrm"]), 0..8),
             values in prop::collection::vec(prop::sample::select(vec!["null", "1", "-1e308", "\"x\"", "\"~/s\"", "[]", "[1]", "{}", "{\"ids\":[]}", "[{\"t\":\"~\"}]", "{\"a\":{\"p\":\"light\"}}", "true", "\"garage\"", "\"json\""]), 8),
-            platform in prop::sample::select(vec!["climate", "sensor", "binary_sensor", "cover", "lock", "switch", "light", "fan", "device"]),
+            platform in prop::sample::select(vec!["climate", "sensor", "binary_sensor", "cover", "lock", "switch", "light", "fan", "scene", "device"]),
         ) {
             let body: Vec<String> = keys.iter().zip(&values).map(|(k, v)| format!("\"{k}\":{v}")).collect();
             let mut house = house();

@@ -4,6 +4,7 @@
 
 pub mod announce;
 pub mod broker;
+mod color;
 pub mod entity;
 pub mod face;
 pub mod house;

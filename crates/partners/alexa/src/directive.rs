@@ -52,6 +52,11 @@ macro_rules! kinds {
                 match self { $(Kind::$variant => concat!($namespace, ".", $name),)* Kind::Unknown => "unknown" }
             }
 
+            /// Its namespace; empty for one that is not known.
+            pub(crate) fn namespace(self) -> &'static str {
+                match self { $(Kind::$variant => $namespace,)* Kind::Unknown => "" }
+            }
+
             fn of(namespace: &str, name: &str) -> Kind {
                 match (namespace, name) { $(($namespace, $name) => Kind::$variant,)* _ => Kind::Unknown }
             }
@@ -72,7 +77,7 @@ kinds! {
     AdjustTargetTemperature = "Alexa.ThermostatController", "AdjustTargetTemperature";
     /// The thermostat's mode.
     SetThermostatMode = "Alexa.ThermostatController", "SetThermostatMode";
-    /// Back to the schedule: not taken, since Discovery says that there is no scheduling.
+    /// Back to the schedule.
     ResumeSchedule = "Alexa.ThermostatController", "ResumeSchedule";
     /// On.
     TurnOn = "Alexa.PowerController", "TurnOn";
@@ -82,11 +87,39 @@ kinds! {
     SetBrightness = "Alexa.BrightnessController", "SetBrightness";
     /// Brighter or darker by so much.
     AdjustBrightness = "Alexa.BrightnessController", "AdjustBrightness";
+    /// White, in kelvin.
+    SetColorTemperature = "Alexa.ColorTemperatureController", "SetColorTemperature";
+    /// Cooler white.
+    IncreaseColorTemperature = "Alexa.ColorTemperatureController", "IncreaseColorTemperature";
+    /// Warmer white.
+    DecreaseColorTemperature = "Alexa.ColorTemperatureController", "DecreaseColorTemperature";
+    /// Colour.
+    SetColor = "Alexa.ColorController", "SetColor";
+    /// Speed of a fan.
+    SetPowerLevel = "Alexa.PowerLevelController", "SetPowerLevel";
+    /// Faster or slower by so much.
+    AdjustPowerLevel = "Alexa.PowerLevelController", "AdjustPowerLevel";
+    /// Position of a cover.
+    SetPercentage = "Alexa.PercentageController", "SetPercentage";
+    /// Position of a cover, by so much.
+    AdjustPercentage = "Alexa.PercentageController", "AdjustPercentage";
+    /// Speed, position or tilt, by instance.
+    SetRangeValue = "Alexa.RangeController", "SetRangeValue";
+    /// Speed, position or tilt, by so much.
+    AdjustRangeValue = "Alexa.RangeController", "AdjustRangeValue";
+    /// A fan swings.
+    ToggleOn = "Alexa.ToggleController", "TurnOn";
+    /// A fan stands.
+    ToggleOff = "Alexa.ToggleController", "TurnOff";
+    /// Starts a scene.
+    Activate = "Alexa.SceneController", "Activate";
+    /// Ends a scene: not taken, since Discovery says that there is no ending.
+    Deactivate = "Alexa.SceneController", "Deactivate";
     /// Locks.
     Lock = "Alexa.LockController", "Lock";
     /// Unlocks.
     Unlock = "Alexa.LockController", "Unlock";
-    /// Opens or closes a garage door.
+    /// Opens or closes a door or cover, turns a fan around, by instance.
     SetMode = "Alexa.ModeController", "SetMode";
     /// The next mode: not taken, since Discovery says that the modes have no order.
     AdjustMode = "Alexa.ModeController", "AdjustMode";
@@ -111,6 +144,7 @@ pub struct Directive {
     token: Option<String>,
     grant_code: Option<String>,
     malformed: bool,
+    message_id: Option<String>,
     pub(crate) correlation_token: Option<String>,
     pub(crate) endpoint_id: Option<String>,
     pub(crate) instance: Option<String>,
@@ -126,6 +160,11 @@ impl Directive {
     /// The name in the ledger, as in `Alexa.ReportState`.
     pub fn message_name(&self) -> &'static str {
         self.kind.message()
+    }
+
+    /// Alexa's own id of the message: what comes again under it is not done again.
+    pub fn message_id(&self) -> Option<&str> {
+        self.message_id.as_deref()
     }
 
     /// True for Discover, which a stranger is answered with an empty list.
@@ -218,7 +257,17 @@ pub fn parse(body: &[u8]) -> Result<Directive, ParseError> {
     let grant_code = payload.get("grant").filter(|_| kind == Kind::AcceptGrant).and_then(code).map(str::to_owned);
     let mut payload = payload.clone();
     payload.retain(|key, _| !matches!(key.as_str(), "scope" | "grantee" | "grant"));
-    Ok(Directive { kind, token, grant_code, malformed, correlation_token, endpoint_id, instance, payload })
+    Ok(Directive {
+        kind,
+        token,
+        grant_code,
+        malformed,
+        message_id,
+        correlation_token,
+        endpoint_id,
+        instance,
+        payload,
+    })
 }
 
 /// True for what Amazon's message schema takes as an endpoint id.

@@ -6,8 +6,10 @@ use serde_json::{Map, Value as Json, json};
 
 use crate::directive::{Directive, is_endpoint_id};
 use crate::event::{one, plain};
-use crate::interface::{DOOR_DOWN, DOOR_UP, INTERFACES, Interface, SLOTS, Slot, closes, commands, mode, opens};
-use crate::limits::{ATTRIBUTE_MAX_CHARS, ENDPOINTS_MAX, NAME_MAX_CHARS};
+use crate::interface::{
+    DOOR_DOWN, DOOR_UP, FORWARD, INTERFACES, Interface, REVERSE, SLOTS, Slot, closes, commands, mode, opens,
+};
+use crate::limits::{ATTRIBUTE_MAX_CHARS, DISCOVERY_MAX_BYTES, ENDPOINTS_MAX, NAME_MAX_CHARS};
 use crate::{Outcome, Reply};
 
 /// The maker, unless the household lets Alexa know the real one.
@@ -15,6 +17,9 @@ const MANUFACTURER: &str = "Vestibule";
 
 /// The same for every device.
 const DESCRIPTION: &str = "Connected through Vestibule";
+
+/// The same for every scene: Amazon wants the word in it.
+const SCENE_DESCRIPTION: &str = "Scene connected through Vestibule";
 
 /// `additionalAttributes`, each only when it is granted.
 const ATTRIBUTES: [(&str, Property); 4] = [
@@ -26,28 +31,65 @@ const ATTRIBUTES: [(&str, Property); 4] = [
 
 pub(crate) fn answer<G: Gate>(gate: &mut G, directive: &Directive) -> Reply {
     let (found, left_out) = endpoints(gate);
-    let (mut endpoints, mut told) = (Vec::new(), Vec::new());
+    let (mut endpoints, mut told, mut mixed) = (Vec::new(), Vec::new(), Vec::new());
     for (id, json, properties) in found {
         told.extend(properties.into_iter().map(|p| (id.clone(), p)));
+        if is_mixed(&json) {
+            mixed.push(id);
+        }
         endpoints.push(json);
     }
     let event = plain(gate, "Alexa.Discovery", "Discover.Response", one("endpoints", endpoints.into()));
-    Reply { told, left_out, ..Reply::new(directive, event, Outcome::Answered) }
+    Reply { told, left_out, mixed, ..Reply::new(directive, event, Outcome::Answered) }
 }
 
 /// The endpoints, each with whose disclosed values are in it, and how many more there would be.
 pub(crate) fn endpoints<G: Gate>(gate: &mut G) -> (Vec<(EndpointId, Json, Vec<Property>)>, usize) {
     let views = gate.endpoints();
-    let mut all = views.iter().filter_map(|v| Some((v, endpoint(v)?)));
     let mut endpoints = Vec::new();
-    for (view, json) in all.by_ref().take(ENDPOINTS_MAX) {
+    let (mut bytes, mut left_out) = (0usize, 0);
+    for (view, json) in views.iter().filter_map(|v| Some((v, endpoint(v)?))) {
+        // The first ones by endpoint id, which tells nothing: what is left out stays left out until devices go.
+        bytes = bytes.saturating_add(length(&json));
+        if endpoints.len() >= ENDPOINTS_MAX || bytes > DISCOVERY_MAX_BYTES {
+            left_out += 1;
+            continue;
+        }
         let known = ATTRIBUTES.iter().filter(|(_, p)| text(view, *p, ATTRIBUTE_MAX_CHARS).is_some()).map(|(_, p)| *p);
         // Its category and a name are told of every endpoint; the gate knows whether the name is a granted one.
         let always = [Property::DeviceTypeName, Property::NodeLabel];
         endpoints.push((view.id.clone(), json, known.chain(always).collect()));
     }
-    let left_out = all.count();
     (endpoints, left_out)
+}
+
+/// How many bytes it takes on the wire, at most.
+fn length(json: &Json) -> usize {
+    let byte = |b: u8| match b {
+        0..0x20 => 6,
+        b'"' | b'\\' => 2,
+        _ => 1,
+    };
+    let text = |s: &str| s.bytes().map(byte).sum::<usize>().saturating_add(2);
+    match json {
+        Json::Null | Json::Bool(_) => 5,
+        Json::Number(_) => 24,
+        Json::String(s) => text(s),
+        Json::Array(items) => items.iter().map(|i| length(i).saturating_add(1)).sum::<usize>().saturating_add(2),
+        Json::Object(map) => map
+            .iter()
+            .map(|(k, v)| text(k).saturating_add(length(v)).saturating_add(2))
+            .sum::<usize>()
+            .saturating_add(2),
+    }
+}
+
+/// True when some of an endpoint's interfaces are reported unasked and others are not.
+fn is_mixed(endpoint: &Json) -> bool {
+    let capabilities = endpoint.get("capabilities").and_then(Json::as_array).into_iter().flatten();
+    let flags = capabilities.filter_map(|c| c.pointer("/properties/proactivelyReported")?.as_bool());
+    let (reported, other): (Vec<bool>, Vec<bool>) = flags.partition(|reported| *reported);
+    !reported.is_empty() && !other.is_empty()
 }
 
 /// An endpoint, or nothing for a device of which Alexa has no word for anything that is granted.
@@ -63,7 +105,8 @@ fn endpoint(view: &EndpointView) -> Option<Json> {
     endpoint.insert("endpointId".to_owned(), view.id.as_str().into());
     endpoint.insert("manufacturerName".to_owned(), maker.into());
     endpoint.insert("friendlyName".to_owned(), name.into());
-    endpoint.insert("description".to_owned(), DESCRIPTION.into());
+    let is_scene = view.device_type == DeviceType::Scene;
+    endpoint.insert("description".to_owned(), if is_scene { SCENE_DESCRIPTION } else { DESCRIPTION }.into());
     endpoint.insert("displayCategories".to_owned(), json!([category(view.device_type)]));
     let attributes: Map<String, Json> = ATTRIBUTES
         .iter()
@@ -87,18 +130,32 @@ fn text(view: &EndpointView, property: Property, max: usize) -> Option<String> {
 }
 
 /// What Alexa is promised of one interface: `retrievable` and `proactivelyReported` hold only when they hold for each
-/// property that is named.
+/// property that is named. What can't be asked for is not reported either: Alexa's tiles break on that pair.
 fn capability(view: &EndpointView, interface: Interface) -> Option<Json> {
     let slots: Vec<&Slot> = SLOTS.iter().filter(|s| s.interface == interface && s.declared(view)).collect();
     if slots.is_empty() {
         return None;
     }
     let names: Vec<Json> = slots.iter().map(|s| json!({"name": s.name})).collect();
+    // Connectivity is told in each report, as a constant if it is not granted: a battery beside it decides.
+    let retrievable = match interface {
+        Interface::Health => slots.iter().any(|s| s.retrievable(view)),
+        _ => slots.iter().all(|s| s.retrievable(view)),
+    };
     let mut properties = json!({
         "supported": names,
-        "proactivelyReported": slots.iter().all(|s| s.proactive(view)),
-        "retrievable": slots.iter().all(|s| s.retrievable(view)),
+        "proactivelyReported": retrievable && slots.iter().all(|s| s.proactive(view)),
+        "retrievable": retrievable,
     });
+    if interface == Interface::Scene {
+        return Some(json!({
+            "type": "AlexaInterface",
+            "interface": interface.namespace(),
+            "version": interface.version(),
+            "supportsDeactivation": false,
+            "proactivelyReported": false,
+        }));
+    }
     let mut capability = Map::new();
     capability.insert("type".to_owned(), "AlexaInterface".into());
     capability.insert("interface".to_owned(), interface.namespace().into());
@@ -106,22 +163,56 @@ fn capability(view: &EndpointView, interface: Interface) -> Option<Json> {
         capability.insert("instance".to_owned(), instance.into());
     }
     capability.insert("version".to_owned(), interface.version().into());
-    if interface == Interface::GarageDoor
-        && !commands(view, Property::DoorState)
+    let by_instance = interface.instance().is_some();
+    let controllable = slots.iter().any(|s| s.commanded(view));
+    if by_instance
+        && !controllable
         && let Json::Object(p) = &mut properties
     {
         p.insert("nonControllable".to_owned(), true.into());
     }
     capability.insert("properties".to_owned(), properties);
+    let mut more = |key: &str, json: Json| capability.insert(key.to_owned(), json);
     match interface {
         Interface::Thermostat => {
             let has_mode = slots.iter().any(|s| s.name == "thermostatMode");
-            capability.insert("configuration".to_owned(), thermostat(view, has_mode));
+            more("configuration", thermostat(view, has_mode));
         }
-        Interface::GarageDoor => {
-            capability.insert("configuration".to_owned(), garage_modes());
-            capability.insert("capabilityResources".to_owned(), friendly("Alexa.Setting.Mode"));
-            capability.insert("semantics".to_owned(), garage_semantics(view));
+        Interface::Hvac => {
+            let stages = |name: &str| match name {
+                "coolerOperation" => "numberOfCoolerOperations",
+                _ => "numberOfPrimaryHeaterOperations",
+            };
+            let numbers: Map<String, Json> = slots.iter().map(|s| (stages(s.name).to_owned(), 1.into())).collect();
+            more("configuration", numbers.into());
+        }
+        Interface::GarageDoor | Interface::BlindMode => {
+            more("configuration", door_modes());
+            more("capabilityResources", friendly("Alexa.Setting.Mode"));
+            more("semantics", door_semantics(view));
+        }
+        Interface::BlindLift | Interface::BlindTilt => {
+            more("configuration", percent_range());
+            let lift = interface == Interface::BlindLift;
+            more("capabilityResources", if lift { friendly("Alexa.Setting.Opening") } else { friendly_text("tilt") });
+            // "Open" goes to one of them: the position, where there is one.
+            let has_lift = SLOTS.iter().any(|s| s.interface == Interface::BlindLift && s.declared(view));
+            if lift || !has_lift {
+                more("semantics", range_semantics(controllable));
+            }
+        }
+        Interface::FanSpeed => {
+            more("configuration", percent_range());
+            more("capabilityResources", friendly("Alexa.Setting.FanSpeed"));
+        }
+        Interface::FanSwing => {
+            more("capabilityResources", friendly("Alexa.Setting.Oscillate"));
+        }
+        Interface::FanDirection => {
+            let mode = |value: &str, text: &str| json!({"value": value, "modeResources": friendly_text(text)});
+            let modes = [mode(FORWARD, "forward"), mode(REVERSE, "reverse")];
+            more("configuration", json!({"ordered": false, "supportedModes": modes}));
+            more("capabilityResources", friendly("Alexa.Setting.Direction"));
         }
         _ => {}
     }
@@ -135,17 +226,56 @@ fn thermostat(view: &EndpointView, has_mode: bool) -> Json {
             modes.push(m);
         }
     }
+    let schedules = view.features.schedules && commands(view, Property::SetpointHoldDuration);
     if modes.is_empty() {
-        return json!({"supportsScheduling": false});
+        return json!({"supportsScheduling": schedules});
     }
-    json!({"supportedModes": modes, "supportsScheduling": false})
+    json!({"supportedModes": modes, "supportsScheduling": schedules})
+}
+
+/// Words in the one language that the hub speaks; Alexa takes English names in every locale.
+fn friendly_text(text: &str) -> Json {
+    json!({"friendlyNames": [{"@type": "text", "value": {"text": text, "locale": "en-US"}}]})
+}
+
+fn percent_range() -> Json {
+    json!({
+        "supportedRange": {"minimumValue": 0, "maximumValue": 100, "precision": 1},
+        "unitOfMeasure": "Alexa.Unit.Percent",
+    })
+}
+
+fn range_semantics(controllable: bool) -> Json {
+    let action = |action: &str, name: &str, payload: Json| {
+        let directive = json!({"name": name, "payload": payload});
+        json!({"@type": "ActionsToDirective", "actions": [action], "directive": directive})
+    };
+    let set = |to: i32| json!({"rangeValue": to});
+    let adjust = |by: i32| json!({"rangeValueDelta": by, "rangeValueDeltaDefault": false});
+    let mut semantics = Map::new();
+    if controllable {
+        let actions = [
+            action("Alexa.Actions.Close", "SetRangeValue", set(0)),
+            action("Alexa.Actions.Open", "SetRangeValue", set(100)),
+            action("Alexa.Actions.Lower", "AdjustRangeValue", adjust(-10)),
+            action("Alexa.Actions.Raise", "AdjustRangeValue", adjust(10)),
+        ];
+        semantics.insert("actionMappings".to_owned(), Json::Array(actions.to_vec()));
+    }
+    let open = json!({"minimumValue": 1, "maximumValue": 100});
+    let states = json!([
+        {"@type": "StatesToValue", "states": ["Alexa.States.Closed"], "value": 0},
+        {"@type": "StatesToRange", "states": ["Alexa.States.Open"], "range": open},
+    ]);
+    semantics.insert("stateMappings".to_owned(), states);
+    Json::Object(semantics)
 }
 
 fn friendly(asset: &str) -> Json {
     json!({"friendlyNames": [{"@type": "asset", "value": {"assetId": asset}}]})
 }
 
-fn garage_modes() -> Json {
+fn door_modes() -> Json {
     json!({
         "ordered": false,
         "supportedModes": [
@@ -156,7 +286,7 @@ fn garage_modes() -> Json {
 }
 
 /// "Open" is mapped only for a link that may open, "close" only for one that may close.
-fn garage_semantics(view: &EndpointView) -> Json {
+fn door_semantics(view: &EndpointView) -> Json {
     let action = |actions: [&str; 2], mode: &str| {
         json!({
             "@type": "ActionsToDirective",
@@ -195,6 +325,7 @@ fn category(device_type: DeviceType) -> &'static str {
         // Amazon names this category for humidity too.
         DeviceType::TemperatureSensor | DeviceType::HumiditySensor => "TEMPERATURE_SENSOR",
         DeviceType::AirQualitySensor => "AIR_QUALITY_MONITOR",
+        DeviceType::Scene => "SCENE_TRIGGER",
         DeviceType::SmokeCoAlarm
         | DeviceType::WaterLeakDetector
         | DeviceType::ElectricalSensor

@@ -12,47 +12,84 @@
 //! | MotionSensor.detectionState | motion, else occupancy (Alexa has no word of its own for it) |
 //! | LockController.lockState | lock state |
 //! | ModeController.mode, `GarageDoor.Position` | door state of a garage door |
+//! | ModeController.mode, `Blind.Position` | door state of a cover whose position nobody may command or see |
+//! | RangeController.rangeValue, `Blind.Lift`, `Blind.Tilt` | cover position, slat tilt |
+//! | RangeController.rangeValue, `Fan.Speed` | fan speed |
+//! | ToggleController.toggleState, `Fan.Oscillate` | fan oscillation |
+//! | ModeController.mode, `Fan.Direction` | fan direction |
 //! | PowerController.powerState | power |
 //! | BrightnessController.brightness | brightness |
-//! | EndpointHealth.connectivity | reachability |
+//! | ColorTemperatureController.colorTemperatureInKelvin | white tone |
+//! | ColorController.color | colour and brightness: Alexa's colour holds both |
+//! | PowerLevelController.powerLevel | fan speed |
+//! | PercentageController.percentage | cover position |
+//! | ThermostatController.HVAC.Components | running state |
+//! | SceneController | scene: no state |
+//! | EndpointHealth.connectivity, battery | reachability, battery |
 //!
-//! What is not in the table never reaches Alexa in this version: CO2, VOC, running state, power, energy, battery,
-//! outdoor temperature, alarms, cover position, fan speed.
+//! What is not in the table never reaches Alexa: CO2, VOC, power, energy, outdoor temperature, hold. Alarms (smoke, carbon
+//! monoxide, water) neither: the interface for them, EventDetectionSensor, was withdrawn by Amazon in February 2023.
+//! Energy would go by DeviceUsage.Meter, whose reports can't be asked for: it stays undeclared until events are sent.
 
 use disclosure::{Capability, Disclosed, EndpointView};
 use model::{
-    DeviceType, DoorState, EndpointId, LockState, Property, Rung, SystemMode, TemperatureScale, Timestamp, Value,
+    DeviceType, DoorState, EndpointId, FanDirection, LockState, Property, Rung, RunningState, SystemMode,
+    TemperatureScale, Timestamp, Value,
 };
 use serde_json::{Value as Json, json};
 
 use crate::event::{CONSTANT_GRID_MS, disclosed, property};
 
-/// An interface of Alexa.
+/// A capability of Alexa: an interface, and which instance of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Interface {
     Thermostat,
+    Hvac,
     Temperature,
     Humidity,
     Contact,
     Motion,
     Lock,
     GarageDoor,
+    BlindMode,
+    BlindLift,
+    BlindTilt,
+    FanSpeed,
+    FanSwing,
+    FanDirection,
     Power,
     Brightness,
+    ColorTemperature,
+    Color,
+    PowerLevel,
+    Percentage,
+    Scene,
     Health,
 }
 
 /// Every interface, in the order of Discovery.
-pub(crate) const INTERFACES: [Interface; 10] = [
+pub(crate) const INTERFACES: [Interface; 22] = [
     Interface::Thermostat,
+    Interface::Hvac,
     Interface::Temperature,
     Interface::Humidity,
     Interface::Contact,
     Interface::Motion,
     Interface::Lock,
     Interface::GarageDoor,
+    Interface::BlindMode,
+    Interface::BlindLift,
+    Interface::BlindTilt,
+    Interface::FanSpeed,
+    Interface::FanSwing,
+    Interface::FanDirection,
     Interface::Power,
     Interface::Brightness,
+    Interface::ColorTemperature,
+    Interface::Color,
+    Interface::PowerLevel,
+    Interface::Percentage,
+    Interface::Scene,
     Interface::Health,
 ];
 
@@ -60,14 +97,22 @@ impl Interface {
     pub(crate) fn namespace(self) -> &'static str {
         match self {
             Interface::Thermostat => "Alexa.ThermostatController",
+            Interface::Hvac => "Alexa.ThermostatController.HVAC.Components",
             Interface::Temperature => "Alexa.TemperatureSensor",
             Interface::Humidity => "Alexa.HumiditySensor",
             Interface::Contact => "Alexa.ContactSensor",
             Interface::Motion => "Alexa.MotionSensor",
             Interface::Lock => "Alexa.LockController",
-            Interface::GarageDoor => "Alexa.ModeController",
+            Interface::GarageDoor | Interface::BlindMode | Interface::FanDirection => "Alexa.ModeController",
+            Interface::BlindLift | Interface::BlindTilt | Interface::FanSpeed => "Alexa.RangeController",
+            Interface::FanSwing => "Alexa.ToggleController",
             Interface::Power => "Alexa.PowerController",
             Interface::Brightness => "Alexa.BrightnessController",
+            Interface::ColorTemperature => "Alexa.ColorTemperatureController",
+            Interface::Color => "Alexa.ColorController",
+            Interface::PowerLevel => "Alexa.PowerLevelController",
+            Interface::Percentage => "Alexa.PercentageController",
+            Interface::Scene => "Alexa.SceneController",
             Interface::Health => "Alexa.EndpointHealth",
         }
     }
@@ -75,24 +120,45 @@ impl Interface {
     pub(crate) fn version(self) -> &'static str {
         match self {
             Interface::Thermostat => "3.2",
+            Interface::Hvac => "1.0",
             Interface::Health => "3.1",
             _ => "3",
         }
     }
 
     pub(crate) fn instance(self) -> Option<&'static str> {
-        (self == Interface::GarageDoor).then_some(GARAGE_DOOR)
+        match self {
+            Interface::GarageDoor => Some("GarageDoor.Position"),
+            Interface::BlindMode => Some("Blind.Position"),
+            Interface::BlindLift => Some("Blind.Lift"),
+            Interface::BlindTilt => Some("Blind.Tilt"),
+            Interface::FanSpeed => Some("Fan.Speed"),
+            Interface::FanSwing => Some("Fan.Oscillate"),
+            Interface::FanDirection => Some("Fan.Direction"),
+            _ => None,
+        }
+    }
+
+    /// The interface of a namespace with this instance.
+    pub(crate) fn of(namespace: &str, instance: Option<&str>) -> Option<Interface> {
+        INTERFACES.into_iter().find(|i| i.namespace() == namespace && i.instance() == instance)
     }
 }
 
-/// Instance of the ModeController of a garage door.
-pub(crate) const GARAGE_DOOR: &str = "GarageDoor.Position";
-
-/// Mode of an open garage door.
+/// Mode of an open garage door or cover.
 pub(crate) const DOOR_UP: &str = "Position.Up";
 
-/// Mode of a closed garage door.
+/// Mode of a closed garage door or cover.
 pub(crate) const DOOR_DOWN: &str = "Position.Down";
+
+/// Mode of a fan that turns the usual way.
+pub(crate) const FORWARD: &str = "Direction.Forward";
+
+/// Mode of a fan that turns the other way.
+pub(crate) const REVERSE: &str = "Direction.Reverse";
+
+/// A battery at or below this level, in percent, is low.
+const BATTERY_LOW: u16 = 20;
 
 /// What a property of Alexa is told from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +166,8 @@ enum Source {
     One(Property),
     /// The first of these that is granted.
     FirstOf(&'static [Property]),
+    /// Both, on one rung: the second without the first tells nothing here.
+    Both(Property, Property),
     /// The set point that the mode makes count.
     SetpointInForce,
 }
@@ -117,6 +185,9 @@ pub(crate) struct Slot {
 }
 
 const SETPOINTS: &[Property] = &[Property::OccupiedHeatingSetpoint, Property::OccupiedCoolingSetpoint];
+
+const ANY_SETPOINT: &[Property] =
+    &[Property::OccupiedHeatingSetpoint, Property::OccupiedCoolingSetpoint, Property::OccupiedSetpoint];
 
 /// Name of the slot for one set point.
 pub(crate) const TARGET: &str = "targetSetpoint";
@@ -139,13 +210,18 @@ const fn control(
     Slot { interface, name, source: Source::One(property), commanded_by, of }
 }
 
+/// True for a cover that closes a window, not the home.
+fn is_blind(view: &EndpointView) -> bool {
+    view.device_type == DeviceType::WindowCovering
+}
+
 /// The table, in the order of every context.
-pub(crate) const SLOTS: [Slot; 13] = [
+pub(crate) const SLOTS: [Slot; 27] = [
     Slot {
         interface: Interface::Thermostat,
         name: TARGET,
         source: Source::SetpointInForce,
-        commanded_by: SETPOINTS,
+        commanded_by: ANY_SETPOINT,
         of: |v| v.features.single_setpoint || !v.features.dual_setpoints,
     },
     control(
@@ -163,6 +239,8 @@ pub(crate) const SLOTS: [Slot; 13] = [
         |v| v.features.dual_setpoints,
     ),
     control(Interface::Thermostat, "thermostatMode", &[Property::SystemMode], Property::SystemMode, |_| true),
+    Slot { of: heats, ..sensor(Interface::Hvac, HEATER, Property::RunningState) },
+    Slot { of: cools, ..sensor(Interface::Hvac, COOLER, Property::RunningState) },
     sensor(Interface::Temperature, "temperature", Property::LocalTemperature),
     sensor(Interface::Humidity, "relativeHumidity", Property::RelativeHumidity),
     sensor(Interface::Contact, "detectionState", Property::ContactOpen),
@@ -177,10 +255,51 @@ pub(crate) const SLOTS: [Slot; 13] = [
     control(Interface::GarageDoor, "mode", &[Property::DoorState], Property::DoorState, |v| {
         v.device_type == DeviceType::GarageDoor
     }),
+    control(Interface::BlindMode, "mode", &[Property::DoorState], Property::DoorState, |v| {
+        is_blind(v) && capability(v, Property::CoverPosition).is_none()
+    }),
+    control(Interface::BlindLift, "rangeValue", &[Property::CoverPosition], Property::CoverPosition, is_blind),
+    control(Interface::BlindTilt, "rangeValue", &[Property::CoverTilt], Property::CoverTilt, is_blind),
+    control(Interface::FanSpeed, "rangeValue", &[Property::FanPercent], Property::FanPercent, |_| true),
+    control(Interface::FanSwing, "toggleState", &[Property::FanOscillation], Property::FanOscillation, |_| true),
+    control(Interface::FanDirection, "mode", &[Property::FanDirection], Property::FanDirection, |_| true),
     control(Interface::Power, "powerState", &[Property::OnOff], Property::OnOff, |_| true),
     control(Interface::Brightness, "brightness", &[Property::CurrentLevel], Property::CurrentLevel, |_| true),
+    control(
+        Interface::ColorTemperature,
+        "colorTemperatureInKelvin",
+        &[Property::ColorTemperature],
+        Property::ColorTemperature,
+        |_| true,
+    ),
+    Slot {
+        interface: Interface::Color,
+        name: "color",
+        source: Source::Both(Property::Color, Property::CurrentLevel),
+        commanded_by: &[Property::Color],
+        of: |_| true,
+    },
+    control(Interface::PowerLevel, "powerLevel", &[Property::FanPercent], Property::FanPercent, |_| true),
+    control(Interface::Percentage, "percentage", &[Property::CoverPosition], Property::CoverPosition, is_blind),
+    // A scene has no state; it is in the table so that it is found here like all else.
+    control(Interface::Scene, "scene", &[Property::Scene], Property::Scene, |_| true),
     sensor(Interface::Health, "connectivity", Property::Reachable),
+    sensor(Interface::Health, BATTERY, Property::BatteryPercent),
 ];
+
+const HEATER: &str = "primaryHeaterOperation";
+const COOLER: &str = "coolerOperation";
+const BATTERY: &str = "battery";
+
+/// What the equipment can do follows from the modes of its description.
+fn heats(view: &EndpointView) -> bool {
+    let modes = &view.features.modes;
+    modes.contains(&SystemMode::Heat) || modes.contains(&SystemMode::EmergencyHeat)
+}
+
+fn cools(view: &EndpointView) -> bool {
+    view.features.modes.contains(&SystemMode::Cool)
+}
 
 fn capability(view: &EndpointView, property: Property) -> Option<&Capability> {
     view.capabilities.iter().find(|c| c.property == property)
@@ -214,10 +333,15 @@ impl Slot {
     fn sources(&self, view: &EndpointView) -> Vec<Property> {
         match self.source {
             Source::One(p) => vec![p],
+            Source::Both(p, q) => vec![p, q],
             Source::FirstOf(all) => {
                 all.iter().copied().find(|p| polls(view, *p) || reports(view, *p)).into_iter().collect()
             }
             Source::SetpointInForce => {
+                if capability(view, Property::OccupiedSetpoint).is_some() {
+                    let by_mode = (!view.features.triple_setpoints).then_some(Property::SystemMode);
+                    return [Property::OccupiedSetpoint].into_iter().chain(by_mode).collect();
+                }
                 let known: Vec<Property> =
                     SETPOINTS.iter().copied().filter(|p| capability(view, *p).is_some()).collect();
                 match known.as_slice() {
@@ -239,6 +363,11 @@ impl Slot {
         !sources.is_empty() && sources.iter().all(|p| reports(view, *p))
     }
 
+    /// True when the device has it.
+    pub(crate) fn is_of(&self, view: &EndpointView) -> bool {
+        (self.of)(view)
+    }
+
     /// True when the link may command it.
     pub(crate) fn commanded(&self, view: &EndpointView) -> bool {
         (self.of)(view) && self.commanded_by.iter().any(|p| commands(view, *p))
@@ -246,30 +375,39 @@ impl Slot {
 
     /// True when Discovery names it. Connectivity is always named, since Alexa wants it of every endpoint.
     pub(crate) fn declared(&self, view: &EndpointView) -> bool {
-        (self.of)(view)
-            && (self.interface == Interface::Health
-                || self.commanded(view)
-                || self.retrievable(view)
-                || self.proactive(view))
+        if self.interface == Interface::Health && self.name != BATTERY {
+            return true;
+        }
+        let named = self.commanded(view) || (self.interface != Interface::Scene && self.retrievable(view));
+        (self.of)(view) && (named || self.proactive(view))
     }
 
-    fn find<'a>(&self, view: &EndpointView, told: &'a [Disclosed]) -> Option<&'a Disclosed> {
+    /// What it is told from, the value itself first.
+    fn find<'a>(&self, view: &EndpointView, told: &'a [Disclosed]) -> Option<(&'a Disclosed, Option<&'a Disclosed>)> {
         let find = |p: Property| told.iter().find(|d| d.property() == p);
         match (self.source, self.sources(view).as_slice()) {
-            (Source::SetpointInForce, [only]) => find(*only),
+            (Source::SetpointInForce, [only]) => Some((find(*only)?, None)),
             (Source::SetpointInForce, _) => {
                 let mode = find(Property::SystemMode)?;
-                let setpoint = match mode.value() {
+                let own = capability(view, Property::OccupiedSetpoint).map(|_| Property::OccupiedSetpoint);
+                let property = match mode.value() {
                     Value::SystemMode(SystemMode::Heat | SystemMode::EmergencyHeat) => {
-                        find(Property::OccupiedHeatingSetpoint)?
+                        own.unwrap_or(Property::OccupiedHeatingSetpoint)
                     }
-                    Value::SystemMode(SystemMode::Cool | SystemMode::Dry) => find(Property::OccupiedCoolingSetpoint)?,
+                    Value::SystemMode(SystemMode::Cool | SystemMode::Dry) => {
+                        own.unwrap_or(Property::OccupiedCoolingSetpoint)
+                    }
                     _ => return None,
                 };
+                let setpoint = find(property)?;
                 // A mode of now does not tell which set point was in force an hour ago.
-                (mode.rung() == setpoint.rung()).then_some(setpoint)
+                (mode.rung() == setpoint.rung()).then_some((setpoint, None))
             }
-            (_, sources) => sources.first().and_then(|p| find(*p)),
+            (Source::Both(p, q), _) => {
+                let (first, second) = (find(p)?, find(q)?);
+                (first.rung() == second.rung()).then_some((first, Some(second)))
+            }
+            (_, sources) => Some((sources.first().and_then(|p| find(*p))?, None)),
         }
     }
 }
@@ -281,6 +419,8 @@ pub(crate) struct Filled {
     pub(crate) slot: usize,
     /// The property of the house that it tells; none for a constant.
     pub(crate) tells: Option<Property>,
+    /// Another one that it tells along with it.
+    pub(crate) also: Option<Property>,
     /// As Alexa reads it.
     pub(crate) json: Json,
 }
@@ -294,17 +434,20 @@ pub(crate) fn fill(view: &EndpointView, told: &[Disclosed], now: Timestamp) -> V
     let mut filled: Vec<Filled> = Vec::new();
     for (slot, s) in SLOTS.iter().enumerate().filter(|(_, s)| s.declared(view)) {
         let target_is_told = s.interface == Interface::Thermostat && filled.first().is_some_and(|f| f.slot == 0);
-        if matches!(s.name, LOWER | UPPER) && target_is_told {
+        if matches!(s.name, LOWER | UPPER) && target_is_told && !view.features.triple_setpoints {
             continue;
         }
-        if let Some(d) = s.find(view, told) {
-            let Some(value) = wire(s.interface, d.value()) else { continue };
-            let json = disclosed(s.interface.namespace(), s.interface.instance(), s.name, value, d);
-            filled.push(Filled { slot, tells: Some(d.property()), json });
-        } else if s.interface == Interface::Health && !polls(view, Property::Reachable) {
+        let is_connectivity = s.interface == Interface::Health && s.name != BATTERY;
+        if let Some((d, second)) = s.find(view, told) {
+            let Some(value) = wire(s, d.value(), second.map(Disclosed::value)) else { continue };
+            // Of two values the younger dates both: the older one was still the newest of its property then.
+            let later = second.filter(|other| other.time() > d.time()).unwrap_or(d);
+            let json = disclosed(s.interface.namespace(), s.interface.instance(), s.name, value, later);
+            filled.push(Filled { slot, tells: Some(d.property()), also: second.map(Disclosed::property), json });
+        } else if is_connectivity && !polls(view, Property::Reachable) {
             let at = now.floor_to(CONSTANT_GRID_MS);
             let json = property(s.interface.namespace(), None, s.name, json!({"value": "OK"}), at, Rung::Hour);
-            filled.push(Filled { slot, tells: None, json });
+            filled.push(Filled { slot, tells: None, also: None, json });
         }
     }
     filled
@@ -312,7 +455,7 @@ pub(crate) fn fill(view: &EndpointView, told: &[Disclosed], now: Timestamp) -> V
 
 /// What of the home is in a context.
 pub(crate) fn told_of(view: &EndpointView, filled: &[Filled]) -> Vec<(EndpointId, Property)> {
-    filled.iter().filter_map(|f| Some((view.id.clone(), f.tells?))).collect()
+    filled.iter().flat_map(|f| [f.tells, f.also]).flatten().map(|p| (view.id.clone(), p)).collect()
 }
 
 /// A temperature as Alexa writes it; `null` for what is none, which the gate never gives.
@@ -332,14 +475,49 @@ pub(crate) fn mode(mode: SystemMode) -> &'static str {
     }
 }
 
+/// The mode in Alexa's words. Those that Alexa has no word for go by the names that Home Assistant gave them towards
+/// Alexa, and by the house's own.
+pub(crate) fn mode_said(value: &str, custom_name: Option<&str>) -> Option<SystemMode> {
+    Some(match value {
+        "AUTO" => SystemMode::Auto,
+        "COOL" => SystemMode::Cool,
+        "HEAT" => SystemMode::Heat,
+        "OFF" => SystemMode::Off,
+        "EM_HEAT" => SystemMode::EmergencyHeat,
+        "CUSTOM" => match custom_name?.to_ascii_uppercase().as_str() {
+            "FAN" | "FAN_ONLY" => SystemMode::FanOnly,
+            "DEHUMIDIFY" | "DRY" => SystemMode::Dry,
+            _ => return None,
+        },
+        // ECO among them: the house has no such mode.
+        _ => return None,
+    })
+}
+
+/// A part in whole percent. What is not quite closed is not closed: to say that it is could be wrong.
+fn whole_percent(hundredths: u16) -> u16 {
+    let nearest = hundredths.saturating_add(50) / 100;
+    if hundredths > 0 { nearest.clamp(1, 100) } else { 0 }
+}
+
 /// A value in an interface's words; `None` when it is of another type.
-fn wire(interface: Interface, value: &Value) -> Option<Json> {
+fn wire(slot: &Slot, value: &Value, second: Option<&Value>) -> Option<Json> {
     let detected = |yes: &bool| if *yes { "DETECTED" } else { "NOT_DETECTED" };
-    Some(match (interface, value) {
+    let on_off = |on: &bool| if *on { "ON" } else { "OFF" };
+    Some(match (slot.interface, value) {
         (Interface::Thermostat | Interface::Temperature, Value::Temperature(_)) => {
             temperature(value, TemperatureScale::Celsius)
         }
         (Interface::Thermostat, Value::SystemMode(m)) => mode(*m).into(),
+        (Interface::Hvac, Value::RunningState(state)) => {
+            let runs = match (slot.name, state) {
+                (HEATER, s) => *s == RunningState::Heating,
+                // Whether drying cools, the device does not say.
+                (_, RunningState::Drying) => return None,
+                (_, s) => *s == RunningState::Cooling,
+            };
+            if runs { "STAGE_1" } else { "OFF" }.into()
+        }
         (Interface::Humidity, Value::Percent(hundredths)) => (f64::from(*hundredths) / 100.0).into(),
         (Interface::Contact | Interface::Motion, Value::Bool(yes)) => detected(yes).into(),
         (Interface::Lock, Value::LockState(state)) => match state {
@@ -349,14 +527,81 @@ fn wire(interface: Interface, value: &Value) -> Option<Json> {
         }
         .into(),
         // A door on its way is not closed: to say that it is could hurt somebody.
-        (Interface::GarageDoor, Value::DoorState(state)) => match state {
+        (Interface::GarageDoor | Interface::BlindMode, Value::DoorState(state)) => match state {
             DoorState::Open | DoorState::Opening | DoorState::Closing => DOOR_UP,
             DoorState::Closed => DOOR_DOWN,
         }
         .into(),
-        (Interface::Power, Value::Bool(on)) => if *on { "ON" } else { "OFF" }.into(),
-        (Interface::Brightness, Value::Percent(hundredths)) => (hundredths.saturating_add(50) / 100).min(100).into(),
+        (Interface::FanDirection, Value::FanDirection(way)) => match way {
+            FanDirection::Forward => FORWARD,
+            FanDirection::Reverse => REVERSE,
+        }
+        .into(),
+        (Interface::Power | Interface::FanSwing, Value::Bool(on)) => on_off(on).into(),
+        (
+            Interface::Brightness
+            | Interface::BlindLift
+            | Interface::BlindTilt
+            | Interface::FanSpeed
+            | Interface::PowerLevel
+            | Interface::Percentage,
+            Value::Percent(hundredths),
+        ) => whole_percent(*hundredths).into(),
+        (Interface::ColorTemperature, Value::ColorTemperature(kelvin)) => (*kelvin).into(),
+        (Interface::Color, Value::Color(color)) => {
+            let Some(Value::Percent(level)) = second else { return None };
+            json!({
+                "hue": f64::from(color.hue) / 100.0,
+                "saturation": f64::from(color.saturation) / 10_000.0,
+                "brightness": f64::from(*level) / 10_000.0,
+            })
+        }
         (Interface::Health, Value::Bool(yes)) => json!({"value": if *yes { "OK" } else { "UNREACHABLE" }}),
+        (Interface::Health, Value::Percent(hundredths)) => {
+            let level = (hundredths.saturating_add(50) / 100).min(100);
+            let low = level <= BATTERY_LOW;
+            let health =
+                if low { json!({"state": "WARNING", "reasons": ["LOW_CHARGE"]}) } else { json!({"state": "OK"}) };
+            json!({"health": health, "levelPercentage": level})
+        }
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::CAPABILITIES_MAX;
+
+    /// Peers: `Heat`, `on`, `off`, `manual` as unsupported modes. Each mode of the house has a word, and comes back.
+    #[test]
+    fn every_mode_of_the_house_has_a_word_for_alexa_and_comes_back() {
+        let all = ["off", "auto", "cool", "heat", "emergency_heat", "fan_only", "dry"];
+        for m in all.map(|text| SystemMode::parse(text).unwrap()) {
+            let word = mode(m);
+            let custom = (word == "CUSTOM").then_some(m.as_str());
+            assert_eq!(mode_said(word, custom), Some(m));
+        }
+        for (value, custom) in [("Heat", None), ("on", None), ("ECO", None), ("CUSTOM", None), ("CUSTOM", Some("x"))] {
+            assert_eq!(mode_said(value, custom), None, "{value} {custom:?}");
+        }
+    }
+
+    #[test]
+    fn a_capability_is_found_by_its_namespace_and_instance_and_there_are_few() {
+        const { assert!(INTERFACES.len() < CAPABILITIES_MAX) }
+        for (i, interface) in INTERFACES.into_iter().enumerate() {
+            assert_eq!(interface as usize, i);
+            assert_eq!(Interface::of(interface.namespace(), interface.instance()), Some(interface));
+            assert!(SLOTS.iter().any(|s| s.interface == interface));
+        }
+        assert_eq!(Interface::of("Alexa.RangeController", None), None);
+    }
+
+    #[test]
+    fn a_blind_that_is_not_quite_closed_is_not_closed() {
+        for (hundredths, whole) in [(0, 0), (1, 1), (149, 1), (150, 2), (9_950, 100), (10_000, 100)] {
+            assert_eq!(whole_percent(hundredths), whole);
+        }
+    }
 }

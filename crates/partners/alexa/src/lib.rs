@@ -20,7 +20,7 @@ pub mod report;
 mod strict;
 
 pub use directive::{Directive, Kind, ParseError, grant_code, parse, token};
-pub use fault::{ERRORS, ErrorRow};
+pub use fault::{ERRORS, ErrorRow, Neutral, StateRow};
 
 use disclosure::Gate;
 use model::{EndpointId, Property, TemperatureScale, Trigger};
@@ -56,12 +56,15 @@ pub struct Reply {
     pub told: Vec<(EndpointId, Property)>,
     /// Endpoints left out of a Discover.Response because of [`limits::ENDPOINTS_MAX`].
     pub left_out: usize,
+    /// Endpoints in a Discover.Response of which some interfaces are reported unasked and others are not. Alexa trusts the
+    /// reports of none of them then, and polls the whole endpoint: whoever grants should know.
+    pub mixed: Vec<EndpointId>,
 }
 
 impl Reply {
     fn new(directive: &Directive, event: Json, outcome: Outcome) -> Self {
         let (trigger, message) = (directive.kind().trigger(), directive.message_name());
-        Self { event, trigger, message, outcome, told: Vec::new(), left_out: 0 }
+        Self { event, trigger, message, outcome, told: Vec::new(), left_out: 0, mixed: Vec::new() }
     }
 
     /// The event's name for the ledger, as in `Alexa.StateReport`.

@@ -43,3 +43,16 @@ pub const REPORT_MAX_BYTES: usize = 240 * 1024;
 
 /// Longest code of an AcceptGrant.
 pub const GRANT_CODE_MAX_BYTES: usize = 4096;
+
+/// How much warmer or cooler a white gets that is asked to be so without a figure, in kelvin (Home Assistant's step).
+pub const COLOR_STEP_KELVIN: i32 = 500;
+
+/// Longest time for which a set point may be held, in minutes (Matter's limit for a hold: a day).
+pub const HOLD_MAX_MINUTES: u16 = 1_440;
+
+/// How far the beginning of a hold may be from now, in milliseconds: further away it would be an order for later.
+pub const HOLD_START_SLACK_MS: i64 = 5 * 60_000;
+
+/// Largest Discover.Response in bytes: a Lambda function's answer may have 6 MiB, and its envelope needs some. Endpoints
+/// that don't fit are left out and counted in [`Reply::left_out`](crate::Reply::left_out).
+pub const DISCOVERY_MAX_BYTES: usize = 5 << 20;

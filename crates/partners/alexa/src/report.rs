@@ -74,7 +74,8 @@ pub fn change<G: Gate>(gate: &mut G, id: &EndpointId, before: &Reported, live_ms
         {
             p.insert("uncertaintyInMilliseconds".to_owned(), live_ms.into());
         }
-        let key = format!("{}/{}", slot.interface.namespace(), slot.name);
+        let instance = slot.interface.instance().unwrap_or_default();
+        let key = format!("{}/{instance}/{}", slot.interface.namespace(), slot.name);
         let value = filled.json.get("value").cloned().unwrap_or(Json::Null);
         if before.get(&key) == Some(&value) {
             same.push(filled.json.clone());
