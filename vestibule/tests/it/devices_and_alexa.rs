@@ -284,8 +284,10 @@ fn who_is_not_authenticated_gets_constants_and_leaves_no_trace() {
         assert_eq!(send(b"{".to_vec()).await.unwrap().status, 400);
         assert_eq!(send(b"[]".to_vec()).await.unwrap().status, 400);
         assert_eq!(send(vec![b' '; 4 << 20]).await.map_or(413, |e| e.status), 413);
+        // On a connection of its own: the hub ends one on which it was sent too much.
+        let stranger = PretendAlexa::new(&story.hub.partners, "vst_not-a-token");
         let deep = format!("{}{}", "[".repeat(60_000), "]".repeat(60_000));
-        assert_eq!(send(deep.into_bytes()).await.unwrap().status, 400);
+        assert_eq!(stranger.send_bytes("raw".into(), deep.into_bytes()).await.unwrap().status, 400);
     });
     assert_eq!(story.hub.ledger(), leaves);
     // The right token in the body and another in the header do not agree.

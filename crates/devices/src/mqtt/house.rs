@@ -981,7 +981,7 @@ mod tests {
     fn speaks(platform: &str, config: &str, asked: &[(Property, Value, &str, &str)], said: &[(&str, &str, &[Value])]) {
         let mut house = house();
         let events = hear(&mut house, &format!("homeassistant/{platform}/x/config"), config);
-        let [Event::Described { device, .. }] = events.as_slice() else { panic!("{events:?} {config}") };
+        let [Event::Described { device, .. }, ..] = events.as_slice() else { panic!("{events:?} {config}") };
         for (property, value, topic, payload) in asked {
             let desired = [Desired { property: *property, value: value.clone() }];
             let (sent, _) = house.command(device, &desired, Timestamp::default()).unwrap();
