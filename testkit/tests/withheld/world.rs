@@ -83,6 +83,7 @@ fn thermostat(dual: bool) -> Features {
         min_setpoint_delta_milli: dual.then_some(1_000),
         dual_setpoints: dual,
         single_setpoint: true,
+        ..Features::default()
     }
 }
 
