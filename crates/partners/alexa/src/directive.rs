@@ -257,17 +257,7 @@ pub fn parse(body: &[u8]) -> Result<Directive, ParseError> {
     let grant_code = payload.get("grant").filter(|_| kind == Kind::AcceptGrant).and_then(code).map(str::to_owned);
     let mut payload = payload.clone();
     payload.retain(|key, _| !matches!(key.as_str(), "scope" | "grantee" | "grant"));
-    Ok(Directive {
-        kind,
-        token,
-        grant_code,
-        malformed,
-        message_id,
-        correlation_token,
-        endpoint_id,
-        instance,
-        payload,
-    })
+    Ok(Directive { kind, token, grant_code, malformed, message_id, correlation_token, endpoint_id, instance, payload })
 }
 
 /// True for what Amazon's message schema takes as an endpoint id.
