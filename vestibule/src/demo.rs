@@ -58,6 +58,7 @@ const THREAT: &str = "Loss of the certification badge, and no place in the next 
 /// # Errors
 /// When a port is taken, the recording can't be read, or the record does not verify at the end.
 pub async fn run(args: DemoArgs) -> Result<(), Failure> {
+    let mut signals = hub::Signals::listen()?;
     let temporary = match &args.data {
         Some(_) => None,
         None => Some(tempfile::Builder::new().prefix("vestibule-demo-").tempdir().map_err(|e| e.to_string())?),
@@ -99,9 +100,9 @@ pub async fn run(args: DemoArgs) -> Result<(), Failure> {
     match args.run_for {
         Some(time) => tokio::select! {
             () = tokio::time::sleep(time) => {}
-            () = hub::signal() => {}
+            () = signals.asked() => {}
         },
-        None => hub::signal().await,
+        None => signals.asked().await,
     }
     // First the partners, so that each answer is counted; then the home; then the hub.
     let _ = stop.send(true);

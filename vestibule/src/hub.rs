@@ -257,16 +257,30 @@ impl Up {
     }
 }
 
-/// Waits for Ctrl-C or SIGTERM.
-pub async fn signal() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
-        let _ = tokio::signal::ctrl_c().await;
-        return;
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminate.recv() => {}
+/// The signals that end the program in order: Ctrl-C and SIGTERM.
+pub struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    /// From here on a signal ends nothing by itself: one that comes before [`Signals::asked`] is kept for it. So it is
+    /// called before anything starts, else a stop in the first moment would be a kill.
+    ///
+    /// # Errors
+    /// When the system refuses a handler.
+    pub fn listen() -> Result<Self, Failure> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let on = |kind| signal(kind).map_err(|e| Failure::Failed(format!("signals can't be received: {e}")));
+        Ok(Self { interrupt: on(SignalKind::interrupt())?, terminate: on(SignalKind::terminate())? })
+    }
+
+    /// Waits for one.
+    pub async fn asked(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
     }
 }
 
@@ -275,11 +289,12 @@ pub async fn signal() {
 /// # Errors
 /// When the hub can't come up.
 pub async fn serve(config: Config, data: &Path) -> Result<(), Failure> {
+    let signals = Signals::listen()?;
     #[cfg(debug_assertions)]
     if let Some(clock) = crate::clock::MovedClock::from_environment() {
         // A test moves the time: there is nothing to beat.
         let core = Core::open(data, config, Arc::new(clock)).await?;
-        return serve_until_signal(&core, crate::clock::MovedClock::SPEED).await;
+        return serve_until(signals, &core, crate::clock::MovedClock::SPEED).await;
     }
     let clock = Arc::new(WallClock::new());
     let core = Core::open(data, config, clock.clone()).await?;
@@ -291,15 +306,15 @@ pub async fn serve(config: Config, data: &Path) -> Result<(), Failure> {
             clock.beat();
         }
     });
-    let done = serve_until_signal(&core, 1.0).await;
+    let done = serve_until(signals, &core, 1.0).await;
     beats.abort();
     done
 }
 
-async fn serve_until_signal(core: &Arc<Core>, speed: f64) -> Result<(), Failure> {
+async fn serve_until(mut signals: Signals, core: &Arc<Core>, speed: f64) -> Result<(), Failure> {
     let up = start(core, speed, false).await?;
     up.say_ready();
-    signal().await;
+    signals.asked().await;
     eprintln!("vestibule: stopping");
     up.stop().await;
     core.close().await;

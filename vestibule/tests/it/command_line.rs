@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-use crate::harness::{Hub, Mosquitto, get, program, run, run_json, run_ok};
+use crate::harness::{Hub, Mosquitto, Process, get, program, run, run_json, run_ok};
 
 #[test]
 fn wrong_usage_is_2_and_failure_is_1() {
@@ -48,6 +48,24 @@ fn a_busy_port_is_told_and_fails() {
     assert_eq!(out.status.code(), Some(1));
     let text = String::from_utf8(out.stderr).unwrap();
     assert!(text.contains("[console] listen"), "{text}");
+}
+
+#[test]
+fn a_stop_in_the_first_moment_is_an_orderly_end() {
+    let mosquitto = Mosquitto::start();
+    let dir = tempfile::tempdir().unwrap();
+    for word in ["console: ", "ready"] {
+        let mut command = program();
+        command.args(["serve", "--data"]).arg(dir.path().join("data"));
+        command.env("VESTIBULE__MQTT__URL", mosquitto.url());
+        for listener in ["CONSOLE", "PARTNERS"] {
+            command.env(format!("VESTIBULE__{listener}__LISTEN"), "127.0.0.1:0");
+        }
+        let mut hub = Process::start(command);
+        hub.wait_for(word);
+        hub.signal("TERM");
+        assert_eq!(hub.child.wait().unwrap().code(), Some(0), "at `{word}`: {}", hub.said());
+    }
 }
 
 #[test]
