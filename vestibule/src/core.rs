@@ -5,6 +5,8 @@
 
 mod grants;
 mod linking;
+mod owed;
+mod renewal;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -33,6 +35,8 @@ use crate::commands::Request;
 use crate::config::{Config, Mqtt};
 use crate::observed::Observed;
 use crate::thermostat::unit::{Order, Unit};
+use owed::{Entries, Owed};
+use renewal::Renewal;
 
 /// The only household of a self-hosted hub.
 const HOUSEHOLD: &str = "home";
@@ -55,17 +59,8 @@ const SAVE_TRIES: usize = 16;
 /// Longest name that the household gives, in characters.
 const NAME_MAX_CHARS: usize = 128;
 
-/// Most leaves that wait to be recorded later; further ones are said in the log alone.
-const OWED_MAX_DRAFTS: usize = 1024;
-
-/// Something was taken back from a partner, and the ledger could not record it. It is in force, and must not come back
-/// with a restart: the next write takes it along.
-#[derive(Default)]
-struct Owed {
-    drafts: Vec<Draft>,
-    /// Keys to delete from the store.
-    gone: BTreeSet<String>,
-}
+/// What was taken back and could not be recorded, in the data directory.
+const OWED_FILE: &str = "taken-back";
 
 /// How long an order waits for the thermostat's next step.
 const STEP_PATIENCE: std::time::Duration = std::time::Duration::from_secs(2);
@@ -125,7 +120,9 @@ pub struct Core {
     verified: Mutex<Option<bool>>,
     observed: Mutex<Observed>,
     /// What was taken back and could not be recorded.
-    owed: Mutex<Owed>,
+    owed: Owed,
+    /// What was agreed to for links that are renewed, until the partner fetches its tokens.
+    renewals: Mutex<BTreeMap<LinkId, Renewal>>,
     ceiling: Option<String>,
     /// The home's thermostat, if it has one.
     thermostat: Option<Arc<Unit>>,
@@ -214,6 +211,8 @@ impl Core {
         let store = Store::open(&config.store_url(data)).map_err(|e| damaged(&e))?;
         let opening = Opening { household: household.clone(), seed, begin: Some(clock.now()) };
         let writer = LedgerWriter::open(&store, &opening).map_err(|e| damaged(&e))?;
+        let owed = Owed::open(&data.join(OWED_FILE)).map_err(|e| failed("what was taken back", e))?;
+        repay(&owed, &writer, clock.now()).await?;
         let (history, known) = History::open(&data.join("history.db")).map_err(|e| chain(&e))?;
         let ceiling = match &config.ceiling {
             None => None,
@@ -231,7 +230,7 @@ impl Core {
         let event_settings = event_settings(&config)?;
         let events = Arc::new(EventLines::default());
         let users = DeviceUsers::default();
-        let (mut grants, mut members) = (BTreeMap::new(), BTreeMap::new());
+        let (mut grants, mut members, mut renewals) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         for (key, value) in writer.reader().load_held().map_err(|e| chain(&e))? {
             if let Some(name) = key.strip_prefix("mqttuser/") {
                 let hash = serde_json::from_str(&value).map_err(|e| format!("the store holds `{key}` wrongly: {e}"))?;
@@ -240,8 +239,10 @@ impl Core {
                 if !read {
                     return Err(format!("the store holds `{key}`, which this version can't read"));
                 }
+            } else if let Some(link) = key.strip_prefix(renewal::PREFIX) {
+                renewal::restore(&mut renewals, link, &value).ok_or_else(|| unreadable(&key))?;
             } else if !restore(&mut gate, &mut grants, &mut members, &key, &value) {
-                return Err(format!("the store holds `{key}`, which this version can't read; use the newer program"));
+                return Err(unreadable(&key));
             }
         }
         let thermostat = Unit::open(data, config.thermostat.as_ref(), &config.timezone, &client_id, clock.now())?;
@@ -273,7 +274,8 @@ impl Core {
             said: Mutex::default(),
             verified: Mutex::default(),
             observed: Mutex::default(),
-            owed: Mutex::default(),
+            owed,
+            renewals: Mutex::new(renewals),
             ceiling,
             thermostat: thermostat.map(Arc::new),
             _lock: lock_file,
@@ -461,7 +463,7 @@ impl Core {
                             match gate.registry.make_room(|id| granted.contains(id)) {
                                 Some((gone, known)) => {
                                     gate.forget(&gone);
-                                    lock(&self.owed).gone.extend(keys_of(&gone, &known));
+                                    self.owed.later(Vec::new(), keys_of(&gone, &known));
                                     forgotten.push(gone);
                                     gate.describe(&device, description)
                                 }
@@ -632,7 +634,7 @@ impl Core {
             }
             drafts.pop();
             // Owed is what has come true: that something was taken back, and nothing given.
-            self.owe(drafts, Vec::new());
+            self.owed.later(drafts, Vec::new());
             self.narrow(by, links, &remove, previous, held).await?;
             return Err(error);
         }
@@ -688,61 +690,53 @@ impl Core {
 
     // ---- Ledger ----
 
-    async fn append(&self, drafts: Vec<Draft>, held: Vec<(String, Option<String>)>) -> Result<Vec<Receipt>, String> {
+    /// Appends. What it deletes was taken back: when it can't be recorded, that holds nevertheless, and waits.
+    async fn append(&self, drafts: Vec<Draft>, held: Entries) -> Result<Vec<Receipt>, String> {
         match self.try_append(&drafts, &held).await {
             Ok(receipts) => Ok(receipts),
             Err(error) => {
-                let gone: Vec<String> =
-                    held.into_iter().filter(|(_, json)| json.is_none()).map(|(key, _)| key).collect();
+                let gone: Entries = held.into_iter().filter(|(_, json)| json.is_none()).collect();
                 if gone.is_empty() {
                     return Err(error);
                 }
-                self.owe(drafts, gone);
-                Err(format!(
-                    "it is in force, and not recorded yet, so a restart would undo it; it is tried again: {error}"
-                ))
+                Err(match self.owed.keep(drafts, &gone) {
+                    true => format!(
+                        "it is in force, and not recorded yet; a restart leaves it so, and it is tried again: {error}"
+                    ),
+                    false => format!(
+                        "it is in force, and not recorded yet, so a restart would undo it; it is tried again: {error}"
+                    ),
+                })
             }
         }
+    }
+
+    /// Records that something was taken back, also by what it puts. An error means that a restart could undo it.
+    async fn take_back(&self, drafts: Vec<Draft>, taken: Entries) -> Result<(), String> {
+        let Err(error) = self.try_append(&drafts, &taken).await else { return Ok(()) };
+        tracing::warn!(%error, "what was taken back could not be recorded; it is in force, and is tried again");
+        if self.owed.keep(drafts, &taken) { Ok(()) } else { Err(error) }
     }
 
     /// Appends, with what is owed. When it fails, what was owed is owed still, and nothing more.
     async fn try_append(&self, drafts: &[Draft], held: &[(String, Option<String>)]) -> Result<Vec<Receipt>, String> {
-        let Owed { drafts: later, gone } = std::mem::take(&mut *lock(&self.owed));
-        if drafts.is_empty() && held.is_empty() && later.is_empty() && gone.is_empty() {
+        let lent = self.owed.lend();
+        if drafts.is_empty() && held.is_empty() && lent.drafts.is_empty() && lent.taken.is_empty() {
             return Ok(Vec::new());
         }
         let all = Append {
-            drafts: drafts.iter().chain(&later).cloned().collect(),
-            // What is deleted late comes first: it may have been put anew since.
-            held: gone.iter().map(|key| (key.clone(), None)).chain(held.iter().cloned()).collect(),
+            drafts: drafts.iter().chain(&lent.drafts).cloned().collect(),
+            // What is late comes first: it may have been put anew since.
+            held: lent.taken.clone().into_iter().chain(held.iter().cloned()).collect(),
         };
-        match self.writer.append(all).await {
-            Ok(receipts) => Ok(receipts.into_iter().take(drafts.len()).collect()),
-            Err(error) => {
-                self.owe(later, gone);
-                Err(chain(&error))
-            }
-        }
-    }
-
-    /// Remembers what is to be recorded later: leaves, and keys that are gone.
-    fn owe(&self, drafts: Vec<Draft>, gone: impl IntoIterator<Item = String>) {
-        let mut owed = lock(&self.owed);
-        owed.gone.extend(gone);
-        owed.drafts.extend(drafts);
-        if owed.drafts.len() > OWED_MAX_DRAFTS {
-            tracing::error!("too much waits to be recorded later: some of it never will be");
-            owed.drafts.truncate(OWED_MAX_DRAFTS);
-        }
+        let receipts = self.writer.append(all).await.map_err(|error| chain(&error))?;
+        lent.done();
+        Ok(receipts.into_iter().take(drafts.len()).collect())
     }
 
     /// Records what could not be recorded before, and finds out whether the ledger records again.
     pub async fn settle(&self) {
-        let owes = {
-            let owed = lock(&self.owed);
-            !owed.drafts.is_empty() || !owed.gone.is_empty()
-        };
-        if owes || self.writer.stats().failing {
+        if !self.owed.is_empty() || self.writer.stats().failing {
             // There is no such key: deleting it writes nothing, and needs all that a write needs.
             let probe = vec![("probe".to_owned(), None)];
             if self.writer.append(Append { drafts: Vec::new(), held: probe }).await.is_ok() {
@@ -1132,7 +1126,7 @@ impl Core {
         // A link without grants shares nothing: it may be there before they are.
         self.append(vec![leaf], vec![(format!("link/{id}"), Some(to_json(&link)?))]).await?;
         self.state().links.insert(link);
-        let (added, _, _) = self.apply_profile(&id, profile, &owner()?).await?;
+        let (added, _, _) = self.apply_profile(&id, profile, &owner()?, self.facts().devices).await?;
         let devices = self.state().links.get(&id).map_or(0, |l| l.devices().count());
         Ok(json!({
             "link": id, "partner": partner, "profile": profile.slug, "token": token.reveal(), "devices": devices,
@@ -1143,6 +1137,11 @@ impl Core {
     async fn unlink(&self, id: LinkId) -> Result<Value, String> {
         let _one = self.changing.lock().await;
         let _tokens = self.tokens.lock().await;
+        self.end_link(id).await
+    }
+
+    /// The same for who holds `changing` and `tokens`.
+    async fn end_link(&self, id: LinkId) -> Result<Value, String> {
         // At once: the tokens are worth nothing from here on, whatever happens to the record.
         let link = self.state().links.remove(&id).ok_or_else(|| no_link(&id))?;
         let tokens = self.state().links.oauth.remove_link(&id);
@@ -1159,6 +1158,9 @@ impl Core {
         let _ = self.state().set_reporting(&id, false);
         let mut held = vec![(format!("link/{id}"), None)];
         held.extend(tokens);
+        if lock(&self.renewals).remove(&id).is_some() {
+            held.push((renewal::key(&id), None));
+        }
         let of_link = |key: &str| key.starts_with(&prefix) || EventLines::is_of(key, &id);
         held.extend(told.into_iter().filter(|(k, _)| of_link(k)).map(|(k, _)| (k, None)));
         self.change_grants(&[link], (Vec::new(), remove), &owner()?, change, vec![leaf], held).await?;
@@ -1174,18 +1176,24 @@ impl Core {
         };
         let profile = find_profile(&slug)?;
         let (added, removed, changes) = if apply {
-            self.apply_profile(&id, profile, &owner()?).await?
+            self.apply_profile(&id, profile, &owner()?, self.facts().devices).await?
         } else {
-            let change = self.difference(&id, profile, &owner()?)?;
+            let change = self.difference(&id, profile, &owner()?, self.facts().devices)?;
             (change.add.len(), change.remove.len(), change.rows)
         };
         Ok(json!({"added": added, "removed": removed, "changes": changes}))
     }
 
-    /// What applying a profile to the devices known now would change.
-    fn difference(&self, id: &LinkId, profile: &Profile, by: &MemberId) -> Result<Change, String> {
+    /// What applying a profile to these devices would change.
+    fn difference(
+        &self,
+        id: &LinkId,
+        profile: &Profile,
+        by: &MemberId,
+        devices: Vec<policy::DeviceFact>,
+    ) -> Result<Change, String> {
         let link = self.state().links.get(id).cloned().ok_or_else(|| no_link(id))?;
-        let facts = self.facts();
+        let facts = policy::Facts { devices, ..self.facts() };
         let grants: Vec<Grant> = lock(&self.grants).values().filter(|g| g.link == *id).cloned().collect();
         let mut fresh = Vec::new();
         // Ids are made beforehand, so that a lack of randomness is an error and not a repeated id.
@@ -1219,14 +1227,17 @@ impl Core {
         Ok(link.clone())
     }
 
+    /// Gives a link what a profile says of these devices, and takes the rest from it. The devices are those that whoever
+    /// applies it has looked at: one that comes meanwhile waits.
     async fn apply_profile(
         &self,
         id: &LinkId,
         profile: &Profile,
         by: &MemberId,
+        devices: Vec<policy::DeviceFact>,
     ) -> Result<(usize, usize, Vec<String>), String> {
         self.store_devices().await?;
-        let change = self.difference(id, profile, by)?;
+        let change = self.difference(id, profile, by, devices)?;
         self.enroll(id)?;
         let link = {
             let mut gate = self.state();
@@ -1376,6 +1387,30 @@ impl Core {
         }
         out
     }
+}
+
+fn unreadable(key: &str) -> String {
+    format!("the store holds `{key}`, which this version can't read; use the newer program")
+}
+
+/// Stores what was taken back before the last stop and could not be recorded then.
+async fn repay(owed: &Owed, writer: &LedgerWriter, now: Timestamp) -> Result<(), String> {
+    let lent = owed.lend();
+    if lent.taken.is_empty() {
+        return Ok(());
+    }
+    let stored = writer.reader().load_held().map_err(|e| chain(&e))?;
+    let mut drafts = Vec::new();
+    for (key, value) in stored {
+        let link = key.starts_with("link/") && lent.taken.get(&key) == Some(&None);
+        if let Some(link) = serde_json::from_str::<Link>(&value).ok().filter(|_| link) {
+            drafts.push(linking::link_leaf(now, &link, LinkEvent::Revoked)?);
+        }
+    }
+    let held = lent.taken.clone().into_iter().collect();
+    writer.append(Append { drafts, held }).await.map_err(|e| chain(&e))?;
+    lent.done();
+    Ok(())
 }
 
 /// Where an ungranted device is stored.

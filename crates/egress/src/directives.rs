@@ -62,7 +62,7 @@ pub struct Egress<A, R> {
 
 struct Shared<A, R> {
     egress: Egress<A, R>,
-    in_flight: Semaphore,
+    in_flight: Arc<Semaphore>,
     /// Room for what is large in bodies, in bytes.
     bodies: Arc<Semaphore>,
 }
@@ -72,7 +72,7 @@ pub fn router<A: Actuator, R: Recorder, H: Linking>(egress: Egress<A, R>, house:
     let bodies = Arc::new(Semaphore::new(BODIES_SHARED_BYTES));
     let (recorder, clock, tally) = (Arc::clone(&egress.recorder), Arc::clone(&egress.clock), Arc::clone(&egress.tally));
     let linking = oauth::routes(Arc::new(Desk::new(house, recorder, clock, tally, Arc::clone(&bodies))));
-    let shared = Arc::new(Shared { egress, in_flight: Semaphore::new(IN_FLIGHT_MAX), bodies });
+    let shared = Arc::new(Shared { egress, in_flight: Arc::new(Semaphore::new(IN_FLIGHT_MAX)), bodies });
     let wrong_method = |State(s): State<Arc<Shared<A, R>>>| async move {
         s.egress.tally.rejected();
         constant(StatusCode::METHOD_NOT_ALLOWED, alexa::constants::METHOD_NOT_ALLOWED)
@@ -120,17 +120,28 @@ async fn directives<A: Actuator, R: Recorder>(
         return constant(status, body);
     };
     // Only here: a stranger who sends slowly takes no place of a partner's.
-    let slot = shared.in_flight.try_acquire();
-    let (Ok(_slot), Some(_kept)) = (slot, keep(&head.extensions)) else {
+    let slot = Arc::clone(&shared.in_flight).try_acquire_owned();
+    let (Ok(slot), Some(_kept)) = (slot, keep(&head.extensions)) else {
         egress.tally.rejected();
         return constant(StatusCode::SERVICE_UNAVAILABLE, alexa::constants::UNAVAILABLE);
     };
-    answer(egress, &opened, &directive).await
+    let shared = Arc::clone(&shared);
+    let answered = to_its_end(async move {
+        let _slot = slot;
+        answer(&shared.egress, &opened, &directive).await
+    });
+    answered.await.unwrap_or_else(|| constant(StatusCode::SERVICE_UNAVAILABLE, alexa::constants::UNAVAILABLE))
+}
+
+/// Runs to its end, whoever still waits for it: a caller that hangs up must not leave a change half made. None when it
+/// broke.
+pub(crate) async fn to_its_end<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> Option<T> {
+    tokio::spawn(work).await.ok()
 }
 
 /// Keeps the connection until the answer is made; `None` when it has to leave. (A router without a listener, as in tests,
 /// has no connections.)
-fn keep(extensions: &Extensions) -> Option<Option<Answering>> {
+pub(crate) fn keep(extensions: &Extensions) -> Option<Option<Answering>> {
     match extensions.get::<Arc<Seat>>() {
         Some(seat) => seat.answering().map(Some),
         None => Some(None),

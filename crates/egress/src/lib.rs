@@ -28,6 +28,6 @@ pub use limits::{
     STALL_TIMEOUT, THROTTLE_PAUSE, TOKEN_MAX_BYTES,
 };
 pub use listener::serve;
-pub use oauth::{Choice, Linking};
+pub use oauth::{AgreeFault, Agreed, Choice, Linking};
 pub use probe::{Probe, ProbeError, Probed};
 pub use tally::{Asked, Counts, Outcome, Tally, Told};

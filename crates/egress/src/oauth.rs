@@ -29,7 +29,7 @@ use links::{Limiter, Token, oauth, same_text};
 use model::{Clock, LinkId, MemberId, Timestamp};
 use tokio::sync::Semaphore;
 
-use crate::directives::{Recorder, Unread, read};
+use crate::directives::{Recorder, Unread, keep, read, to_its_end};
 use crate::limits::{
     CLIENT_BURST, CLIENT_INTERVAL_MS, FAILURES_BURST, FAILURES_INTERVAL_MS, LOGIN_ALL_BURST, LOGIN_ALL_INTERVAL_MS,
     LOGIN_BURST, LOGIN_INTERVAL_MS, LOGINS_IN_FLIGHT_MAX, OAUTH_IN_FLIGHT_MAX, OAUTH_KEYS_MAX, SESSION_MS,
@@ -47,6 +47,32 @@ pub struct Choice {
     pub offers: Vec<Offer>,
     /// Links that the same client has already, with the day they were made.
     pub existing: Vec<(LinkId, String)>,
+    /// Stands for the offers: the same only while the same is offered.
+    pub shown: String,
+}
+
+/// What a member has chosen on the page.
+#[derive(Clone, Debug)]
+pub struct Agreed {
+    /// The request that was put to the member.
+    pub request: AuthorizeRequest,
+    /// Who chose.
+    pub member: MemberId,
+    /// The profile, by slug; none is the least.
+    pub profile: Option<String>,
+    /// A link that is to be made anew.
+    pub renew: Option<String>,
+    /// [`Choice::shown`] of the page that was looked at.
+    pub shown: String,
+}
+
+/// Why what a member has chosen was not made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AgreeFault {
+    /// What is offered has changed since it was shown: it must be looked at again.
+    Changed,
+    /// It could not be stored, or the choice is not one of those offered.
+    Failed(String),
 }
 
 /// The house, as linking needs it.
@@ -69,17 +95,11 @@ pub trait Linking: Send + Sync + 'static {
     /// When it can't be worked out; then nothing is linked.
     fn choice(&self, request: &AuthorizeRequest) -> Result<Choice, String>;
 
-    /// Stores what a member has agreed to, and gives the code for it. `renew` is a link that is to be made anew.
+    /// Stores what a member has agreed to, and gives the code for it.
     ///
     /// # Errors
-    /// When it could not be stored, or the choice is not one of those offered.
-    fn agree(
-        &self,
-        request: &AuthorizeRequest,
-        member: &MemberId,
-        profile: Option<&str>,
-        renew: Option<&str>,
-    ) -> impl Future<Output = Result<Token, String>> + Send;
+    /// See [`AgreeFault`].
+    fn agree(&self, agreed: &Agreed) -> impl Future<Output = Result<Token, AgreeFault>> + Send;
 
     /// Checks a client's credentials.
     ///
@@ -105,6 +125,8 @@ struct Session {
     partner: PartnerWords,
     csrf: String,
     until: Timestamp,
+    /// The home has changed since the page was shown.
+    changed: bool,
 }
 
 /// Everything that linking needs.
@@ -117,8 +139,8 @@ pub(crate) struct Desk<H, R> {
     bodies: Arc<Semaphore>,
     sessions: Mutex<BTreeMap<String, Session>>,
     limits: Mutex<Limits>,
-    logins: Semaphore,
-    in_flight: Semaphore,
+    logins: Arc<Semaphore>,
+    in_flight: Arc<Semaphore>,
 }
 
 struct Limits {
@@ -138,6 +160,9 @@ const SESSION_COOKIE: &str = "__Host-vestibule-link";
 
 /// The login was not taken.
 const WRONG: &str = "The name or the password is wrong.";
+
+/// What was agreed to is no longer what was shown.
+const CHANGED: &str = "Your home has changed since this page was shown: nothing was linked yet. This is how it is now.";
 
 /// The form came from elsewhere, or too late.
 const STALE: &str = "This page was too old. Please try again.";
@@ -163,8 +188,8 @@ impl<H: Linking, R: Recorder> Desk<H, R> {
                 failures: Limiter::new(FAILURES_BURST, FAILURES_INTERVAL_MS, 1),
                 clients: Limiter::new(CLIENT_BURST, CLIENT_INTERVAL_MS, OAUTH_KEYS_MAX),
             }),
-            logins: Semaphore::new(LOGINS_IN_FLIGHT_MAX),
-            in_flight: Semaphore::new(OAUTH_IN_FLIGHT_MAX),
+            logins: Arc::new(Semaphore::new(LOGINS_IN_FLIGHT_MAX)),
+            in_flight: Arc::new(Semaphore::new(OAUTH_IN_FLIGHT_MAX)),
         }
     }
 
@@ -179,6 +204,12 @@ impl<H: Linking, R: Recorder> Desk<H, R> {
     /// Begins a session; the oldest goes when there are too many.
     fn begin(&self, session: Session) -> Option<String> {
         let id = random()?;
+        self.resume(id.clone(), session);
+        Some(id)
+    }
+
+    /// Puts a session in its place.
+    fn resume(&self, id: String, session: Session) {
         let now = self.clock.now();
         let mut sessions = self.sessions();
         sessions.retain(|_, s| now < s.until);
@@ -187,8 +218,7 @@ impl<H: Linking, R: Recorder> Desk<H, R> {
         {
             sessions.remove(&oldest);
         }
-        sessions.insert(id.clone(), session);
-        Some(id)
+        sessions.insert(id, session);
     }
 
     fn login_page(&self, query: &str, partner: PartnerWords, problem: Option<&str>) -> Response<Body> {
@@ -278,35 +308,51 @@ async fn log_in<H: Linking, R: Recorder>(
         *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
         return response;
     }
-    let Ok(_slot) = desk.logins.acquire().await else { return desk.login_page(&query, partner, Some(STALE)) };
+    let Some(_kept) = keep(&head.extensions) else { return desk.login_page(&query, partner, Some(STALE)) };
+    let Ok(slot) = Arc::clone(&desk.logins).acquire_owned().await else {
+        return desk.login_page(&query, partner, Some(STALE));
+    };
     let (house, password) = (Arc::clone(&desk.house), field("password").to_owned());
-    let member = tokio::task::spawn_blocking(move || house.log_in(&name, &password)).await;
+    // The place is held by the work, not by who waits for it: hanging up frees no place for another.
+    let member = tokio::task::spawn_blocking(move || {
+        let _slot = slot;
+        house.log_in(&name, &password)
+    })
+    .await;
     let Ok(Some(member)) = member else {
         desk.tally.unauthenticated();
         return desk.login_page(&query, partner, Some(WRONG));
     };
     desk.limits().login.forget(&key);
     let Some(csrf) = random() else { return desk.login_page(&query, partner, Some(STALE)) };
-    let session = Session { member, request: asked, partner, csrf, until: now.plus_millis(SESSION_MS) };
+    let session = Session { member, request: asked, partner, csrf, until: now.plus_millis(SESSION_MS), changed: false };
     let Some(id) = desk.begin(session) else { return desk.login_page(&query, partner, Some(STALE)) };
     let mut response = see_other("/oauth/consent");
     set_cookie(&mut response, SESSION_COOKIE, &id);
     response
 }
 
-async fn consent<H: Linking, R: Recorder>(State(desk): Shared<H, R>, headers: HeaderMap) -> Response<Body> {
+async fn consent<H: Linking, R: Recorder>(State(desk): Shared<H, R>, request: Request<Body>) -> Response<Body> {
+    let (head, _) = request.into_parts();
     let now = desk.clock.now();
-    let found = cookie(&headers, SESSION_COOKIE).and_then(|id| {
+    let found = cookie(&head.headers, SESSION_COOKIE).and_then(|id| {
         let sessions = desk.sessions();
         let s = sessions.get(&id).filter(|s| now < s.until)?;
-        Some((s.member.clone(), s.request.clone(), s.partner, s.csrf.clone()))
+        Some((s.member.clone(), s.request.clone(), s.partner, s.csrf.clone(), s.changed))
     });
-    let Some((member, request, partner, csrf)) = found else { return html(StatusCode::FORBIDDEN, page::over(), "") };
-    let Ok(_slot) = desk.logins.acquire().await else {
+    let Some((member, request, partner, csrf, changed)) = found else {
+        return html(StatusCode::FORBIDDEN, page::over(), "");
+    };
+    let kept = keep(&head.extensions);
+    let (Some(_kept), Ok(slot)) = (kept, Arc::clone(&desk.logins).acquire_owned().await) else {
         return html(StatusCode::SERVICE_UNAVAILABLE, page::over(), "");
     };
     let (house, asked) = (Arc::clone(&desk.house), request.clone());
-    let choice = match tokio::task::spawn_blocking(move || house.choice(&asked)).await {
+    let worked_out = tokio::task::spawn_blocking(move || {
+        let _slot = slot;
+        house.choice(&asked)
+    });
+    let choice = match worked_out.await {
         Ok(Ok(choice)) => choice,
         Ok(Err(error)) => {
             tracing::error!(%error, "what a partner would get could not be worked out");
@@ -323,6 +369,8 @@ async fn consent<H: Linking, R: Recorder>(State(desk): Shared<H, R>, headers: He
         csrf: &csrf,
         offers: &choice.offers,
         existing: &choice.existing,
+        shown: &choice.shown,
+        problem: changed.then_some(CHANGED),
     };
     html(StatusCode::OK, page::consent(&shown), origin)
 }
@@ -342,16 +390,28 @@ async fn decide<H: Linking, R: Recorder>(State(desk): Shared<H, R>, request: Req
         // One choice for one login.
         if ours && !from_elsewhere(&head.headers) { sessions.remove(&id) } else { None }
     };
-    let Some(session) = session else { return over() };
+    let (Some(session), Some(_kept)) = (session, keep(&head.extensions)) else { return over() };
     let issuer = desk.house.issuer();
     let url = if field("decision") == Some("link") {
-        let agreed = desk.house.agree(&session.request, &session.member, field("profile"), field("renew")).await;
-        match agreed {
-            Ok(code) => oauth::redirect_with_code(&session.request, &code, &issuer),
-            Err(error) => {
+        let agreed = Agreed {
+            request: session.request.clone(),
+            member: session.member.clone(),
+            profile: field("profile").map(str::to_owned),
+            renew: field("renew").map(str::to_owned),
+            shown: field("shown").unwrap_or_default().to_owned(),
+        };
+        let house = Arc::clone(&desk.house);
+        match to_its_end(async move { house.agree(&agreed).await }).await {
+            Some(Ok(code)) => oauth::redirect_with_code(&session.request, &code, &issuer),
+            Some(Err(AgreeFault::Changed)) => {
+                desk.resume(id, Session { changed: true, ..session });
+                return see_other("/oauth/consent");
+            }
+            Some(Err(AgreeFault::Failed(error))) => {
                 tracing::error!(%error, "a link was agreed to and could not be made");
                 return html(StatusCode::SERVICE_UNAVAILABLE, page::over(), "");
             }
+            None => return html(StatusCode::SERVICE_UNAVAILABLE, page::over(), ""),
         }
     } else {
         oauth::denied(&session.request, &issuer)
@@ -375,34 +435,35 @@ async fn answer<H: Linking, R: Recorder>(
     request: Request<Body>,
     revocation: bool,
 ) -> Response<Body> {
-    match work(desk, request, revocation).await {
-        Ok(Some(receipt)) => recorded(receipt, Arc::clone(&desk.recorder), Arc::clone(&desk.clock)),
-        Ok(None) => constant(StatusCode::OK, b"{}"),
+    let refused = match work(desk, request, revocation).await {
+        Ok(response) => return response,
         Err((error, basic)) => {
             if error == TokenError::InvalidClient {
                 desk.tally.unauthenticated();
             } else {
                 desk.tally.rejected();
             }
-            let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST);
-            let mut response = constant(status, error.body());
-            let headers = response.headers_mut();
-            if error == TokenError::InvalidClient && basic {
-                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"vestibule\""));
-            }
-            if matches!(error, TokenError::TooMany | TokenError::Unavailable) {
-                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
-            }
-            response
+            (error, basic)
         }
+    };
+    let (error, basic) = refused;
+    let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST);
+    let mut response = constant(status, error.body());
+    let headers = response.headers_mut();
+    if error == TokenError::InvalidClient && basic {
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"vestibule\""));
     }
+    if matches!(error, TokenError::TooMany | TokenError::Unavailable) {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+    }
+    response
 }
 
 async fn work<H: Linking, R: Recorder>(
     desk: &Desk<H, R>,
     request: Request<Body>,
     revocation: bool,
-) -> Result<Option<Receipt>, (TokenError, bool)> {
+) -> Result<Response<Body>, (TokenError, bool)> {
     let (head, body) = request.into_parts();
     let authorization = head.headers.get(header::AUTHORIZATION).map(|v| v.to_str().unwrap_or_default().to_owned());
     let basic = authorization.is_some();
@@ -430,10 +491,20 @@ async fn work<H: Linking, R: Recorder>(
         Err(error) => return Err((error, basic)),
     };
     // Only here: a stranger who sends slowly takes no place of a partner's.
-    let _slot = desk.in_flight.try_acquire().map_err(|_| (TokenError::TooMany, basic))?;
+    let slot = Arc::clone(&desk.in_flight).try_acquire_owned().map_err(|_| (TokenError::TooMany, basic))?;
+    let _kept = keep(&head.extensions).ok_or((TokenError::TooMany, basic))?;
     // Each answer is a row in the ledger: a partner that loops must not fill the disk.
     desk.limits().clients.take(&credentials.client, now).map_err(|_| (TokenError::TooMany, basic))?;
-    desk.house.token(&credentials, request).await.map_err(|error| (error, basic))
+    let (house, recorder, clock) = (Arc::clone(&desk.house), Arc::clone(&desk.recorder), Arc::clone(&desk.clock));
+    let done = to_its_end(async move {
+        let _slot = slot;
+        house.token(&credentials, request).await.map(|receipt| match receipt {
+            // Made here, so that an answer that nobody waits for any more has its outcome on record.
+            Some(receipt) => recorded(receipt, recorder, clock),
+            None => constant(StatusCode::OK, b"{}"),
+        })
+    });
+    done.await.unwrap_or(Err(TokenError::Unavailable)).map_err(|error| (error, basic))
 }
 
 // ---- Helpers ----
@@ -522,5 +593,129 @@ fn harden(headers: &mut HeaderMap) {
         (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
     ] {
         headers.insert(name, HeaderValue::from_static(value));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use gate::StateWrite;
+    use ledger::Draft;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::sync::Notify;
+
+    use super::*;
+    use crate::directives::RecordError;
+    use crate::{Door, serve};
+
+    /// A house in which taking a token back takes until it is told to end.
+    #[derive(Default)]
+    struct Slow {
+        begun: Notify,
+        end: Notify,
+        ended: Notify,
+    }
+
+    impl Linking for Slow {
+        fn issuer(&self) -> String {
+            String::new()
+        }
+
+        fn authorize(&self, _: &str) -> Result<(AuthorizeRequest, PartnerWords), AuthorizeFault> {
+            Err(AuthorizeFault::Unknown)
+        }
+
+        fn log_in(&self, _: &str, _: &str) -> Option<MemberId> {
+            None
+        }
+
+        fn choice(&self, _: &AuthorizeRequest) -> Result<Choice, String> {
+            Err("nobody is linked".into())
+        }
+
+        async fn agree(&self, _: &Agreed) -> Result<Token, AgreeFault> {
+            Err(AgreeFault::Changed)
+        }
+
+        fn client(&self, _: &Credentials) -> Result<(), TokenError> {
+            Ok(())
+        }
+
+        async fn token(&self, _: &Credentials, _: TokenRequest) -> Result<Option<Receipt>, TokenError> {
+            self.begun.notify_one();
+            self.end.notified().await;
+            self.ended.notify_one();
+            Ok(None)
+        }
+    }
+
+    struct Nowhere;
+
+    impl Recorder for Nowhere {
+        async fn record(&self, _: Vec<Draft>, _: Vec<StateWrite>) -> Result<Vec<Receipt>, RecordError> {
+            Err(RecordError)
+        }
+
+        fn note(&self, _: Draft) {}
+    }
+
+    impl Clock for Nowhere {
+        fn now(&self) -> Timestamp {
+            Timestamp::from_millis(0)
+        }
+    }
+
+    async fn soon<T>(work: impl Future<Output = T>) -> T {
+        tokio::time::timeout(Duration::from_secs(30), work).await.expect("it never came")
+    }
+
+    #[tokio::test]
+    async fn linking_that_is_worked_on_is_cut_by_no_newcomer_and_ends_whoever_hangs_up() {
+        let house = Arc::new(Slow::default());
+        let desk = Desk::new(
+            Arc::clone(&house),
+            Arc::new(Nowhere),
+            Arc::new(Nowhere),
+            Arc::default(),
+            Arc::new(Semaphore::new(0)),
+        );
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = listener.local_addr().unwrap();
+        let serving =
+            tokio::spawn(serve(listener, routes(Arc::new(desk)), Door::new("test", 2), std::future::pending()));
+        let ask = async || {
+            let mut stream = TcpStream::connect(at).await.unwrap();
+            let body = "token=t&client_id=c";
+            let head = format!(
+                "POST /oauth/revoke HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\
+                 Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            );
+            stream.write_all(head.as_bytes()).await.unwrap();
+            soon(house.begun.notified()).await;
+            stream
+        };
+        let mut asked = ask().await;
+        // There are two places: of three newcomers, the first two are cut again.
+        let mut newcomers = Vec::new();
+        for _ in 0..3 {
+            newcomers.push(TcpStream::connect(at).await.unwrap());
+        }
+        assert_eq!(soon(newcomers[0].read(&mut [0])).await.unwrap_or(0), 0);
+        house.end.notify_one();
+        let mut answer = String::new();
+        soon(asked.read_to_string(&mut answer)).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("{}"), "{answer:?}");
+        soon(house.ended.notified()).await;
+        // Nobody waits for this one.
+        drop(ask().await);
+        let mut next = TcpStream::connect(at).await.unwrap();
+        next.write_all(b"GET /oauth/style.css HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").await.unwrap();
+        soon(next.read_to_end(&mut Vec::new())).await.unwrap();
+        house.end.notify_one();
+        soon(house.ended.notified()).await;
+        serving.abort();
     }
 }

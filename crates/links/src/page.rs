@@ -4,6 +4,7 @@
 //! by what the household has registered. All text is escaped.
 
 use model::LinkId;
+use serde::Serialize;
 
 use crate::oauth::PartnerWords;
 
@@ -14,7 +15,7 @@ pub const STYLE: &str = include_str!("page.css");
 pub const DEVICES_SHOWN_MAX: usize = 300;
 
 /// What one profile would give a partner.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Offer {
     /// The profile, by slug.
     pub slug: String,
@@ -31,7 +32,7 @@ pub struct Offer {
 }
 
 /// What one profile would give of one device.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct OfferedDevice {
     /// What the household calls it.
     pub name: String,
@@ -73,6 +74,10 @@ pub struct ConsentPage<'a> {
     pub offers: &'a [Offer],
     /// Links that the same client has already, with the day they were made.
     pub existing: &'a [(LinkId, String)],
+    /// What stands for the offers: it comes back with the choice, which counts for what was shown alone.
+    pub shown: &'a str,
+    /// Why the choice made before did not count.
+    pub problem: Option<&'a str>,
 }
 
 /// Text as HTML, good in an attribute, too.
@@ -123,12 +128,15 @@ pub fn over() -> String {
     )
 }
 
+fn alert(problem: Option<&str>) -> String {
+    problem.map_or_else(String::new, |p| format!("<p class=\"problem\" role=\"alert\">{}</p>\n", escape(p)))
+}
+
 /// Login, before anything of the home is shown.
 pub fn login(page_: &LoginPage<'_>) -> String {
     let LoginPage { partner, query, csrf, problem } = page_;
     let (title, company) = (escape(partner.title), escape(partner.company));
-    let problem =
-        problem.map_or_else(String::new, |p| format!("<p class=\"problem\" role=\"alert\">{}</p>\n", escape(p)));
+    let problem = alert(*problem);
     let body = format!(
         "<h1>Link {title}?</h1>\n<p>{title} ({company}) asks to be linked to this hub. Log in to see what it would get, \
          and to choose. Nothing is shared before that.</p>\n{problem}\
@@ -146,7 +154,8 @@ pub fn login(page_: &LoginPage<'_>) -> String {
 
 /// The choice: what the partner would get under each profile, and what each costs.
 pub fn consent(page_: &ConsentPage<'_>) -> String {
-    let ConsentPage { partner, home, member, back_to, csrf, offers, existing } = page_;
+    let ConsentPage { partner, home, member, back_to, csrf, offers, existing, shown, problem } = page_;
+    let problem = alert(*problem);
     let (title, company) = (escape(partner.title), escape(partner.company));
     let privacy = partner.privacy.map_or_else(String::new, |url| {
         format!(" <a href=\"{}\" rel=\"noreferrer\">{company}'s privacy policy</a>.", escape(url))
@@ -161,7 +170,8 @@ pub fn consent(page_: &ConsentPage<'_>) -> String {
             .map(|(link, made)| {
                 format!(
                     "<label class=\"line\"><input type=\"radio\" name=\"renew\" value=\"{}\"> the link made on {}: it \
-                     keeps its devices and their names, and its old tokens end</label>\n",
+                     keeps its devices and their names. What you take from it ends now, what you add comes with its \
+                     new tokens, and its old ones end with them</label>\n",
                     escape(link.as_str()),
                     escape(made)
                 )
@@ -176,8 +186,9 @@ pub fn consent(page_: &ConsentPage<'_>) -> String {
     let body = format!(
         "<h1>What may {title} know?</h1>\n<p>You are linking {title} ({company}) to <b>{}</b>, as <b>{}</b>. Choose what \
          it gets. Everything else is refused, and everything that it is told is recorded. Grants end by themselves after \
-         180 days.</p>\n\
+         180 days.</p>\n{problem}\
          <form method=\"post\" action=\"/oauth/decision\">\n<input type=\"hidden\" name=\"csrf\" value=\"{}\">\n\
+         <input type=\"hidden\" name=\"shown\" value=\"{}\">\n\
          <fieldset><legend>Choose one. Without a choice it is {}.</legend>\n{cards}</fieldset>\n{anew}\
          <p>What {company} does with what it is told is its own affair.{privacy} You go back to <b>{}</b>. To end the \
          link: <code>vestibule unlink</code> on the hub, or in {title}'s app.</p>\n\
@@ -186,6 +197,7 @@ pub fn consent(page_: &ConsentPage<'_>) -> String {
         escape(home),
         escape(member),
         escape(csrf),
+        escape(shown),
         escape(first),
         escape(back_to),
     );
@@ -265,6 +277,8 @@ mod tests {
             csrf: nasty,
             offers: &offers,
             existing: &[(LinkId::new("lnk-1").unwrap(), nasty.into())],
+            shown: nasty,
+            problem: Some(nasty),
         }) + &login(&LoginPage { partner, query: nasty, csrf: nasty, problem: Some(nasty) });
         assert!(!html.contains("<script") && !html.contains('\u{202e}') && !html.contains("alert(1)\"'"), "{html}");
         assert!(!html.contains("checked") && !html.contains("style="), "no choice is made, no inline style");

@@ -466,7 +466,7 @@ impl Core {
 }
 
 /// Whether two grants are of one thing, at whatever rung.
-fn is_same(a: What, b: What) -> bool {
+pub(super) fn is_same(a: What, b: What) -> bool {
     match (a, b) {
         (What::Disclose { trigger: a, .. }, What::Disclose { trigger: b, .. }) => a == b,
         (What::Control { open: a }, What::Control { open: b }) => a == b,

@@ -5,7 +5,7 @@
 //! answer, the tokens' hashes, and that the code is used. Killed before it, the partner comes again with the same code;
 //! killed after it, the code is worth nothing and the member links again. A link whose code nobody fetched ends with it.
 
-use egress::{Choice, Linking};
+use egress::{AgreeFault, Agreed, Choice, Linking};
 use links::oauth::{
     ANNOUNCE_MS, AuthorizeFault, AuthorizeRequest, CLIENTS_MAX, Client, ClientTerms, Code, CodeFault, Consent,
     Credentials, Issued, PartnerWords, RefreshFault, Revoked, StopReason, TokenError, TokenRequest, partner_words,
@@ -122,17 +122,25 @@ impl Core {
     }
 
     pub(super) async fn client_remove(&self, id: &ClientId) -> Result<Value, String> {
-        let links: Vec<LinkId> = {
+        // An exchange that is under way ends first, and its link with all the others.
+        let _one = self.changing.lock().await;
+        let _tokens = self.tokens.lock().await;
+        let (gone, links) = {
             // At once: it can ask for nothing from here on.
             let mut state = self.state();
-            state.links.oauth.remove_client(id).ok_or_else(|| format!("there is no client `{id}`"))?;
-            state.links.oauth.families().filter(|f| f.client == *id).map(|f| f.link.clone()).collect()
+            let links = state.links.oauth.links_of(id);
+            (state.links.oauth.remove_client(id).ok_or_else(|| format!("there is no client `{id}`"))?, links)
         };
-        self.put(vec![(format!("client/{id}"), None)]).await?;
-        for link in &links {
-            self.unlink(link.clone()).await?;
+        let mut failed = self.put(gone).await.err();
+        let mut ended = 0;
+        for link in links {
+            if self.state().links.get(&link).is_some() {
+                ended += 1;
+                // One that can't be recorded does not keep the others.
+                failed = self.end_link(link).await.err().or(failed);
+            }
         }
-        Ok(json!({"links": links.len()}))
+        failed.map_or_else(|| Ok(json!({"links": ended})), Err)
     }
 
     // ---- Ends that come near ----
@@ -152,10 +160,21 @@ impl Core {
         if tokens.is_some_and(|t| t <= now) {
             return (tokens, Some("its tokens have expired: link again in the partner's app".into()));
         }
+        if state.links.oauth.is_waiting(link, now) && lock(&self.renewals).contains_key(link) {
+            return (
+                tokens,
+                Some("agreed to anew; what is added counts when the partner fetches its new tokens".into()),
+            );
+        }
         let near = |t: &Timestamp| t.as_millis() - now.as_millis() < ANNOUNCE_MS;
         let day = |t: Timestamp| t.to_rfc3339().get(..10).unwrap_or_default().to_owned();
         let notice = match (tokens.filter(near), grants.filter(near)) {
-            (_, Some(t)) => Some(format!("grants end on {}: renew with `vestibule profile apply {link}`", day(t))),
+            // A profile would take away what was granted by hand.
+            (_, Some(t)) => Some(format!(
+                "grants end on {}: `vestibule grant renew --link {link}` renews what stands, `vestibule grant add` gives \
+                 some of it anew",
+                day(t)
+            )),
             (Some(t), None) => Some(format!("unused until {}, its tokens end: ask the partner something", day(t))),
             (None, None) => None,
         };
@@ -180,7 +199,11 @@ impl Core {
                 tracing::warn!(%error, "what was never fetched could not be deleted yet");
             }
         }
-        let gone = self.state().links.oauth.forget_codes(now);
+        let mut gone = self.state().links.oauth.forget_codes(now);
+        {
+            let _one = self.changing.lock().await;
+            gone.extend(self.forget_renewals());
+        }
         if let Err(error) = self.put(gone).await {
             tracing::warn!(%error, "old codes could not be deleted yet");
         }
@@ -251,55 +274,71 @@ impl Core {
         let link = LinkId::new(random_id("lnk")?).map_err(|e| e.to_string())?;
         let consent = Consent { member: owner()?, link, profile: NO_PROFILE.to_owned() };
         let _one = self.changing.lock().await;
-        let code = self.keep_code(&request, consent).await?;
+        let code = self.keep_code(&request, consent, Vec::new()).await?;
         Ok(json!({
             "client_id": client["client_id"], "client_secret": client["client_secret"], "redirect_uri": DOCTOR_REDIRECT,
             "code": code.reveal(), "code_verifier": verifier, "code_challenge": challenge,
         }))
     }
 
-    /// Stores what was agreed to, makes it, and gives the code for it. The caller holds `changing`.
-    async fn keep_code(&self, request: &AuthorizeRequest, consent: Consent) -> Result<Token, String> {
+    /// Stores what was agreed to for these devices, makes it, and gives the code for it. The caller holds `changing`.
+    async fn keep_code(
+        &self,
+        request: &AuthorizeRequest,
+        consent: Consent,
+        devices: Vec<policy::DeviceFact>,
+    ) -> Result<Token, String> {
         let random = random()?;
         let now = self.now();
+        let older = self.state().links.oauth.supersede(&consent.link);
+        self.put(older).await?;
         let made = self.state().links.oauth.new_code(request, consent, now, random);
         let (code, token, entry) = made.ok_or("too many links are being made; try again tomorrow")?;
-        self.put(vec![entry]).await?;
-        self.state().links.oauth.add_code(code.clone());
-        self.make_link(&code).await?;
+        let (id, member) = (&code.consent.link, &code.consent.member);
+        // The doctor's link gets no grant at all.
+        let profile = Some(&code.consent.profile).filter(|p| *p != NO_PROFILE).map(|p| find_profile(p)).transpose()?;
+        let renewed = self.state().links.get(id).is_some();
+        match profile {
+            Some(profile) if renewed => {
+                self.renew(id, profile, member, devices).await?;
+                self.put(vec![entry]).await?;
+                self.state().links.oauth.add_code(code);
+            }
+            profile => {
+                // The code first: a link that nobody fetches ends with it.
+                self.put(vec![entry]).await?;
+                self.state().links.oauth.add_code(code.clone());
+                self.make_link(&code).await?;
+                if let Some(profile) = profile {
+                    self.apply_profile(id, profile, member, devices).await?;
+                }
+            }
+        }
         Ok(token)
     }
 
     // ---- Tokens ----
 
-    /// The link that a code is for, with its grants. It may be there already: then it is made anew.
+    /// The link that a code is for, without grants.
     async fn make_link(&self, code: &Code) -> Result<(), String> {
-        let (id, member) = (&code.consent.link, &code.consent.member);
-        // The doctor's link gets no grant at all.
-        let profile = Some(&code.consent.profile).filter(|p| *p != NO_PROFILE).map(|p| find_profile(p)).transpose()?;
-        let there = self.state().links.get(id).is_some();
-        if !there {
-            if self.state().links.len() >= LINKS_MAX {
-                return Err(format!("there are {LINKS_MAX} links already; end one with `vestibule unlink ID`"));
-            }
-            let secrets = (random()?, random()?);
-            // Its own token is told to nobody: what opens it are the tokens of the code.
-            let (link, _) = Link::new(
-                id.clone(),
-                self.household.clone(),
-                code.partner.clone(),
-                code.consent.profile.clone(),
-                self.now(),
-                secrets,
-            );
-            let leaf = link_leaf(self.now(), &link, LinkEvent::Created)?;
-            self.append(vec![leaf], vec![(format!("link/{id}"), Some(to_json(&link)?))]).await?;
-            self.state().links.insert(link);
+        if self.state().links.len() >= LINKS_MAX {
+            return Err(format!("there are {LINKS_MAX} links already; end one with `vestibule unlink ID`"));
         }
-        match profile {
-            Some(profile) => self.apply_profile(id, profile, member).await.map(drop),
-            None => Ok(()),
-        }
+        let id = &code.consent.link;
+        let secrets = (random()?, random()?);
+        // Its own token is told to nobody: what opens it are the tokens of the code.
+        let (link, _) = Link::new(
+            id.clone(),
+            self.household.clone(),
+            code.partner.clone(),
+            code.consent.profile.clone(),
+            self.now(),
+            secrets,
+        );
+        let leaf = link_leaf(self.now(), &link, LinkEvent::Created)?;
+        self.append(vec![leaf], vec![(format!("link/{id}"), Some(to_json(&link)?))]).await?;
+        self.state().links.insert(link);
+        Ok(())
     }
 
     async fn exchange(
@@ -321,7 +360,16 @@ impl Core {
         let random = (random().map_err(unavailable)?, random().map_err(unavailable)?);
         let now = self.now();
         let (family, issued) = self.state().links.oauth.exchange(&code, now, random);
-        let receipt = self.record_tokens(&code.consent.link, issued).await?;
+        let link = &code.consent.link;
+        let renewal = lock(&self.renewals).get(link).cloned();
+        let receipt = match renewal {
+            None => self.record_tokens(link, issued).await?,
+            Some(renewal) => {
+                let (intent, entries) = self.tokens_draft(link, issued)?;
+                let receipt = self.exchange_renewed(link, renewal, intent, entries).await.map_err(unavailable)?;
+                receipt.ok_or(TokenError::Unavailable)?
+            }
+        };
         self.state().links.oauth.code_used(family);
         tracing::info!(link = %code.consent.link, "linked");
         Ok(receipt)
@@ -347,19 +395,32 @@ impl Core {
         let tokens = self.tokens.lock().await;
         let revoked = self.state().links.oauth.revoke(client, token);
         match revoked {
-            Some(Revoked::Access(entry)) => self.put(vec![entry]).await.map_err(unavailable),
+            Some(Revoked::Access(entry)) => self.take_back(Vec::new(), vec![entry]).await.map_err(|error| {
+                tracing::error!(%error, "a token was taken back, and a restart would undo it");
+                TokenError::Unavailable
+            }),
             Some(Revoked::Link(link)) => {
                 drop(tokens);
                 tracing::info!(%link, "the partner has ended the link");
-                self.unlink(link).await.map(drop).map_err(unavailable)
+                self.unlink(link).await.map(drop).map_err(|error| {
+                    tracing::error!(%error, "a link was ended by its partner");
+                    TokenError::Unavailable
+                })
             }
-            // What is not known is not good either (RFC 7009, 2.2).
+            // What is not known is not good either (RFC 7009, 2.2); unless that itself would not outlast a restart.
+            None if self.owed.is_only_in_memory() => Err(TokenError::Unavailable),
             None => Ok(()),
         }
     }
 
     /// The record of tokens that are about to leave, with what must be stored along with it.
     async fn record_tokens(&self, id: &LinkId, issued: Issued) -> Result<Receipt, TokenError> {
+        let (draft, entries) = self.tokens_draft(id, issued)?;
+        let receipts = self.try_append(&[draft], &entries).await.map_err(unavailable)?;
+        receipts.into_iter().next().ok_or(TokenError::Unavailable)
+    }
+
+    fn tokens_draft(&self, id: &LinkId, issued: Issued) -> Result<(Draft, Entries), TokenError> {
         let partner = self.state().links.get(id).map(|l| l.partner.clone()).ok_or(TokenError::InvalidGrant)?;
         let intent = ledger::Intent {
             partner,
@@ -373,8 +434,7 @@ impl Core {
         };
         let body = Body::redacted(issued.wire, issued.kept);
         let draft = Draft::intent(self.now(), intent, body).map_err(|e| unavailable(chain(&e)))?;
-        let receipts = self.append(vec![draft], issued.entries).await.map_err(unavailable)?;
-        receipts.into_iter().next().ok_or(TokenError::Unavailable)
+        Ok((draft, issued.entries))
     }
 
     /// Stops a link's tokens: at once, then on the record.
@@ -389,7 +449,7 @@ impl Core {
         tracing::warn!(link = %id, "the link was stopped: {}", why.words());
         let leaf = link.map(|l| link_leaf(now, &l, LinkEvent::Changed)).transpose();
         let recorded = match leaf {
-            Ok(leaf) => self.append(leaf.into_iter().collect(), vec![entry]).await.map(drop),
+            Ok(leaf) => self.take_back(leaf.into_iter().collect(), vec![entry]).await,
             Err(error) => Err(error),
         };
         if let Err(error) = recorded {
@@ -397,8 +457,9 @@ impl Core {
         }
     }
 
-    /// What a client would get under each profile, by the same table that decides later.
-    fn offers(&self, partner: &PartnerId) -> Result<Vec<Offer>, String> {
+    /// What a client would get under each profile, by the same table that decides later; with the devices that it is worked
+    /// out for, and what stands for all of it.
+    fn offers(&self, partner: &PartnerId) -> Result<(Vec<Offer>, Vec<policy::DeviceFact>, String), String> {
         let link = LinkId::new(random_id("preview")?).map_err(|e| e.to_string())?;
         let mut facts = self.facts();
         let gatekeeper = PARTNERS.iter().any(|(name, gatekeeper)| *name == partner.as_str() && *gatekeeper);
@@ -429,7 +490,8 @@ impl Core {
                 lost: costs(true),
             });
         }
-        Ok(offers)
+        let shown = Digest::of(to_json(&offers)?.as_bytes()).to_string();
+        Ok((offers, facts.devices, shown))
     }
 }
 
@@ -468,36 +530,41 @@ impl Linking for Core {
             (client.partner.clone(), existing)
         };
         let day = |t: Timestamp| t.to_rfc3339().get(..10).unwrap_or_default().to_owned();
+        let (offers, _, shown) = self.offers(&partner)?;
         Ok(Choice {
             home: self.config.home_name.clone(),
-            offers: self.offers(&partner)?,
+            offers,
+            shown,
             existing: existing.into_iter().map(|(id, created)| (id, day(created))).collect(),
         })
     }
 
-    async fn agree(
-        &self,
-        request: &AuthorizeRequest,
-        member: &MemberId,
-        profile: Option<&str>,
-        renew: Option<&str>,
-    ) -> Result<Token, String> {
-        let profile = find_profile(profile.unwrap_or(WITHOUT_CHOICE))?;
+    async fn agree(&self, agreed: &Agreed) -> Result<Token, AgreeFault> {
+        let failed = AgreeFault::Failed;
+        let Agreed { request, member, profile, renew, shown } = agreed;
+        let profile = find_profile(profile.as_deref().unwrap_or(WITHOUT_CHOICE)).map_err(failed)?;
         let _one = self.changing.lock().await;
         if !lock(&self.members).contains_key(member) {
-            return Err(format!("the member `{member}` was removed"));
+            return Err(failed(format!("the member `{member}` was removed")));
         }
-        let link = match renew.filter(|r| !r.is_empty()) {
-            None => LinkId::new(random_id("lnk")?).map_err(|e| e.to_string())?,
+        let link = match renew.as_deref().filter(|r| !r.is_empty()) {
+            None => LinkId::new(random_id("lnk").map_err(failed)?).map_err(|e| failed(e.to_string()))?,
             Some(id) => {
-                let id = LinkId::new(id).map_err(|e| e.to_string())?;
+                let id = LinkId::new(id).map_err(|e| failed(e.to_string()))?;
                 let state = self.state();
                 let family = state.links.oauth.family(&id).filter(|f| f.client == request.client);
-                family.map(|f| f.link.clone()).ok_or_else(|| no_link(&id))?
+                family.map(|f| f.link.clone()).ok_or_else(|| failed(no_link(&id)))?
             }
         };
+        let partner = self.state().links.oauth.client(&request.client).map(|c| c.partner.clone());
+        let partner = partner.ok_or_else(|| failed("the client was removed".to_owned()))?;
+        // What is granted is what was shown: of these devices, and of no others.
+        let (_, devices, now) = tokio::task::block_in_place(|| self.offers(&partner)).map_err(failed)?;
+        if now != *shown {
+            return Err(AgreeFault::Changed);
+        }
         let consent = Consent { member: member.clone(), link, profile: profile.slug.clone() };
-        self.keep_code(request, consent).await
+        self.keep_code(request, consent, devices).await.map_err(failed)
     }
 
     fn client(&self, credentials: &Credentials) -> Result<(), TokenError> {
@@ -521,7 +588,7 @@ fn unavailable(error: String) -> TokenError {
     TokenError::Unavailable
 }
 
-fn link_leaf(now: Timestamp, link: &Link, event: LinkEvent) -> Result<Draft, String> {
+pub(super) fn link_leaf(now: Timestamp, link: &Link, event: LinkEvent) -> Result<Draft, String> {
     let profile = Some(link.profile.clone()).filter(|_| event == LinkEvent::Created);
     let leaf = ledger::Link { partner: link.partner.clone(), link: link.id.clone(), event, profile };
     Draft::link(now, leaf).map_err(|e| chain(&e))

@@ -225,7 +225,8 @@ fn link(hub: &Hub, front: &Front, client: &Client, redirect: &str) {
     let answer = browser.log_in(&format!("{}/oauth/authorize?{query}", hub.partners), "alice", PASSWORD);
     assert_eq!(answer.status, 303, "{answer:?}");
     let page = browser.send("GET", &format!("{}/oauth/consent", hub.partners), &[]);
-    let fields = [("csrf", hidden(&page.body, "csrf")), ("decision", "link".to_owned())];
+    let fields =
+        [("csrf", hidden(&page.body, "csrf")), ("shown", hidden(&page.body, "shown")), ("decision", "link".to_owned())];
     let fields: Vec<(&str, &str)> = fields.iter().map(|(n, v)| (*n, v.as_str())).collect();
     let answer = browser.send("POST", &format!("{}/oauth/decision", hub.partners), &fields);
     assert!(answer.header("location").unwrap().starts_with(&format!("{redirect}?code=")), "{answer:?}");

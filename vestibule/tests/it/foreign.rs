@@ -71,8 +71,9 @@ fn links_refreshes_revokes_and_is_robbed(start: impl Fn(&str, &str, &str) -> For
         let url = foreign.expect("authorize");
         let mut browser = Browser::default();
         assert_eq!(browser.log_in(url.as_str().unwrap(), "alice", PASSWORD).status, 303);
-        let csrf = hidden(&browser.send("GET", &format!("{}/oauth/consent", hub.partners), &[]).body, "csrf");
-        let fields = [("csrf", csrf.as_str()), ("decision", "link")];
+        let page = browser.send("GET", &format!("{}/oauth/consent", hub.partners), &[]).body;
+        let (csrf, shown) = (hidden(&page, "csrf"), hidden(&page, "shown"));
+        let fields = [("csrf", csrf.as_str()), ("shown", &shown), ("decision", "link")];
         let answer = browser.send("POST", &format!("{}/oauth/decision", hub.partners), &fields);
         let tokens = foreign.ask(answer.header("location").unwrap(), "tokens");
         assert!(opens(hub, &tokens["access_token"]));

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use devices::Counters;
 use devices::mqtt::house::{Event, House};
 use devices::simulator::Simulation;
-use egress::{Choice, Counts, Egress, Linking, RecordError, Recorder, Tally};
+use egress::{AgreeFault, Agreed, Choice, Counts, Egress, Linking, RecordError, Recorder, Tally};
 use gate::{Actuator, ActuatorError, GateState, Order, StateWrite};
 use jiff::tz::TimeZone;
 use ledger::{Draft, Receipt};
@@ -55,14 +55,8 @@ impl Linking for Nobody {
         Err("nobody is linked".into())
     }
 
-    async fn agree(
-        &self,
-        _: &AuthorizeRequest,
-        _: &MemberId,
-        _: Option<&str>,
-        _: Option<&str>,
-    ) -> Result<Token, String> {
-        Err("nobody is linked".into())
+    async fn agree(&self, _: &Agreed) -> Result<Token, AgreeFault> {
+        Err(AgreeFault::Failed("nobody is linked".into()))
     }
 
     fn client(&self, _: &Credentials) -> Result<(), TokenError> {

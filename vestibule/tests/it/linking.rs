@@ -135,9 +135,9 @@ fn a_member_links_a_partner_that_learns_what_was_chosen_and_all_is_on_record() {
         assert!(page.body.contains(text) || told_nothing, "{text}: {}", page.body);
     }
     assert!(!page.body.contains("checked") && !page.body.contains("<script"), "{}", page.body);
-    let csrf = hidden(&page.body, "csrf");
+    let (csrf, shown) = (hidden(&page.body, "csrf"), hidden(&page.body, "shown"));
     let decision = format!("{}/oauth/decision", hub.partners);
-    let fields = [("csrf", csrf.as_str()), ("profile", "glance"), ("decision", "link")];
+    let fields = [("csrf", csrf.as_str()), ("shown", &shown), ("profile", "glance"), ("decision", "link")];
     let answer = browser.send("POST", &decision, &fields);
     assert_eq!(answer.status, 303);
     assert!(answer.header("location").unwrap().starts_with(&format!("{REDIRECT}?code=vsc_")), "{answer:?}");
@@ -467,7 +467,10 @@ fn ends_are_announced_and_passwords_and_clients_are_told_in_plain_words() {
     age(&story.dir.path().join("data/vestibule.db"), now + 10 * 86_400_000);
     story.restart();
     let links = story.hub.cli_json(&["links"]);
-    assert!(links[0]["notice"].as_str().unwrap().contains("grants end on"), "{links}");
+    let notice = links[0]["notice"].as_str().unwrap();
+    // A profile would take back what was granted by hand: what is advised is what renews it.
+    assert!(notice.contains("grants end on") && notice.contains("grant renew --link"), "{links}");
+    assert!(!notice.contains("profile apply"), "{links}");
     assert!(story.hub.cli(&["links"]).contains("grants end on"));
     story.hub.process.wait_for("grants end on");
     // A partner that asks is still answered: an announcement is no end.

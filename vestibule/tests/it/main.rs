@@ -19,6 +19,7 @@ mod hostile_client;
 mod hostile_device;
 mod household_day;
 mod linking;
+mod linking_faults;
 mod member;
 mod own_broker;
 mod promises;

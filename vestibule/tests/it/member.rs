@@ -219,8 +219,14 @@ impl Browser {
         assert_eq!((answer.status, answer.header("location")), (303, Some("/oauth/consent")), "{answer:?}");
         let page = self.send("GET", &format!("{}/oauth/consent", hub.partners), &[]);
         assert_eq!(page.status, 200);
-        let csrf = hidden(&page.body, "csrf");
-        let fields = [("csrf", csrf.as_str()), ("profile", profile), ("renew", renew), ("decision", "link")];
+        let (csrf, shown) = (hidden(&page.body, "csrf"), hidden(&page.body, "shown"));
+        let fields = [
+            ("csrf", csrf.as_str()),
+            ("shown", shown.as_str()),
+            ("profile", profile),
+            ("renew", renew),
+            ("decision", "link"),
+        ];
         let answer = self.send("POST", &format!("{}/oauth/decision", hub.partners), &fields);
         assert_eq!(answer.status, 303, "{answer:?}");
         assert_eq!(answer.parameter("state").as_deref(), Some("st&te"));

@@ -1,6 +1,6 @@
 //! All clients, codes and families of a home, and what is stored of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use model::{ClientId, LinkId, MemberId, PartnerId, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -95,10 +95,21 @@ impl Authority {
         self.clients.insert(client.id.clone(), client);
     }
 
-    /// Removes a client, with its codes.
-    pub fn remove_client(&mut self, id: &ClientId) -> Option<Client> {
+    /// Removes a client, with its codes; gives what to delete from the store. None when there is no such client.
+    pub fn remove_client(&mut self, id: &ClientId) -> Option<Vec<Entry>> {
+        let client = self.clients.remove(id)?;
+        let mut gone = vec![(client.entry().0, None)];
+        gone.extend(self.codes.values().filter(|c| c.client == *id).map(|c| (c.key(), None)));
         self.codes.retain(|_, code| code.client != *id);
-        self.clients.remove(id)
+        Some(gone)
+    }
+
+    /// The links that a client holds tokens of, or has a code for that it may still exchange.
+    pub fn links_of(&self, id: &ClientId) -> Vec<LinkId> {
+        let waiting = self.codes.values().filter(|c| c.client == *id && !c.used).map(|c| &c.consent.link);
+        let held = self.families.values().filter(|f| f.client == *id).map(|f| &f.link);
+        let all: BTreeSet<&LinkId> = waiting.chain(held).collect();
+        all.into_iter().cloned().collect()
     }
 
     /// One client.
@@ -309,13 +320,20 @@ impl Authority {
         Some(family_entry(family))
     }
 
+    /// Takes back the codes of a link that were not exchanged: what a member agreed to last is what counts. Gives what to
+    /// delete from the store.
+    pub fn supersede(&mut self, link: &LinkId) -> Vec<Entry> {
+        let gone =
+            self.codes.values().filter(|c| c.consent.link == *link && !c.used).map(|c| (c.key(), None)).collect();
+        self.codes.retain(|_, c| c.consent.link != *link || c.used);
+        gone
+    }
+
     /// Removes all of a link; gives what to delete from the store.
     pub fn remove_link(&mut self, link: &LinkId) -> Vec<Entry> {
         self.families.remove(link);
         // A code that was not used yet must not bring the link back.
-        let mut gone: Vec<Entry> =
-            self.codes.values().filter(|c| c.consent.link == *link && !c.used).map(|c| (c.key(), None)).collect();
-        self.codes.retain(|_, c| c.consent.link != *link || c.used);
+        let mut gone = self.supersede(link);
         gone.extend([(family_key(link), None), (settled_key(link), None)]);
         gone
     }
