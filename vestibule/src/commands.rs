@@ -52,6 +52,17 @@ pub enum Request {
         /// The file's text.
         document: String,
     },
+    /// What each link would have been sent over recorded days.
+    PolicySimulate {
+        /// The first day or moment.
+        from: String,
+        /// The first day or moment that no longer counts.
+        to: String,
+        /// Grants in place of those in force: a file's text.
+        document: Option<String>,
+        /// How often each device is asked for, in minutes.
+        every: u16,
+    },
     /// All grants as a file.
     PolicyExport {
         /// As Cedar text; else as JSON.

@@ -7,6 +7,7 @@ mod grants;
 mod linking;
 mod owed;
 mod renewal;
+mod simulate;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -848,6 +849,9 @@ impl Core {
             }
             Request::PolicyImpact { link } => self.policy_impact(link.as_deref()).await,
             Request::PolicyDiff { document } => self.policy_diff(&document),
+            Request::PolicySimulate { from, to, document, every } => {
+                self.policy_simulate(&from, &to, document.as_deref(), every).await
+            }
             Request::PolicyExport { cedar } => self.policy_export(cedar),
             Request::PolicyImport { document, doing } => self.policy_import(&document, &doing).await,
             Request::GrantAdd { wish, doing } => self.grant_add(wish, &doing).await,

@@ -14,7 +14,7 @@ use crate::shell;
 const FLOORS: &[&[&str]] = &[
     &["vestibule"],
     &["console"],
-    &["egress"],
+    &["egress", "exposure"],
     // One crate for each partner.
     &["alexa"],
     &["gate"],
@@ -44,7 +44,7 @@ const PARTNERS_MAY_REACH: &[&str] = &["disclosure", "model"];
 
 /// Rooms whose outputs are functions of their inputs (partner crates are too): no input or output,
 /// no clock, no randomness.
-const PURE: &[&str] = &["model", "disclosure", "home", "comfort", "policy", "ledger", "links"];
+const PURE: &[&str] = &["model", "disclosure", "home", "comfort", "policy", "ledger", "links", "exposure"];
 
 /// Libraries that open a door, the rooms that may use each of them directly, and why. What is not
 /// named here may be used by any room; what stands outside the house may use anything.

@@ -36,6 +36,7 @@ const BANNED_IN_DOCUMENTS: &[(&str, &str)] = &[(concat!("/t", "mp/"), "a path of
 const PURE_ROOMS: &[&str] = &[
     "crates/model",
     "crates/disclosure",
+    "crates/exposure",
     "crates/home",
     "crates/comfort",
     "crates/policy",

@@ -11,6 +11,12 @@ use serde_json::Value;
 use super::{DataArgs, Failure, ShowArgs, ask, id, listing, print, print_json, table, text};
 use crate::commands::{Doing, GrantSelection, GrantWish, Request};
 
+/// How often a partner is taken to ask, in minutes.
+pub(super) const POLL_MINUTES: u16 = (exposure::POLL_MS / 60_000) as u16;
+
+/// Messages of a link that are printed; the rest is counted.
+const MESSAGES_SHOWN_MAX: usize = 40;
+
 /// Changes that are printed; the rest is counted.
 const SHOWN_MAX: usize = 200;
 
@@ -42,6 +48,23 @@ pub(super) enum PolicyCmd {
     Diff {
         /// Grants as `policy export` writes them (- for standard input)
         file: PathBuf,
+        #[command(flatten)]
+        show: ShowArgs,
+    },
+    /// Show what each link would have been sent over days of the home's own history: the messages, and how many of them
+    Simulate {
+        /// From this day, or moment, on: 2026-11-20, or 2026-11-20T08:00:00Z
+        #[arg(long, value_name = "T")]
+        from: String,
+        /// Up to this day, or moment; itself it no longer counts
+        #[arg(long, value_name = "T")]
+        to: String,
+        /// Under the grants of a file that `policy export` wrote, in place of those in force (- for standard input)
+        #[arg(long, value_name = "FILE")]
+        policy: Option<PathBuf>,
+        /// How often each device is asked for, in minutes
+        #[arg(long, value_name = "MINUTES", default_value_t = POLL_MINUTES, value_parser = clap::value_parser!(u16).range(1..=1440))]
+        every: u16,
         #[command(flatten)]
         show: ShowArgs,
     },
@@ -226,6 +249,11 @@ pub(super) fn policy(command: PolicyCmd) -> Result<(), Failure> {
             let done = ask(&show.data, Request::PolicyDiff { document: document(&file)? })?;
             if show.json { print_json(&done) } else { differences(&done, &done["longer"]) }
         }
+        PolicyCmd::Simulate { from, to, policy, every, show } => {
+            let document = policy.as_deref().map(document).transpose()?;
+            let done = ask(&show.data, Request::PolicySimulate { from, to, document, every })?;
+            if show.json { print_json(&done) } else { simulated(&done) }
+        }
         PolicyCmd::Export { file, cedar, data } => {
             let done = ask(&data, Request::PolicyExport { cedar })?;
             let document = done["text"].as_str().unwrap_or_default();
@@ -333,6 +361,45 @@ fn changes(sign: &str, list: &Value) -> Result<(), Failure> {
         print(&format!("{sign} and {count} more of {property} ({action}); --json shows all\n"))?;
     }
     Ok(())
+}
+
+/// Of each link the counts, day by day, then the messages.
+fn simulated(done: &Value) -> Result<(), Failure> {
+    let links = done["links"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if links.is_empty() {
+        return print("no links: nobody would have been sent anything\n");
+    }
+    for link in links {
+        print(&format!(
+            "{} ({}), asking every {} minutes\n",
+            text(link, "link"),
+            text(link, "partner"),
+            text(done, "every")
+        ))?;
+        let mut days = link["days"].as_array().cloned().unwrap_or_default();
+        let mut total = link["total"].clone();
+        total["day"] = "together".into();
+        days.push(total);
+        table(&days, &["day", "messages", "bytes", "facts"])?;
+        let messages = link["messages"].as_array().map(Vec::as_slice).unwrap_or_default();
+        for m in messages.iter().take(MESSAGES_SHOWN_MAX) {
+            let again = match m["again"].as_u64() {
+                Some(again) if again > 0 => format!(", and {again} times the same"),
+                _ => String::new(),
+            };
+            print(&format!("{} {}{again}: {}\n", text(m, "time"), text(m, "message"), m["body"]))?;
+        }
+        let more = messages.len().saturating_sub(MESSAGES_SHOWN_MAX) as u64 + left_out(link);
+        if more > 0 {
+            print(&format!("and {more} other messages; --json shows them, for some days at a time\n"))?;
+        }
+        print("\n")?;
+    }
+    Ok(())
+}
+
+fn left_out(link: &Value) -> u64 {
+    link["left_out"].as_u64().unwrap_or_default()
 }
 
 fn document(file: &Path) -> Result<String, Failure> {

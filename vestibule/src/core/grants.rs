@@ -438,7 +438,7 @@ impl Core {
     }
 
     /// A document of this household.
-    fn read_document(&self, text: &str) -> Result<Document, String> {
+    pub(super) fn read_document(&self, text: &str) -> Result<Document, String> {
         let document = Document::parse(text).map_err(|e| chain(&e))?;
         if document.household != self.household {
             return Err(format!(

@@ -11,6 +11,7 @@ mod devices_and_alexa;
 mod disk;
 mod doctor;
 mod events;
+mod exposure;
 mod flood;
 mod foreign;
 mod grants;

@@ -5,6 +5,8 @@
 //! Messages go with QoS 1 and back-pressure: [`run`] returns when the broker has acknowledged all of them.
 
 mod devices;
+mod hear;
+mod ordonez;
 mod recording;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -20,6 +22,7 @@ use rumqttc::{
 use serde::Serialize;
 use tokio::sync::watch;
 
+pub use self::hear::{Heard, hear};
 pub use self::recording::{HeaderError, Layout, LineError, Row, Rows, Scale, SensorRow, parse};
 use crate::simulator::Publication;
 use crate::simulator::wire::{self, Status, Wire};

@@ -1,0 +1,139 @@
+//! What each link would have been sent over the home's own recorded days, by the code that answers it today.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use exposure::{Count, Recorded, Span};
+use home::Reading;
+use links::Link;
+use model::{EndpointId, Timestamp};
+use policy::{Grant, Table};
+use serde_json::{Value, json};
+
+use super::{Core, blocking, chain, lock};
+
+/// Most days that are played at once.
+const DAYS_MAX: i64 = 31;
+
+const DAY_MS: i64 = 86_400_000;
+
+/// Messages of one link that are listed; further ones are counted alone. A message that says what the last one about its
+/// device said is listed with that.
+const LISTED_MAX: usize = 20_000;
+
+impl Core {
+    /// What each link would have been sent from `from` up to `to`, if these grants had been in force all the time.
+    pub(super) async fn policy_simulate(
+        &self,
+        from: &str,
+        to: &str,
+        document: Option<&str>,
+        every: u16,
+    ) -> Result<Value, String> {
+        self.recompile_if_due().await?;
+        let span = Span { from: self.moment(from)?, to: self.moment(to)? };
+        let days = span.to.as_millis().saturating_sub(span.from.as_millis());
+        if !(1..=DAYS_MAX * DAY_MS).contains(&days) {
+            return Err(format!("--to is after --from, by {DAYS_MAX} days at most"));
+        }
+        let now = self.now();
+        let grants: Vec<Grant> = match document {
+            Some(text) => self.read_document(text)?.grants,
+            None => lock(&self.grants).values().cloned().collect(),
+        };
+        let table = Arc::new(self.compile_aside(grants, now).await?);
+        let recorded = self.recorded(span).await?;
+        let links: Vec<Link> = self.state().links.iter().cloned().collect();
+        let poll_ms = i64::from(every) * 60_000;
+        blocking(move || {
+            let one = |mut link: Link| {
+                // What was never granted to it before gets its id now, as a grant would give it.
+                link.enroll(recorded.devices.iter().map(|(id, device)| (id, device.device_type())));
+                of_link(&recorded, &link, &table, span, poll_ms)
+            };
+            let links = links.into_iter().map(one).collect::<Result<Vec<_>, _>>()?;
+            Ok(json!({
+                "from": span.from.to_rfc3339(), "to": span.to.to_rfc3339(), "every": every, "links": links,
+            }))
+        })
+        .await
+    }
+
+    /// The home's history of some days, with what was true when they began.
+    pub(super) async fn recorded(&self, span: Span) -> Result<Recorded, String> {
+        self.history.flush().await;
+        let devices: BTreeMap<_, _> = {
+            let gate = self.state();
+            gate.registry.iter().map(|(id, device)| (id.clone(), device.clone())).collect()
+        };
+        let mut readings = Vec::new();
+        for (id, device) in &devices {
+            let properties = device.pins.keys().copied().chain([model::Property::Reachable]);
+            for property in properties {
+                let samples = self.history.read(id, property, span.from, span.to).map_err(|e| chain(&e))?;
+                let reading = |s: home::Sample| Reading { device: id.clone(), property, value: s.value, time: s.time };
+                readings.extend(samples.into_iter().map(reading));
+            }
+        }
+        // Of one time in the order of the devices: each property has its own.
+        readings.sort_by_key(|r| r.time);
+        let zone = self.config.timezone.clone();
+        Ok(Recorded { zone, household: self.household.clone(), devices, readings })
+    }
+
+    /// A day of the home or a moment.
+    fn moment(&self, text: &str) -> Result<Timestamp, String> {
+        if let Some(time) = Timestamp::from_rfc3339(text) {
+            return Ok(time);
+        }
+        let civil = text
+            .parse::<jiff::civil::DateTime>()
+            .or_else(|_| text.parse::<jiff::civil::Date>().map(|day| day.to_datetime(jiff::civil::Time::midnight())));
+        let zoned = civil.and_then(|time| time.to_zoned_datetime(self.config.timezone.clone())).map_err(|_| {
+            format!("`{text}` is no time: write a day of the home as 2026-11-20, or a moment as 2026-11-20T08:00:00Z")
+        })?;
+        Ok(Timestamp::from_millis(zoned.timestamp().as_millisecond()))
+    }
+}
+
+fn of_link(recorded: &Recorded, link: &Link, table: &Arc<Table>, span: Span, poll_ms: i64) -> Result<Value, String> {
+    let mut count = Count::new(recorded.zone.clone());
+    let mut listed: Vec<Value> = Vec::new();
+    let mut left_out = 0u64;
+    // The last message of each sort about each device: where it is listed, and its bytes.
+    let mut last: BTreeMap<(Option<EndpointId>, String), (usize, Vec<u8>)> = BTreeMap::new();
+    exposure::expose(recorded, (link, table), span, poll_ms, |sent| {
+        count.add(&sent);
+        let key = (sent.endpoint.clone(), sent.message.clone());
+        if let Some((at, body)) = last.get(&key)
+            && *body == sent.body
+        {
+            if let Some(again) = listed.get_mut(*at).and_then(|m| m.get_mut("again")) {
+                *again = json!(again.as_u64().unwrap_or_default() + 1);
+            }
+            return;
+        }
+        if listed.len() >= LISTED_MAX {
+            left_out += 1;
+            last.remove(&key);
+            return;
+        }
+        let device = sent.endpoint.as_ref().and_then(|id| link.find(id));
+        listed.push(json!({
+            "time": sent.time.to_rfc3339(), "message": sent.message, "trigger": sent.trigger, "endpoint": sent.endpoint,
+            "device": device, "bytes": sent.body.len(), "facts": sent.facts.len(), "again": 0,
+            "body": serde_json::from_slice::<Value>(&sent.body).unwrap_or_default(),
+        }));
+        last.insert(key, (listed.len() - 1, sent.body));
+    })
+    .map_err(|e| e.to_string())?;
+    let days: Vec<Value> = count
+        .days()
+        .iter()
+        .map(|(day, c)| json!({"day": day.to_string(), "messages": c.messages, "bytes": c.bytes, "facts": c.facts}))
+        .collect();
+    Ok(json!({
+        "link": link.id, "partner": link.partner, "profile": link.profile, "days": days, "total": count.total(),
+        "messages": listed, "left_out": left_out,
+    }))
+}
