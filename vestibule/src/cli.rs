@@ -19,8 +19,9 @@ use crate::commands::Request;
 use crate::config::Config;
 use crate::core::Core;
 use crate::doctor::{self, Verdict};
+use crate::infer::InferArgs;
 use crate::thermostat::{self, ThermostatCmd};
-use crate::{audit, control, demo, hub};
+use crate::{audit, control, demo, hub, infer};
 
 /// Done.
 const DONE: u8 = 0;
@@ -134,6 +135,8 @@ enum Cmd {
     /// Grants, one by one
     #[command(subcommand)]
     Grant(grants::GrantCmd),
+    /// Measure how much of a home's life can be told from what partners are sent
+    Infer(InferArgs),
     /// The docket: what partners demanded
     #[command(subcommand)]
     Docket(DocketCmd),
@@ -484,6 +487,7 @@ fn dispatch(command: Cmd) -> Result<(), Failure> {
         },
         Cmd::Policy(command) => grants::policy(command),
         Cmd::Grant(command) => grants::grant(command),
+        Cmd::Infer(args) => infer::run(&args, print),
         Cmd::Docket(DocketCmd::Add { partner, file, deadline, threat, data }) => {
             let text = text_file(&file, "the letter", LETTER_MAX_BYTES)?;
             let partner = id(PartnerId::new(partner))?;

@@ -63,6 +63,11 @@ pub enum Request {
         /// How often each device is asked for, in minutes.
         every: u16,
     },
+    /// The newest whole days of the home's history, and when partners gave commands.
+    Recorded {
+        /// How many.
+        days: u16,
+    },
     /// All grants as a file.
     PolicyExport {
         /// As Cedar text; else as JSON.

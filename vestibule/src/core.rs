@@ -46,7 +46,7 @@ const HOUSEHOLD: &str = "home";
 const OWNER: &str = "owner";
 
 /// Partners that there are, and whether they belong to a DMA gatekeeper (European Commission's list of gatekeepers).
-const PARTNERS: [(&str, bool); 1] = [("alexa", true)];
+pub const PARTNERS: [(&str, bool); 1] = [("alexa", true)];
 
 /// Bytes of the broker password that `devices add` makes.
 const PASSWORD_BYTES: usize = 18;
@@ -852,6 +852,7 @@ impl Core {
             Request::PolicySimulate { from, to, document, every } => {
                 self.policy_simulate(&from, &to, document.as_deref(), every).await
             }
+            Request::Recorded { days } => self.recorded_days(days).await,
             Request::PolicyExport { cedar } => self.policy_export(cedar),
             Request::PolicyImport { document, doing } => self.policy_import(&document, &doing).await,
             Request::GrantAdd { wish, doing } => self.grant_add(wish, &doing).await,
@@ -1450,7 +1451,11 @@ fn no_link(id: &LinkId) -> String {
     format!("there is no link `{id}`; `vestibule links` lists them")
 }
 
-fn find_profile(slug: &str) -> Result<&'static Profile, String> {
+/// The profile with this slug.
+///
+/// # Errors
+/// When there is none, in words.
+pub fn find_profile(slug: &str) -> Result<&'static Profile, String> {
     policy::profile(slug).ok_or_else(|| {
         let known: Vec<&str> = policy::profiles().iter().map(|p| p.slug.as_str()).collect();
         format!("there is no profile `{slug}`; there are {}", known.join(", "))

@@ -10,6 +10,7 @@ mod core;
 mod demo;
 mod doctor;
 mod hub;
+mod infer;
 mod observed;
 mod page;
 mod server;

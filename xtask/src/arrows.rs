@@ -28,6 +28,8 @@ const FLOORS: &[&[&str]] = &[
     &["home"],
     &["disclosure"],
     &["model"],
+    // Statistics over numbers: it knows of no home.
+    &["inference"],
     // Points at which tests make the program fail; empty in a release build.
     &["faults"],
 ];
@@ -44,7 +46,7 @@ const PARTNERS_MAY_REACH: &[&str] = &["disclosure", "model"];
 
 /// Rooms whose outputs are functions of their inputs (partner crates are too): no input or output,
 /// no clock, no randomness.
-const PURE: &[&str] = &["model", "disclosure", "home", "comfort", "policy", "ledger", "links", "exposure"];
+const PURE: &[&str] = &["model", "disclosure", "home", "comfort", "policy", "ledger", "links", "exposure", "inference"];
 
 /// Libraries that open a door, the rooms that may use each of them directly, and why. What is not
 /// named here may be used by any room; what stands outside the house may use anything.

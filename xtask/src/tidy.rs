@@ -38,6 +38,7 @@ const PURE_ROOMS: &[&str] = &[
     "crates/disclosure",
     "crates/exposure",
     "crates/home",
+    "crates/inference",
     "crates/comfort",
     "crates/policy",
     "crates/ledger",

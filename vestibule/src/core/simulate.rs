@@ -9,13 +9,18 @@ use links::Link;
 use model::{EndpointId, Timestamp};
 use policy::{Grant, Table};
 use serde_json::{Value, json};
+use store::ledger::Filter;
 
 use super::{Core, blocking, chain, lock};
+use crate::infer::Days;
 
 /// Most days that are played at once.
 const DAYS_MAX: i64 = 31;
 
 const DAY_MS: i64 = 86_400_000;
+
+/// Commands that are read from the ledger at once.
+const COMMANDS_AT_ONCE: usize = 1000;
 
 /// Messages of one link that are listed; further ones are counted alone. A message that says what the last one about its
 /// device said is listed with that.
@@ -79,6 +84,25 @@ impl Core {
         readings.sort_by_key(|r| r.time);
         let zone = self.config.timezone.clone();
         Ok(Recorded { zone, household: self.household.clone(), devices, readings })
+    }
+
+    /// The newest days of the history, as the command line measures them.
+    pub(super) async fn recorded_days(&self, days: u16) -> Result<Value, String> {
+        let now = self.now();
+        let from = now.plus_millis(-DAY_MS * (1 + i64::from(days).min(DAYS_MAX)));
+        let Recorded { household, devices, mut readings, .. } = self.recorded(Span { from, to: now }).await?;
+        // What was true before the first day has come in by then.
+        readings.iter_mut().for_each(|r| r.time = r.time.max(from));
+        let filter = Filter { kind: Some("command".into()), ..Filter::default() };
+        let (mut commands, mut next) = (Vec::new(), 0);
+        loop {
+            let rows = self.writer.reader().list(next, COMMANDS_AT_ONCE, &filter).map_err(|e| chain(&e))?;
+            let Some(last) = rows.last() else { break };
+            next = last.index + 1;
+            commands.extend(rows.iter().filter_map(|row| Timestamp::from_rfc3339(&row.time)).filter(|t| *t >= from));
+        }
+        let days = Days { zone: self.zone_name(), household, devices, readings, commands };
+        serde_json::to_value(days).map_err(|e| e.to_string())
     }
 
     /// A day of the home or a moment.
