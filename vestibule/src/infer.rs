@@ -58,7 +58,7 @@ pub struct InferArgs {
     #[arg(long)]
     together: bool,
     /// How often each device is asked for, in minutes
-    #[arg(long, value_name = "MINUTES", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1440))]
+    #[arg(long, value_name = "MINUTES", default_value_t = exposure::POLL_MINUTES, value_parser = clap::value_parser!(u16).range(1..=1440))]
     every: u16,
     /// Only so many whole days: the newest of the history, the first of a recording
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(DAYS_MIN..=31))]

@@ -20,12 +20,12 @@ use home::{Reading, Registered};
 use jiff::tz::TimeZone;
 use model::{DeviceId, EndpointId, HouseholdId, Property, Timestamp, Trigger, Value};
 
-/// How often a partner asks for the state of each device that it knows of, unless something else is said, in milliseconds.
+/// How often a partner asks for the state of each device that it knows of, unless something else is said, in minutes.
 ///
 /// Amazon's app asks every few seconds while it is open, and otherwise when somebody speaks of a device; an assistant that
 /// wants to know can ask at any time. Every five minutes, day and night, is as often as most thermostats speak at all, and as
 /// fine as old history is kept.
-pub const POLL_MS: i64 = 5 * 60_000;
+pub const POLL_MINUTES: u16 = 5;
 
 /// Recorded days of one home.
 #[derive(Clone, Debug)]

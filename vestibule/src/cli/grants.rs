@@ -11,9 +11,6 @@ use serde_json::Value;
 use super::{DataArgs, Failure, ShowArgs, ask, id, listing, print, print_json, table, text};
 use crate::commands::{Doing, GrantSelection, GrantWish, Request};
 
-/// How often a partner is taken to ask, in minutes.
-pub(super) const POLL_MINUTES: u16 = (exposure::POLL_MS / 60_000) as u16;
-
 /// Messages of a link that are printed; the rest is counted.
 const MESSAGES_SHOWN_MAX: usize = 40;
 
@@ -63,7 +60,7 @@ pub(super) enum PolicyCmd {
         #[arg(long, value_name = "FILE")]
         policy: Option<PathBuf>,
         /// How often each device is asked for, in minutes
-        #[arg(long, value_name = "MINUTES", default_value_t = POLL_MINUTES, value_parser = clap::value_parser!(u16).range(1..=1440))]
+        #[arg(long, value_name = "MINUTES", default_value_t = exposure::POLL_MINUTES, value_parser = clap::value_parser!(u16).range(1..=1440))]
         every: u16,
         #[command(flatten)]
         show: ShowArgs,
