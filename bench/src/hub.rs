@@ -136,13 +136,19 @@ pub struct Hub {
 impl Hub {
     /// Starts it.
     pub fn start(data: &Path, mqtt_port: u16) -> Result<Self, Fail> {
+        Self::start_with(data, mqtt_port, &[])
+    }
+
+    /// The same, with more settings.
+    pub fn start_with(data: &Path, mqtt_port: u16, more: &[(&str, &str)]) -> Result<Self, Fail> {
         let mut command = Command::new(program()?);
         command.args(["serve", "--data"]).arg(data);
         command
             .env("VESTIBULE__MQTT__URL", format!("mqtt://127.0.0.1:{mqtt_port}"))
             .env("VESTIBULE__CONSOLE__LISTEN", "127.0.0.1:0")
             .env("VESTIBULE__PARTNERS__LISTEN", "127.0.0.1:0")
-            .env("RUST_LOG", "warn");
+            .env("RUST_LOG", "warn")
+            .envs(more.iter().copied());
         let begin = Instant::now();
         let process = Process::start(command, false)?;
         let address = |url: String| url.trim_start_matches("http://").trim_end_matches('/').parse::<SocketAddr>();

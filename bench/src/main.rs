@@ -7,6 +7,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "it measures time")]
 
+mod catalogue;
 mod http;
 mod hub;
 mod limits;
@@ -47,7 +48,8 @@ pub struct Settings {
 const FULL: (Duration, usize, usize, usize) = (Duration::from_secs(3), 3, 100_000, 100_000);
 const QUICK: (Duration, usize, usize, usize) = (Duration::from_millis(400), 1, 10_000, 10_000);
 
-const USAGE: &str = "usage: cargo xtask bench [--quick] [--json FILE] [messages] [readings] [policy] [disk] [start]
+const USAGE: &str =
+    "usage: cargo xtask bench [--quick] [--json FILE] [messages] [readings] [policy] [disk] [start] [catalogue]
 
   --quick      short loads: to see that it works, not for figures
   --json FILE  where the JSON goes (target/bench.json)
@@ -95,7 +97,9 @@ fn settings(arguments: &[&str]) -> Option<Settings> {
         match *argument {
             "--quick" => {}
             "--json" => settings.json = rest.next()?.into(),
-            part @ ("messages" | "readings" | "policy" | "disk" | "start") => settings.only.push(part.to_owned()),
+            part @ ("messages" | "readings" | "policy" | "disk" | "start" | "catalogue") => {
+                settings.only.push(part.to_owned())
+            }
             _ => return None,
         }
     }
@@ -125,6 +129,9 @@ async fn run(settings: &Settings) -> Result<(), Fail> {
     }
     if wants("messages") {
         put("messages", json!(messages::run(folder.path(), settings).await?));
+    }
+    if wants("catalogue") {
+        put("catalogue", json!(catalogue::run(folder.path(), settings).await?));
     }
     put("load_at_end", json!(machine::load()));
     print!("{}", table::render(&all));

@@ -118,6 +118,7 @@ pub fn render(all: &Value) -> String {
     let mut single = rows(all, "policy");
     single.extend(rows(all, "start"));
     single.extend(rows(all, "disk"));
+    single.extend(rows(all, "catalogue"));
     if !single.is_empty() {
         columns(&mut out, &["what", "figure", "unit", "bar", ""], &["what", "figure", "unit", "bar", "met"], &single);
     }

@@ -15,14 +15,13 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
+use crate::schemas;
+
 /// The code that a pretend Alexa sends in an AcceptGrant.
 const CODE: &str = "a-code";
 
 /// Longest wait for what is to come.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Most endpoints of an AddOrUpdateReport that are taken.
-const ENDPOINTS_MAX: usize = 300;
 
 /// Most bytes of an event that are taken.
 const EVENT_MAX_BYTES: usize = 256 * 1024;
@@ -141,6 +140,11 @@ impl PretendAmazon {
         inner.event_whims.clear();
         inner.token_whims.clear();
         inner.expires_in = 3600;
+    }
+
+    /// Another customer comes, with a code of their own.
+    pub fn forget_code(&self) {
+        self.inner().code_used = false;
     }
 
     /// Every access token given out so far has ended.
@@ -276,57 +280,16 @@ fn event(inner: &mut Inner, received: &Received) -> (u16, String) {
     (400, exception("INVALID_REQUEST_EXCEPTION"))
 }
 
-/// What is wrong with an event, by Amazon's pages on it.
+/// What is wrong with an event: by its schema, and by what no schema can say.
 fn check(received: &Received) -> Vec<String> {
-    let mut wrong = Vec::new();
-    let mut must = |good: bool, what: &str| {
-        if !good {
-            wrong.push(format!("{what}: {}", received.json));
-        }
-    };
-    let at = |path: &str| received.json.pointer(path).cloned().unwrap_or(Value::Null);
-    must(received.body.len() <= EVENT_MAX_BYTES, "too long");
-    must(at("/event/header/payloadVersion") == "3", "payloadVersion");
-    let id = at("/event/header/messageId");
-    must(id.as_str().is_some_and(|id| (1..=127).contains(&id.len())), "messageId");
-    let scope =
-        if received.name() == "ChangeReport" { at("/event/endpoint/scope") } else { at("/event/payload/scope") };
-    must(scope == json!({"type": "BearerToken", "token": received.bearer}), "scope");
-    let endpoints = at("/event/payload/endpoints");
-    let endpoints = endpoints.as_array().map_or(&[][..], Vec::as_slice);
-    match received.name() {
-        "ChangeReport" => {
-            must(at("/event/header/namespace") == "Alexa", "namespace");
-            must(at("/event/endpoint/endpointId").is_string(), "endpointId");
-            must(at("/event/payload/change/cause/type").is_string(), "cause");
-            let changed = at("/event/payload/change/properties");
-            let same = at("/context/properties");
-            let (changed, same) = (changed.as_array(), same.as_array());
-            must(changed.is_some_and(|c| !c.is_empty()) && same.is_some(), "properties");
-            for property in changed.into_iter().chain(same).flatten() {
-                let time = property["timeOfSample"].as_str().unwrap_or_default();
-                must(time.ends_with('Z') && time.len() <= 24, "timeOfSample");
-                let whole = property["uncertaintyInMilliseconds"].as_i64().is_some_and(|u| u >= 0);
-                must(whole && property["namespace"].is_string() && property["name"].is_string(), "property");
-                must(property.get("value").is_some(), "value");
-            }
-        }
-        "AddOrUpdateReport" => {
-            must(at("/event/header/namespace") == "Alexa.Discovery", "namespace");
-            must((1..=ENDPOINTS_MAX).contains(&endpoints.len()), "endpoints");
-            for endpoint in endpoints {
-                for key in ["endpointId", "manufacturerName", "friendlyName", "description"] {
-                    must(endpoint[key].as_str().is_some_and(|t| (1..=256).contains(&t.len())), key);
-                }
-                let alexa = json!({"type": "AlexaInterface", "interface": "Alexa", "version": "3"});
-                must(endpoint["capabilities"].as_array().is_some_and(|c| c.contains(&alexa)), "interface Alexa");
-            }
-        }
-        "DeleteReport" => {
-            must(at("/event/header/namespace") == "Alexa.Discovery", "namespace");
-            must(!endpoints.is_empty() && endpoints.iter().all(|e| e["endpointId"].is_string()), "endpoints");
-        }
-        _ => must(false, "name"),
+    let mut wrong = schemas::event_faults(&received.json, true);
+    let at = |path: &str| received.json.pointer(path).and_then(Value::as_str);
+    let scope = at("/event/endpoint/scope/token").or(at("/event/payload/scope/token"));
+    if scope != received.bearer.as_deref() {
+        wrong.push("the token in it is not that of the header".to_owned());
     }
-    wrong
+    if received.body.len() > EVENT_MAX_BYTES {
+        wrong.push(format!("{} bytes are too many", received.body.len()));
+    }
+    wrong.into_iter().map(|what| format!("{what}: {}", received.json)).collect()
 }

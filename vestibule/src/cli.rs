@@ -296,6 +296,20 @@ enum DevicesCmd {
         #[command(flatten)]
         data: DataArgs,
     },
+    /// Make what a device senses (temperature, humidity, motion, contact) an endpoint of its own towards a partner, so that
+    /// this can be reported unasked where the rest is not
+    Split {
+        /// The device
+        device: String,
+        /// Towards this link
+        #[arg(long)]
+        link: String,
+        /// Put it together again
+        #[arg(long)]
+        undo: bool,
+        #[command(flatten)]
+        data: DataArgs,
+    },
     /// Forget a device, its history and its grants
     Forget {
         /// The device
@@ -479,6 +493,12 @@ fn dispatch(command: Cmd) -> Result<(), Failure> {
                 let link = link.map(|l| id(LinkId::new(l))).transpose()?;
                 ask(&data, Request::Name { device: id(DeviceId::new(device))?, name, link })?;
                 print("named\n")
+            }
+            DevicesCmd::Split { device, link, undo, data } => {
+                let (device, link) = (id(DeviceId::new(device))?, id(LinkId::new(link))?);
+                ask(&data, Request::Split { device, link, split: !undo })?;
+                print(if undo { "one endpoint again" } else { "two endpoints: what it does, and what it senses" })?;
+                print("; let Alexa discover devices again, if it is not told of such changes\n")
             }
             DevicesCmd::Forget { device, data } => {
                 ask(&data, Request::Forget { device: id(DeviceId::new(device))? })?;

@@ -26,6 +26,15 @@ pub enum Request {
         /// Only on this link.
         link: Option<LinkId>,
     },
+    /// Makes what a device senses an endpoint of its own on a link, or puts it together again.
+    Split {
+        /// The device.
+        device: DeviceId,
+        /// The link.
+        link: LinkId,
+        /// True to split, false to put together.
+        split: bool,
+    },
     /// Forgets a device, its pins, its history and its grants.
     Forget {
         /// The device.

@@ -842,6 +842,7 @@ impl Core {
             Request::Devices => Ok(self.devices()),
             Request::DeviceAdd { name, replace } => self.add_device_user(name, replace).await,
             Request::Name { device, name, link } => self.name(device, name, link).await,
+            Request::Split { device, link, split } => self.split(&device, &link, split).await,
             Request::Forget { device } => self.forget(device).await,
             Request::PolicyShow => self.policy_show().await,
             Request::PolicyExplain { partner, property, trigger } => {
@@ -1034,6 +1035,20 @@ impl Core {
         Ok(json!({}))
     }
 
+    async fn split(&self, device: &DeviceId, link: &LinkId, split: bool) -> Result<Value, String> {
+        let _one = self.changing.lock().await;
+        let entry = {
+            let mut gate = self.state();
+            let known = gate.links.get_mut(link).ok_or_else(|| no_link(link))?;
+            if !known.split(device, split) {
+                return Err(format!("the link `{link}` does not know the device `{device}`"));
+            }
+            to_json(known)?
+        };
+        self.put(vec![(format!("link/{link}"), Some(entry))]).await?;
+        Ok(json!({}))
+    }
+
     async fn forget(&self, device: DeviceId) -> Result<Value, String> {
         let _one = self.changing.lock().await;
         let removed: Vec<GrantId> = {
@@ -1094,6 +1109,21 @@ impl Core {
                 let counts = self.tally.link(&l.id);
                 let family = gate.links.oauth.family(&l.id);
                 let (end, notice) = ends.get(&l.id).cloned().unwrap_or_default();
+                let in_part: Vec<DeviceId> = self
+                    .tally
+                    .granted_in_part(&l.id)
+                    .iter()
+                    .filter_map(|e| l.find(e).map(|(d, _)| d.clone()))
+                    .collect();
+                let notice = match (notice, in_part.first()) {
+                    (None, Some(first)) => Some(format!(
+                        "{} devices are granted unasked in part alone, so nothing of them is sent so (Alexa would poll \
+                         them as a whole): grant the rest, or `vestibule devices split {first} --link {}`",
+                        in_part.len(),
+                        l.id
+                    )),
+                    (notice, _) => notice,
+                };
                 json!({
                     "id": l.id, "partner": l.partner, "profile": l.profile, "created": l.created.to_rfc3339(),
                     "devices": l.devices().count(), "grants": grants.values().filter(|g| g.link == l.id).count(),
@@ -1101,7 +1131,7 @@ impl Core {
                     "refreshed": family.map(|f| f.refreshed.to_rfc3339()),
                     "tokens_until": family.map(|f| f.expires.to_rfc3339()),
                     "stopped": family.and_then(|f| f.stopped).map(|s| s.why),
-                    "ends": end.map(Timestamp::to_rfc3339), "notice": notice,
+                    "ends": end.map(Timestamp::to_rfc3339), "notice": notice, "in_part": in_part,
                     "asked": counts.asked, "messages_out": counts.messages_out, "facts": counts.facts,
                 })
             })
@@ -1336,6 +1366,12 @@ impl Core {
         one("unauthenticated_total", "counter", "Requests without a valid token.", unauthenticated);
         one("rejected_total", "counter", "Requests that were no directive.", rejected);
         one("not_recorded_total", "counter", "Answers held back because they could not be recorded.", not_recorded);
+        one(
+            "events_refused_total",
+            "counter",
+            "Events that a partner found wrong, and that were dropped.",
+            self.tally.events_refused(),
+        );
         one("ledger_leaves", "gauge", "Leaves in the ledger.", stats.size);
         one("ledger_commits_total", "counter", "Transactions of the ledger.", stats.commits);
         one(

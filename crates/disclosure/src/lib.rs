@@ -432,6 +432,10 @@ pub trait Gate: Send {
     /// Gives a command; comes back when it is recorded and handed to the broker, not when the device has obeyed.
     fn act(&mut self, endpoint: EndpointId, command: Command) -> impl Future<Output = Result<Acted, ActError>> + Send;
 
+    /// Whether this link can be sent what it has not asked for just now: the partner has given the right to, and the
+    /// household has set it up. It depends on nothing in the home.
+    fn sends(&self) -> bool;
+
     /// The time at which this message is answered.
     fn now(&self) -> Timestamp;
 

@@ -239,6 +239,7 @@ async fn answer<A: Actuator, R: Recorder>(
         alexa::answer(&mut session, directive).await
     };
     let mut answered = session.finish();
+    let deferred = reply.deferred.clone();
     let told: HashSet<&(EndpointId, Property)> = reply.told.iter().collect();
     answered.decided.retain(|d| d.outcome.is_err() || left(link, &told, &d.device, d.property));
     // That this token has come back is stored with the answer: until then its predecessor could still be refreshed.
@@ -249,9 +250,8 @@ async fn answer<A: Actuator, R: Recorder>(
         let (link, left_out) = (&link.id, reply.left_out);
         tracing::warn!(%link, left_out, "Alexa takes no more endpoints: these devices were left out of discovery");
     }
-    if !reply.mixed.is_empty() {
-        let (link, endpoints) = (&link.id, reply.mixed.len());
-        tracing::info!(%link, endpoints, "reported in part alone: Alexa polls these endpoints as a whole");
+    if directive.is_discovery() {
+        egress.tally.in_part(&link.id, reply.mixed.clone());
     }
     let outcome = match reply.outcome {
         alexa::Outcome::Answered => Outcome::Answered,
@@ -291,7 +291,12 @@ async fn answer<A: Actuator, R: Recorder>(
         });
     }
     match receipt {
-        Some(receipt) => recorded(receipt, Arc::clone(&egress.recorder), Arc::clone(&egress.clock)),
+        Some(receipt) => {
+            if let (Some(events), Some(deferred)) = (&egress.events, deferred) {
+                events.defer(&link.id, deferred);
+            }
+            recorded(receipt, Arc::clone(&egress.recorder), Arc::clone(&egress.clock))
+        }
         None => constant(StatusCode::SERVICE_UNAVAILABLE, alexa::constants::UNAVAILABLE),
     }
 }
@@ -304,7 +309,7 @@ pub(crate) fn left(
     device: &DeviceId,
     property: Property,
 ) -> bool {
-    told.contains(&(link.endpoint(device), property))
+    link.endpoints(device).into_iter().any(|(id, _)| told.contains(&(id, property)))
 }
 
 pub(crate) fn items(decided: &[Decided]) -> Vec<Item> {

@@ -6,11 +6,12 @@
 //! Amazon can't be reached, the rest of the round is dropped; the next one that gets through says how things are then, and
 //! nothing of what they were meanwhile.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use alexa::report::{self, Report, Reported};
+use alexa::Found;
+use alexa::report::{self, Deferred, Report, Reported};
 use bytes::Bytes;
 use gate::{Actuator, ActuatorError, Decided, GateState, Order, REPORT_GRID_MS, Session, StateWrite};
 use ledger::{Body, Digest, Draft, Intent, Receipt, SendResult};
@@ -21,8 +22,8 @@ use serde::{Deserialize, Serialize};
 use crate::directives::{Recorder, asked, items, left, uuid_v4};
 use crate::gateway::{Answer, EVENTS_PATH, Gateways, SendError, TOKENS_PATH, Wire};
 use crate::limits::{
-    ACCEPT_TIMEOUT, BACKOFF_MAX_MS, BACKOFF_MIN_MS, EVENT_REPORTS_MAX, MANAGE_GRID_MS, REFRESH_EARLY_MS, RETRIES_MAX,
-    RETRY_AFTER_MAX, THROTTLE_PAUSE, TOKEN_MAX_BYTES,
+    ACCEPT_TIMEOUT, BACKOFF_MAX_MS, BACKOFF_MIN_MS, DEFERRED_MAX, EVENT_REPORTS_MAX, MANAGE_GRID_MS, REFRESH_EARLY_MS,
+    REFUSED_AGAIN_MS, RETRIES_MAX, RETRY_AFTER_MAX, THROTTLE_PAUSE, TOKEN_MAX_BYTES,
 };
 use crate::probe::ProbeError;
 use crate::tally::{Outcome, Tally};
@@ -74,6 +75,14 @@ struct Line {
     announced: BTreeMap<EndpointId, String>,
     /// What Amazon has taken of each endpoint's state.
     reported: BTreeMap<EndpointId, Reported>,
+    /// Descriptions that Amazon has refused: the same is not sent again for a while.
+    refused: BTreeMap<EndpointId, String>,
+    /// States that Amazon has refused.
+    refused_states: BTreeMap<EndpointId, Reported>,
+    /// States that were on their way when the hub was killed.
+    doubts: BTreeMap<EndpointId, Doubt>,
+    /// Since when these count.
+    refused_since: Timestamp,
     /// The last tick at which something was looked at.
     tick: Timestamp,
     /// The last at which descriptions were, and the policies of then.
@@ -83,14 +92,30 @@ struct Line {
     retry_at: Timestamp,
 }
 
+/// A state that Amazon may have taken or not.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Doubt {
+    /// What it held for certain before.
+    before: Reported,
+    /// What was sent, or was about to be.
+    sent: Reported,
+}
+
 /// Something goes wrong: said once, counted from then on.
 struct Incident {
     dropped: u64,
 }
 
+/// A directive whose outcome waits to be told: its link, endpoint and correlation token.
+type Waiting = (LinkId, EndpointId, String);
+
 /// Events of all links: what survives a restart, and what is known since.
 #[derive(Default)]
-pub struct EventLines(Mutex<BTreeMap<LinkId, Arc<tokio::sync::Mutex<Line>>>>);
+pub struct EventLines {
+    lines: Mutex<BTreeMap<LinkId, Arc<tokio::sync::Mutex<Line>>>>,
+    deferred: Mutex<BTreeSet<Waiting>>,
+}
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -100,7 +125,11 @@ struct StoredGrant {
 
 impl EventLines {
     fn all(&self) -> MutexGuard<'_, BTreeMap<LinkId, Arc<tokio::sync::Mutex<Line>>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn deferred(&self) -> MutexGuard<'_, BTreeSet<Waiting>> {
+        self.deferred.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn line(&self, link: &LinkId) -> Arc<tokio::sync::Mutex<Line>> {
@@ -117,7 +146,7 @@ impl EventLines {
     /// Whether a stored entry is one of these, of this link: to be deleted with it.
     pub fn is_of(key: &str, link: &LinkId) -> bool {
         let mut parts = key.split('/');
-        matches!(parts.next(), Some("lwa" | "announced" | "reported")) && parts.next() == Some(link.as_str())
+        matches!(parts.next(), Some("lwa" | "announced" | "reported" | "doubt")) && parts.next() == Some(link.as_str())
     }
 
     /// A link has ended.
@@ -138,6 +167,10 @@ impl EventLines {
             ["reported", link, endpoint] => EndpointId::new(*endpoint).ok().and_then(|id| {
                 let reported = serde_json::from_str(json).ok()?;
                 self.put_back(link, |line| drop(line.reported.insert(id, reported)))
+            }),
+            ["doubt", link, endpoint] => EndpointId::new(*endpoint).ok().and_then(|id| {
+                let doubt: Option<Doubt> = serde_json::from_str(json).ok()?;
+                self.put_back(link, |line| line.doubts.extend(doubt.map(|doubt| (id, doubt))))
             }),
             _ => return None,
         };
@@ -182,8 +215,10 @@ impl Actuator for Nothing {
 #[derive(Debug, PartialEq, Eq)]
 enum Sent {
     Accepted,
-    /// Amazon does not want it; another may be welcome.
+    /// There is nothing to send any more, or Amazon does not take this one; another may be welcome.
     GivenUp,
+    /// Amazon finds the message itself wrong: it is never sent again as it is.
+    Refused,
     /// Amazon wants it in smaller parts.
     TooLarge,
     /// Nothing gets through now.
@@ -241,6 +276,17 @@ impl<R: Recorder> Events<R> {
     }
 
     async fn round(&self, id: &LinkId, line: &mut Line, tick: Timestamp) {
+        let since = tick.floor_to(REFUSED_AGAIN_MS);
+        if line.refused_since != since {
+            // What a kill left in doubt counts from the first round on.
+            if line.refused_since != Timestamp::default() {
+                line.refused.clear();
+                line.refused_states.clear();
+                // No state is like this: whatever there is now is told.
+                line.doubts.values_mut().for_each(|doubt| doubt.sent.clear());
+            }
+            line.refused_since = since;
+        }
         let done = match self.manage(id, line, tick).await {
             Sent::Accepted => self.report(id, line).await,
             other => other,
@@ -254,7 +300,45 @@ impl<R: Recorder> Events<R> {
                 line.retry_at = self.clock.now().plus_millis(pause);
                 line.wire = None;
             }
-            Sent::Accepted | Sent::GivenUp | Sent::TooLarge => {}
+            Sent::Accepted | Sent::GivenUp | Sent::Refused | Sent::TooLarge => {}
+        }
+    }
+
+    /// Tells the outcome of a directive that was answered with a DeferredResponse, when its time has come: always as long
+    /// after it, whatever the device did meanwhile. A directive that comes twice has one outcome.
+    pub(crate) fn defer(self: &Arc<Self>, link: &LinkId, deferred: Deferred) {
+        let key = (link.clone(), deferred.endpoint.clone(), deferred.correlation.clone());
+        {
+            let mut waiting = self.lines.deferred();
+            if waiting.contains(&key) {
+                return;
+            }
+            if waiting.len() >= DEFERRED_MAX {
+                tracing::warn!(%link, "too many slow commands at once: Alexa is not told what became of one");
+                return;
+            }
+            waiting.insert(key.clone());
+        }
+        let due = tokio::time::Instant::now() + Duration::from_secs(u64::from(alexa::limits::DEFERRAL_S));
+        let events = Arc::clone(self);
+        tokio::spawn(async move {
+            tokio::time::sleep_until(due).await;
+            events.tell_outcome(&key.0, &deferred).await;
+            events.lines.deferred().remove(&key);
+        });
+    }
+
+    async fn tell_outcome(&self, id: &LinkId, deferred: &Deferred) {
+        let Some(line) = self.lines.all().get(id).cloned() else { return };
+        let mut line = line.lock_owned().await;
+        if line.refresh.is_none() {
+            return;
+        }
+        let Some((link, mut session)) = self.session(id, "Alexa.Response") else { return };
+        let Some(report) = report::outcome(&mut session, deferred) else { return };
+        let done = session.finish();
+        if let Sent::Ended(why) = self.send(&mut line, &link, &report, &done.decided, &done.writes).await {
+            self.end(id, &mut line, why);
         }
     }
 
@@ -276,14 +360,20 @@ impl<R: Recorder> Events<R> {
         let Some((link, mut session)) = self.session(id, "Alexa.Discovery.AddOrUpdateReport") else {
             return Sent::GivenUp;
         };
-        let found = report::endpoints(&mut session);
+        let Found { endpoints: found, mixed, .. } = report::endpoints(&mut session);
+        self.tally.in_part(id, mixed);
         let decided = session.finish();
         let digests: BTreeMap<EndpointId, String> = found
             .iter()
             .map(|(id, json, _)| (id.clone(), Digest::of(json.to_string().as_bytes()).to_string()))
             .collect();
         let gone: Vec<EndpointId> = line.announced.keys().filter(|id| !digests.contains_key(*id)).cloned().collect();
-        let changed = found.into_iter().filter(|(id, _, _)| line.announced.get(id) != digests.get(id)).collect();
+        line.refused.retain(|id, _| digests.contains_key(id));
+        let is_news = |id: &EndpointId| {
+            let digest = digests.get(id);
+            line.announced.get(id) != digest && line.refused.get(id) != digest
+        };
+        let changed = found.into_iter().filter(|(id, _, _)| is_news(id)).collect();
         let mut chunks = report::chunks(changed);
         chunks.reverse();
         while let Some(chunk) = chunks.pop() {
@@ -292,20 +382,29 @@ impl<R: Recorder> Events<R> {
             };
             let report = report::add_or_update(&mut session, &chunk);
             match self.send(line, &link, &report, &decided.decided, &decided.writes).await {
-                Sent::TooLarge if chunk.len() > 1 => {
+                // Of several that were refused together, perhaps one alone is wrong.
+                Sent::TooLarge | Sent::Refused if chunk.len() > 1 => {
                     let (first, second) = chunk.split_at(chunk.len() / 2);
                     chunks.extend([second.to_vec(), first.to_vec()]);
                     continue;
                 }
-                Sent::Accepted | Sent::GivenUp | Sent::TooLarge => {}
+                Sent::Refused | Sent::TooLarge => {
+                    for (endpoint, _, _) in &chunk {
+                        line.refused.extend(digests.get(endpoint).map(|digest| (endpoint.clone(), digest.clone())));
+                    }
+                    continue;
+                }
+                Sent::Accepted => {}
                 other => return other,
             }
             for (endpoint, _, _) in &chunk {
                 line.announced.extend(digests.get(endpoint).map(|digest| (endpoint.clone(), digest.clone())));
                 // What it is comes anew with what it may be told to be.
                 line.reported.remove(endpoint);
+                line.doubts.remove(endpoint);
+                line.refused_states.remove(endpoint);
             }
-            if !self.store(id, announced(id, line)).await {
+            if !self.store(id, vec![announced(id, line)]).await {
                 return Sent::CutOff;
             }
         }
@@ -315,14 +414,15 @@ impl<R: Recorder> Events<R> {
             };
             let report = report::delete(&mut session, chunk);
             match self.send(line, &link, &report, &[], &[]).await {
-                Sent::Accepted | Sent::GivenUp | Sent::TooLarge => {}
+                // What Amazon does not know it can't forget either: no use in asking again.
+                Sent::Accepted | Sent::Refused | Sent::TooLarge => {}
                 other => return other,
             }
             for endpoint in chunk {
                 line.announced.remove(endpoint);
                 line.reported.remove(endpoint);
             }
-            if !self.store(id, announced(id, line)).await {
+            if !self.store(id, vec![announced(id, line)]).await {
                 return Sent::CutOff;
             }
         }
@@ -335,30 +435,55 @@ impl<R: Recorder> Events<R> {
         let endpoints: Vec<EndpointId> = line.announced.keys().take(EVENT_REPORTS_MAX).cloned().collect();
         for endpoint in endpoints {
             let Some((link, mut session)) = self.session(id, "Alexa.ChangeReport") else { return Sent::GivenUp };
-            let before = line.reported.get(&endpoint).cloned().unwrap_or_default();
+            let mut before = line.reported.get(&endpoint).cloned().unwrap_or_default();
+            let in_doubt = line.doubts.get(&endpoint);
+            if let Some(doubt) = in_doubt {
+                // What Amazon holds for certain is where both agree.
+                before.clone_from(&doubt.before);
+                before.retain(|name, value| doubt.sent.get(name) == Some(value));
+            }
             let Some((report, now)) = report::change(&mut session, &endpoint, &before, REPORT_GRID_MS) else {
                 continue;
             };
-            let done = session.finish();
-            match self.send(line, &link, &report, &done.decided, &done.writes).await {
-                Sent::Accepted | Sent::GivenUp | Sent::TooLarge => {}
-                other => return other,
+            if line.refused_states.get(&endpoint) == Some(&now) || in_doubt.is_some_and(|d| d.sent == now) {
+                continue;
             }
+            let done = session.finish();
             let json = serde_json::to_string(&now).unwrap_or_default();
-            line.reported.insert(endpoint.clone(), now);
-            if !self.store(id, StateWrite::new(format!("reported/{id}/{endpoint}"), json)).await {
+            // Stored with the intent: killed from here on, nobody knows whether Amazon has it, and it is not sent twice.
+            let mut writes = done.writes;
+            let on_its_way = Doubt { before, sent: now.clone() };
+            writes.push(doubt(id, &endpoint, Some(&on_its_way)));
+            let sent = self.send(line, &link, &report, &done.decided, &writes).await;
+            let mut known = Vec::new();
+            match &sent {
+                Sent::Accepted => {
+                    line.refused_states.remove(&endpoint);
+                    line.doubts.remove(&endpoint);
+                    line.reported.insert(endpoint.clone(), now);
+                    known.push(StateWrite::new(format!("reported/{id}/{endpoint}"), json));
+                }
+                Sent::Refused | Sent::TooLarge => drop(line.refused_states.insert(endpoint.clone(), now)),
+                Sent::GivenUp | Sent::CutOff => {}
+                Sent::Ended(_) => return sent,
+            }
+            known.push(doubt(id, &endpoint, line.doubts.get(&endpoint)));
+            if !self.store(id, known).await {
                 return Sent::CutOff;
+            }
+            if matches!(sent, Sent::GivenUp | Sent::CutOff) {
+                return sent;
             }
         }
         Sent::Accepted
     }
 
     /// Stores what was taken, as long as there is the link.
-    async fn store(&self, id: &LinkId, write: StateWrite) -> bool {
+    async fn store(&self, id: &LinkId, writes: Vec<StateWrite>) -> bool {
         if self.state().links.get(id).is_none() {
             return false;
         }
-        self.recorder.record(Vec::new(), vec![write]).await.is_ok()
+        self.recorder.record(Vec::new(), writes).await.is_ok()
     }
 
     fn session(&self, id: &LinkId, message: &str) -> Option<(Arc<Link>, Session<Nothing>)> {
@@ -408,10 +533,12 @@ impl<R: Recorder> Events<R> {
             self.state().settle(writes);
             let now = self.clock.now();
             self.tally.unasked(asked(link, now, report.message, Outcome::Answered, &leaving, &[], bytes));
+            faults::pass(faults::EVENT_RECORDED);
             let body = receipt.body().map(|b| Bytes::copy_from_slice(b)).unwrap_or_default();
             let mut wire = line.wire.take().unwrap_or_else(|| self.settings.gateways.events());
             let delivered = self.deliver(&mut wire, (EVENTS_PATH, "application/json", Some(&token)), body).await;
             line.wire = Some(wire);
+            faults::pass(faults::EVENT_SENT);
             let (delivered, result) = delivered;
             self.outcome(receipt, result);
             let answer = match delivered {
@@ -437,16 +564,26 @@ impl<R: Recorder> Events<R> {
                 // It may be the token alone: with a new one it is tried once more.
                 (401 | 403, _) if !fresh => fresh = true,
                 (401 | 403, code) => {
-                    self.trouble(link, line, &format!("Amazon refuses events ({} {code})", answer.status));
+                    self.trouble(
+                        link,
+                        line,
+                        &format!("Amazon refuses events ({} {code}){}", answer.status, mend(code)),
+                    );
                     return Sent::CutOff;
                 }
                 (413, _) => {
                     self.trouble(link, line, "an event is too large for Amazon");
                     return Sent::TooLarge;
                 }
+                // It finds the message wrong. Sent again it would be wrong again.
+                (400, code) => {
+                    self.tally.event_refused();
+                    self.trouble(link, line, &format!("Amazon finds an event wrong (400 {code}), and it is dropped"));
+                    return Sent::Refused;
+                }
                 (status, code) => {
-                    self.trouble(link, line, &format!("Amazon does not take an event ({status} {code})"));
-                    return Sent::GivenUp;
+                    self.trouble(link, line, &format!("Amazon takes no events ({status} {code}){}", mend(code)));
+                    return Sent::CutOff;
                 }
             }
         }
@@ -482,7 +619,7 @@ impl<R: Recorder> Events<R> {
     }
 
     /// Posts a recorded body, again if that is worth it: what is throttled three times, at least a second apart; what fails
-    /// on Amazon's side or on the way as often, with growing pauses.
+    /// on Amazon's side or on the way as often, with pauses that grow from a second.
     async fn deliver(
         &self,
         wire: &mut Wire,
@@ -525,7 +662,7 @@ impl<R: Recorder> Events<R> {
                 let result = if left { SendResult::Failed } else { SendResult::Aborted };
                 return (Delivered::CutOff(why), result);
             }
-            tokio::time::sleep(THROTTLE_PAUSE / 4 * (1 << failed)).await;
+            tokio::time::sleep(THROTTLE_PAUSE * (1 << failed)).await;
             failed += 1;
         }
     }
@@ -548,7 +685,7 @@ impl<R: Recorder> Events<R> {
                 }
             };
             let Some(write) = granted(&link.id, &refresh) else { return false };
-            if !self.store(&link.id, write).await {
+            if !self.store(&link.id, vec![write]).await {
                 return false;
             }
             let tick = now.floor_to(REPORT_GRID_MS);
@@ -575,7 +712,7 @@ impl<R: Recorder> Events<R> {
         if let Some(next) = next.filter(|next| *next != refresh) {
             // The old one still works where the new one could not be stored.
             if let Some(write) = granted(&link.id, &next)
-                && self.store(&link.id, write).await
+                && self.store(&link.id, vec![write]).await
             {
                 line.refresh = Some(next);
             }
@@ -647,6 +784,11 @@ fn granted(link: &LinkId, refresh: &str) -> Option<StateWrite> {
     Some(StateWrite::new(format!("lwa/{link}"), json))
 }
 
+/// A state that is on its way to Amazon; `null` when it is known what became of it.
+fn doubt(link: &LinkId, endpoint: &EndpointId, doubt: Option<&Doubt>) -> StateWrite {
+    StateWrite::new(format!("doubt/{link}/{endpoint}"), serde_json::to_string(&doubt).unwrap_or_default())
+}
+
 fn announced(link: &LinkId, line: &Line) -> StateWrite {
     StateWrite::new(format!("announced/{link}"), serde_json::to_string(&line.announced).unwrap_or_default())
 }
@@ -668,6 +810,16 @@ fn code(answer: &Answer) -> &'static str {
     let json: serde_json::Value = serde_json::from_slice(&answer.body).unwrap_or_default();
     let code = json.pointer("/payload/code").and_then(serde_json::Value::as_str).unwrap_or_default();
     CODES.into_iter().find(|known| *known == code).unwrap_or("without a known code")
+}
+
+/// What a person can do about it, by Amazon's page on sending events.
+fn mend(code: &str) -> &'static str {
+    match code {
+        "SKILL_NOT_FOUND_EXCEPTION" => ": disable the skill in the Alexa app and enable it again",
+        "SKILL_NEVER_ENABLED_EXCEPTION" => ": is `region` in `[alexa]` that of the Amazon account?",
+        "INSUFFICIENT_PERMISSION_EXCEPTION" => ": turn on Send Alexa Events in the skill's permissions",
+        _ => "",
+    }
 }
 
 /// A word of a partner's for the log.

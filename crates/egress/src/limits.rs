@@ -84,12 +84,18 @@ pub const CLIENT_BURST: u32 = 60;
 /// Then one each second.
 pub const CLIENT_INTERVAL_MS: i64 = 1_000;
 
+/// Most directives whose outcome waits to be told, of all links; of further ones it is told nothing.
+pub const DEFERRED_MAX: usize = 64;
+
 /// Most endpoints that are reported of in one round: as many as Amazon knows of one customer.
 pub const EVENT_REPORTS_MAX: usize = 300;
 
 /// How often it is looked whether devices have changed for a partner that is told so unasked, in milliseconds. A change of
 /// grants is told at the next tick of reports.
 pub const MANAGE_GRID_MS: i64 = 60_000;
+
+/// What Amazon found wrong is tried again this often, in milliseconds: the fault may have been its own.
+pub const REFUSED_AGAIN_MS: i64 = 3_600_000;
 
 /// How long before its end an access token for events is renewed, in milliseconds.
 pub const REFRESH_EARLY_MS: i64 = 5 * 60_000;

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use disclosure::Refusal;
 use ledger::{Digest, Draft, Refusals, Refused};
-use model::{DeviceId, LinkId, PartnerId, Property, Timestamp, Trigger, Value};
+use model::{DeviceId, EndpointId, LinkId, PartnerId, Property, Timestamp, Trigger, Value};
 use tokio::sync::broadcast;
 
 use crate::limits::{EVENTS_MAX, REFUSAL_KEYS_MAX, REFUSAL_TICK_MS};
@@ -94,6 +94,8 @@ struct Inner {
     unauthenticated: u64,
     rejected: u64,
     not_recorded: u64,
+    events_refused: u64,
+    in_part: BTreeMap<LinkId, Vec<EndpointId>>,
 }
 
 /// Counts and sums of everything that partners asked.
@@ -143,7 +145,9 @@ impl Tally {
 
     /// Drops the counts of a link that has ended; they stay in the sum of all. Its refusals are still recorded.
     pub fn forget(&self, link: &LinkId) {
-        self.lock().links.remove(link);
+        let mut inner = self.lock();
+        inner.links.remove(link);
+        inner.in_part.remove(link);
     }
 
     /// Requests without a valid token, requests that were no directive or too large, and answers that were held back
@@ -151,6 +155,33 @@ impl Tally {
     pub fn constant_answers(&self) -> (u64, u64, u64) {
         let inner = self.lock();
         (inner.unauthenticated, inner.rejected, inner.not_recorded)
+    }
+
+    /// Endpoints of a link of which a part alone is granted unasked: nothing of them is sent so. Said when it is news.
+    pub(crate) fn in_part(&self, link: &LinkId, endpoints: Vec<EndpointId>) {
+        let mut inner = self.lock();
+        if inner.in_part.get(link).map_or(&[][..], Vec::as_slice) == endpoints {
+            return;
+        }
+        if !endpoints.is_empty() {
+            let count = endpoints.len();
+            tracing::warn!(%link, count, "devices are granted unasked in part alone, and nothing of them is sent so: see `vestibule links`");
+        }
+        inner.in_part.insert(link.clone(), endpoints);
+    }
+
+    /// Those endpoints, as of the last look.
+    pub fn granted_in_part(&self, link: &LinkId) -> Vec<EndpointId> {
+        self.lock().in_part.get(link).cloned().unwrap_or_default()
+    }
+
+    /// Events that a partner found wrong, and that were dropped.
+    pub fn events_refused(&self) -> u64 {
+        self.lock().events_refused
+    }
+
+    pub(crate) fn event_refused(&self) {
+        self.lock().events_refused += 1;
     }
 
     pub(crate) fn unauthenticated(&self) {

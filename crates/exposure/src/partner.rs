@@ -154,7 +154,7 @@ impl Partner {
         let told: HashSet<&(EndpointId, Property)> = told.iter().collect();
         let fact = |d: &Decided| {
             let shown = d.outcome.as_ref().ok()?;
-            told.contains(&(self.link.endpoint(&d.device), d.property)).then(|| Fact {
+            self.link.endpoints(&d.device).into_iter().any(|(id, _)| told.contains(&(id, d.property))).then(|| Fact {
                 device: d.device.clone(),
                 property: d.property,
                 time: shown.time,
@@ -235,7 +235,7 @@ impl Partner {
     /// Tells which devices there are. In recorded days they stay the same, so that it is told once.
     fn announce(&self, now: Timestamp, sink: &mut impl FnMut(Sent)) -> BTreeMap<EndpointId, report::Reported> {
         let mut session = self.session(now, "Alexa.Discovery.AddOrUpdateReport");
-        let found = report::endpoints(&mut session);
+        let found = report::endpoints(&mut session).endpoints;
         let decided = session.finish().decided;
         let ids = found.iter().map(|(id, ..)| (id.clone(), report::Reported::new())).collect();
         for chunk in report::chunks(found) {

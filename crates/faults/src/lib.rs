@@ -37,6 +37,8 @@ pub const POINTS: &[&str] = &[
     GRANTS_NARROWED,
     GRANTS_RECORDED,
     TABLE_COMPILED,
+    EVENT_RECORDED,
+    EVENT_SENT,
 ];
 
 /// A transaction of the record has been written, not committed.
@@ -67,6 +69,10 @@ pub const COMMAND_RECORDED: &str = "command-recorded";
 pub const GRANTS_NARROWED: &str = "grants-narrowed";
 /// A change of grants is recorded, and not in force yet.
 pub const GRANTS_RECORDED: &str = "grants-recorded";
+/// What goes to a partner unasked is recorded, and no byte of it has left.
+pub const EVENT_RECORDED: &str = "event-recorded";
+/// The partner has answered; neither the outcome is noted nor what it took is stored.
+pub const EVENT_SENT: &str = "event-sent";
 /// A new decision table is compiled, and not in force yet.
 pub const TABLE_COMPILED: &str = "table-compiled";
 

@@ -3,10 +3,12 @@
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use disclosure::{ActError, Acted, Answer, Command, Disclosed, EndpointView, Gate, Question, Refusal};
+use disclosure::{
+    ActError, Acted, Answer, Capability, Command, Disclosed, EndpointView, Features, Gate, Question, Refusal,
+};
 use home::{Desired, PlanError, Registered, Sample, nearest_white, objections, plan};
-use links::Link;
-use model::{DeviceId, EndpointId, Kind, LinkId, PartnerId, Property, Rung, Timestamp, Trigger, Value};
+use links::{Link, Part};
+use model::{DeviceId, DeviceType, EndpointId, Kind, LinkId, PartnerId, Property, Rung, Timestamp, Trigger, Value};
 
 use crate::once::{Once, once};
 use crate::shape::shape;
@@ -149,9 +151,10 @@ impl<A: Actuator> Session<A> {
         Finished { decided: self.decided, echoed: self.echoed, writes: self.writes, policy_set }
     }
 
-    fn device(&self, state: &GateState, endpoint: &EndpointId) -> Option<DeviceId> {
+    fn device(&self, state: &GateState, endpoint: &EndpointId) -> Option<(DeviceId, Part)> {
         let link = state.links.get(&self.link)?;
-        link.find(endpoint).filter(|device| state.registry.get(device).is_some()).cloned()
+        let (device, part) = link.find(endpoint)?;
+        state.registry.get(device).map(|_| (device.clone(), part))
     }
 
     /// Decides and samples one property. The same work is done whether it is withheld or not.
@@ -186,33 +189,82 @@ impl<A: Actuator> Session<A> {
 
     /// A device as this link may know it, or `None` when it may not know of it. At discovery each question about the
     /// device itself is written down, so that the record shows what was refused.
-    fn view(&mut self, state: &mut GateState, device: &DeviceId, trigger: Option<Trigger>) -> Option<EndpointView> {
+    fn view(
+        &mut self,
+        state: &mut GateState,
+        (device, id, part): (&DeviceId, EndpointId, Part),
+        trigger: Option<Trigger>,
+    ) -> Option<EndpointView> {
         let table = Arc::clone(state.table());
         let known = state.registry.get(device)?;
         let link = state.links.get(&self.link)?;
-        let id = link.endpoint(device);
         let on_link = link.device(device)?.clone();
-        let capabilities = capabilities(&table, (&self.link, state.is_reporting(&self.link)), device, known);
+        let mut capabilities = capabilities(&table, (&self.link, state.is_reporting(&self.link)), device, known);
         let announced = announced(&table, &self.link, device, &capabilities);
-        let (device_type, features) = (known.device_type(), known.description.features.clone());
+        capabilities.retain(|c| belongs(c.property, part));
+        let (device_type, features) = match part {
+            Part::Sensor => (sensor_type(&capabilities), Features::default()),
+            Part::Whole | Part::Control => (known.device_type(), known.description.features.clone()),
+        };
         let mut told = Vec::new();
+        let before = self.decided.len();
         if let Some(trigger) = trigger {
             let asked: Vec<Property> = of_device(known).filter(|p| p.is_metadata()).collect();
             for p in asked {
                 told.extend(self.look(state, device, p, trigger).disclosed());
             }
         }
+        if part == Part::Sensor {
+            // Decided for the other part already: once is enough for the record.
+            self.decided.truncate(before);
+        }
         // It is numbered when a table that announces it comes into force. What has withdrawn itself has nothing to announce.
         let (true, Some(number)) = (announced, on_link.number) else { return None };
         let granted = told.iter().find(|d| d.property() == Property::NodeLabel).map(Disclosed::value);
-        let name = match (&on_link.name, granted) {
+        let mut name = match (&on_link.name, granted) {
             (Some(for_this_partner), _) => for_this_partner.clone(),
             (None, Some(Value::Text(name))) => name.clone(),
             _ => format!("{} {}", on_link.device_type.neutral_name(), number),
         };
+        if part == Part::Sensor {
+            name.push_str(SENSOR_NAME);
+        }
         let is_detail = |d: &Disclosed| !matches!(d.property(), Property::NodeLabel | Property::DeviceTypeName);
         let metadata = told.into_iter().filter(is_detail).collect();
         Some(EndpointView { id, name, device_type, metadata, capabilities, features })
+    }
+}
+
+/// What stands behind the name of a device, in the name of the endpoint that is what it senses.
+const SENSOR_NAME: &str = " sensor";
+
+/// What a device senses, and nobody commands: of a device that is split it is an endpoint of its own.
+const SENSED: [Property; 5] = [
+    Property::LocalTemperature,
+    Property::RelativeHumidity,
+    Property::Motion,
+    Property::Occupancy,
+    Property::ContactOpen,
+];
+
+/// Whether a property is of this part of a device. Whether it answers is of both.
+fn belongs(property: Property, part: Part) -> bool {
+    match part {
+        Part::Whole => true,
+        Part::Control => !SENSED.contains(&property),
+        Part::Sensor => SENSED.contains(&property) || property == Property::Reachable,
+    }
+}
+
+/// What an endpoint is that is what a device senses: by what this link is granted of it.
+fn sensor_type(capabilities: &[Capability]) -> DeviceType {
+    let has = |property: Property| capabilities.iter().any(|c| c.property == property);
+    match () {
+        () if has(Property::LocalTemperature) => DeviceType::TemperatureSensor,
+        () if has(Property::RelativeHumidity) => DeviceType::HumiditySensor,
+        () if has(Property::ContactOpen) => DeviceType::ContactSensor,
+        () if has(Property::Motion) || has(Property::Occupancy) => DeviceType::OccupancySensor,
+        () => DeviceType::Unknown,
     }
 }
 
@@ -247,12 +299,18 @@ impl<A: Actuator> Gate for Session<A> {
     fn endpoints(&mut self) -> Vec<EndpointView> {
         let shared = Arc::clone(&self.state);
         let mut state = lock(&shared);
-        let devices: Vec<DeviceId> = match state.links.get(&self.link) {
-            Some(link) => link.devices().map(|(id, _)| id.clone()).collect(),
+        let endpoints: Vec<(DeviceId, EndpointId, Part)> = match state.links.get(&self.link) {
+            Some(link) => {
+                let of =
+                    |id: &DeviceId| link.endpoints(id).into_iter().map(|(e, part)| (id.clone(), e, part)).collect();
+                link.devices().flat_map(|(id, _)| -> Vec<_> { of(id) }).collect()
+            }
             None => Vec::new(),
         };
-        let mut views: Vec<EndpointView> =
-            devices.iter().filter_map(|d| self.view(&mut state, d, Some(Trigger::Discovery))).collect();
+        let mut views: Vec<EndpointView> = endpoints
+            .into_iter()
+            .filter_map(|(device, id, part)| self.view(&mut state, (&device, id, part), Some(Trigger::Discovery)))
+            .collect();
         views.sort_by(|a, b| a.id.cmp(&b.id));
         views
     }
@@ -260,15 +318,16 @@ impl<A: Actuator> Gate for Session<A> {
     fn endpoint(&mut self, id: &EndpointId) -> Option<EndpointView> {
         let shared = Arc::clone(&self.state);
         let mut state = lock(&shared);
-        let device = self.device(&state, id)?;
-        self.view(&mut state, &device, None)
+        let (device, part) = self.device(&state, id)?;
+        self.view(&mut state, (&device, id.clone(), part), None)
     }
 
     fn ask(&mut self, question: Question) -> Answer {
         let shared = Arc::clone(&self.state);
         let mut state = lock(&shared);
         match self.device(&state, &question.endpoint) {
-            Some(device) => self.look(&mut state, &device, question.property, question.trigger),
+            Some((_, part)) if !belongs(question.property, part) => Answer::Refused(Refusal::NotSupported),
+            Some((device, _)) => self.look(&mut state, &device, question.property, question.trigger),
             None => Answer::Refused(Refusal::NoSuchEndpoint),
         }
     }
@@ -276,9 +335,9 @@ impl<A: Actuator> Gate for Session<A> {
     fn ask_all(&mut self, endpoint: &EndpointId, trigger: Trigger) -> Vec<Disclosed> {
         let shared = Arc::clone(&self.state);
         let mut state = lock(&shared);
-        let Some(device) = self.device(&state, endpoint) else { return Vec::new() };
+        let Some((device, part)) = self.device(&state, endpoint) else { return Vec::new() };
         let asked: Vec<Property> = match state.registry.get(&device) {
-            Some(known) => of_device(known).filter(|p| !p.is_metadata()).collect(),
+            Some(known) => of_device(known).filter(|p| !p.is_metadata() && belongs(*p, part)).collect(),
             None => Vec::new(),
         };
         asked.into_iter().filter_map(|p| self.look(&mut state, &device, p, trigger).disclosed()).collect()
@@ -286,10 +345,13 @@ impl<A: Actuator> Gate for Session<A> {
 
     async fn act(&mut self, endpoint: EndpointId, command: Command) -> Result<Acted, ActError> {
         let shared = Arc::clone(&self.state);
-        let allowed = {
+        let (allowed, part) = {
             let state = lock(&shared);
-            let device = self.device(&state, &endpoint).ok_or(ActError::Refused(Refusal::NoSuchEndpoint))?;
-            self.allowed(&state, device, &command)?
+            let (device, part) = self.device(&state, &endpoint).ok_or(ActError::Refused(Refusal::NoSuchEndpoint))?;
+            if part == Part::Sensor {
+                return Err(NOT_SUPPORTED);
+            }
+            (self.allowed(&state, device, &command)?, part)
         };
         let device = allowed.device.clone();
         let asked = (&device, &command);
@@ -304,7 +366,11 @@ impl<A: Actuator> Gate for Session<A> {
             }
         };
         let desired = ended?;
-        Ok(self.acted(&mut lock(&shared), &device, &command, &desired, at))
+        Ok(self.acted(&mut lock(&shared), (&device, part), &command, &desired, at))
+    }
+
+    fn sends(&self) -> bool {
+        lock(&self.state).is_reporting(&self.link)
     }
 
     fn now(&self) -> Timestamp {
@@ -405,7 +471,7 @@ impl<A: Actuator> Session<A> {
     fn acted(
         &mut self,
         state: &mut GateState,
-        device: &DeviceId,
+        (device, part): (&DeviceId, Part),
         command: &Command,
         desired: &[Desired],
         at: Timestamp,
@@ -422,7 +488,7 @@ impl<A: Actuator> Session<A> {
         }
         let mut context = Vec::new();
         let asked: Vec<Property> = match state.registry.get(device) {
-            Some(known) if is_known => of_device(known).filter(|p| !p.is_metadata()).collect(),
+            Some(known) if is_known => of_device(known).filter(|p| !p.is_metadata() && belongs(*p, part)).collect(),
             _ => Vec::new(),
         };
         for property in asked {

@@ -40,6 +40,20 @@ pub struct LinkDevice {
     pub device_type: DeviceType,
     /// The household's name for this partner.
     pub name: Option<String>,
+    /// What it senses is an endpoint of its own on this link.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub split: bool,
+}
+
+/// What of a device an endpoint is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// All of it.
+    Whole,
+    /// What it does, of a device that is split. It has the id of the whole.
+    Control,
+    /// What it senses, of a device that is split.
+    Sensor,
 }
 
 /// One partner's authorised connection to one household.
@@ -64,6 +78,9 @@ pub struct Link {
     /// Their ids on this link, computed once: each message compares them all.
     #[serde(skip)]
     endpoints: BTreeMap<DeviceId, EndpointId>,
+    /// The ids of what split devices sense.
+    #[serde(skip)]
+    sensors: BTreeMap<DeviceId, EndpointId>,
 }
 
 impl std::fmt::Debug for Link {
@@ -94,6 +111,7 @@ impl Link {
             endpoint_key: random.1,
             devices: BTreeMap::new(),
             endpoints: BTreeMap::new(),
+            sensors: BTreeMap::new(),
         };
         (link, token)
     }
@@ -101,30 +119,66 @@ impl Link {
     /// The id of a device on this link: HMAC-SHA-256 under the link's own key, so that two links can't be joined by it
     /// and it tells nothing of the hub's own id.
     pub fn endpoint(&self, device: &DeviceId) -> EndpointId {
-        self.endpoints.get(device).cloned().unwrap_or_else(|| self.compute(device))
+        self.endpoints.get(device).cloned().unwrap_or_else(|| self.compute(device, Part::Whole))
     }
 
-    /// The enrolled device that has this id on this link. Every one is compared: which one fits, or none, takes the same
-    /// work.
-    pub fn find(&self, id: &EndpointId) -> Option<&DeviceId> {
+    /// The endpoints of a device: one, or two if it is split.
+    pub fn endpoints(&self, device: &DeviceId) -> Vec<(EndpointId, Part)> {
+        let own = self.endpoint(device);
+        match self.sensors.get(device) {
+            Some(sensor) => vec![(own, Part::Control), (sensor.clone(), Part::Sensor)],
+            None => vec![(own, Part::Whole)],
+        }
+    }
+
+    /// The enrolled device that has this id on this link, and which part of it. Every one is compared: which one fits, or
+    /// none, takes the same work.
+    pub fn find(&self, id: &EndpointId) -> Option<(&DeviceId, Part)> {
         let mut found = None;
         for (device, endpoint) in &self.endpoints {
             if endpoint == id {
-                found = Some(device);
+                let split = self.sensors.contains_key(device);
+                found = Some((device, if split { Part::Control } else { Part::Whole }));
+            }
+        }
+        for (device, endpoint) in &self.sensors {
+            if endpoint == id {
+                found = Some((device, Part::Sensor));
             }
         }
         found
     }
 
-    /// Computes the ids of the enrolled devices; they are not stored with the link.
-    fn index(&mut self) {
-        self.endpoints = self.devices.keys().map(|device| (device.clone(), self.compute(device))).collect();
+    /// Makes what a device senses an endpoint of its own, or puts it together again. Its own id stays with what it does, and
+    /// the other is the same each time. False when the device is not enrolled.
+    pub fn split(&mut self, id: &DeviceId, split: bool) -> bool {
+        let Some(device) = self.devices.get_mut(id) else { return false };
+        device.split = split;
+        self.index();
+        true
     }
 
-    fn compute(&self, device: &DeviceId) -> EndpointId {
+    /// Computes the ids of the enrolled devices; they are not stored with the link.
+    fn index(&mut self) {
+        let of = |part: Part| move |device: &DeviceId| (device.clone(), part);
+        let ids = |devices: Vec<(DeviceId, Part)>| -> BTreeMap<DeviceId, EndpointId> {
+            devices.into_iter().map(|(device, part)| (device.clone(), self.compute(&device, part))).collect()
+        };
+        let all = ids(self.devices.keys().map(of(Part::Whole)).collect());
+        let sensors =
+            ids(self.devices.iter().filter(|(_, d)| d.split).map(|(id, _)| id).map(of(Part::Sensor)).collect());
+        self.endpoints = all;
+        self.sensors = sensors;
+    }
+
+    fn compute(&self, device: &DeviceId, part: Part) -> EndpointId {
         let mut bytes = [0u8; 32];
         if let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&self.endpoint_key) {
             mac.update(device.as_str().as_bytes());
+            if part == Part::Sensor {
+                // No device's id has this in it.
+                mac.update(b"\0sensor");
+            }
             bytes.copy_from_slice(&mac.finalize().into_bytes());
         }
         let text: String = bytes.iter().take(16).map(|b| format!("{b:02x}")).collect();
@@ -136,7 +190,7 @@ impl Link {
     pub fn enroll<'a>(&mut self, devices: impl IntoIterator<Item = (&'a DeviceId, DeviceType)>) {
         for (id, device_type) in devices {
             if !self.devices.contains_key(id) {
-                self.devices.insert(id.clone(), LinkDevice { number: None, device_type, name: None });
+                self.devices.insert(id.clone(), LinkDevice { number: None, device_type, name: None, split: false });
             }
         }
         self.index();
@@ -323,8 +377,32 @@ mod tests {
         }
         let all: Vec<&Link> = links.iter().collect();
         let [a, b] = all.as_slice() else { panic!("two links") };
-        assert_eq!(a.find(&a.endpoint(&device)), Some(&device));
+        assert_eq!(a.find(&a.endpoint(&device)), Some((&device, Part::Whole)));
         assert_eq!(a.find(&b.endpoint(&device)), None);
+    }
+
+    #[test]
+    fn a_split_device_keeps_its_id_and_has_another_for_what_it_senses_that_stays_the_same() {
+        let (device, other) = (DeviceId::new("thermostat").unwrap(), DeviceId::new("other").unwrap());
+        let (mut a, _) = link("a", 1);
+        assert!(!a.split(&device, true), "it is not enrolled");
+        a.enroll([(&device, DeviceType::Thermostat), (&other, DeviceType::Thermostat)]);
+        let own = a.endpoint(&device);
+        assert!(a.split(&device, true));
+        let split = a.endpoints(&device);
+        assert_eq!((split.len(), &split[0]), (2, &(own.clone(), Part::Control)));
+        assert_eq!(a.endpoints(&other).len(), 1);
+        for (id, part) in &split {
+            assert_eq!(a.find(id), Some((&device, *part)));
+        }
+        assert!(a.split(&device, false));
+        assert_eq!((a.endpoints(&device), a.find(&split[1].0)), (vec![(own, Part::Whole)], None));
+        // Again, also after the link was stored.
+        a.split(&device, true);
+        let stored = serde_json::to_string(&a).unwrap();
+        let mut links = Links::default();
+        links.insert(serde_json::from_str(&stored).unwrap());
+        assert_eq!(links.iter().next().unwrap().endpoints(&device), split);
     }
 
     #[test]

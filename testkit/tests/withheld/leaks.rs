@@ -648,6 +648,10 @@ impl Gate for Leaky<'_> {
         Ok(acted)
     }
 
+    fn sends(&self) -> bool {
+        self.inner.sends()
+    }
+
     fn now(&self) -> Timestamp {
         self.inner.now()
     }

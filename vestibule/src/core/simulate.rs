@@ -142,7 +142,7 @@ fn of_link(recorded: &Recorded, link: &Link, table: &Arc<Table>, span: Span, pol
             last.remove(&key);
             return;
         }
-        let device = sent.endpoint.as_ref().and_then(|id| link.find(id));
+        let device = sent.endpoint.as_ref().and_then(|id| link.find(id)).map(|(device, _)| device);
         listed.push(json!({
             "time": sent.time.to_rfc3339(), "message": sent.message, "trigger": sent.trigger, "endpoint": sent.endpoint,
             "device": device, "bytes": sent.body.len(), "facts": sent.facts.len(), "again": 0,

@@ -2,12 +2,16 @@
 //! tests the clock is moved by hand, in the last one the whole hub runs.
 
 use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use devices::Counters;
 use devices::mqtt::house::{Event, House};
-use egress::{Ended, EventLines, EventSettings, Events, Gateways, RecordError, Recorder, Region, Tally};
+use egress::{
+    Ended, EventLines, EventSettings, Events, Gateways, REFUSED_AGAIN_MS, RecordError, Recorder, Region, Tally,
+};
 use gate::{GateState, REPORT_GRID_MS, StateWrite};
 use jiff::tz::TimeZone;
 use ledger::{Draft, Receipt};
@@ -16,9 +20,10 @@ use model::{Clock as _, GrantId, HouseholdId, LinkId, MemberId, PartnerId, Tempe
 use serde_json::{Value, json};
 use store::Store;
 use store::ledger::{Append, LedgerWriter, Opening};
+use testkit::schemas::event_faults;
 use testkit::{FakeClock, PretendAlexa, PretendAmazon, Received, Whim};
 
-use crate::harness::{Hub, Mosquitto, Random, full, program, publish, sha256};
+use crate::harness::{Faults, Hub, Mosquitto, PATIENCE, Random, full, publish, sha256};
 
 /// 2026-01-12, 12:00 UTC.
 const NOON: i64 = 1_768_219_200_000;
@@ -347,6 +352,46 @@ async fn after_a_cut_off_it_is_told_how_things_are_and_nothing_of_the_meantime()
 }
 
 #[tokio::test]
+async fn what_amazon_finds_wrong_is_dropped_and_counted_and_a_skill_it_does_not_know_waits() {
+    let mut home = Home::new(5, "everything").await;
+    // One of five descriptions is wrong in its eyes: of the others it learns.
+    let wrong = || Whim::Answer(400, "INVALID_REQUEST_EXCEPTION");
+    home.amazon.with_events([wrong(), wrong(), wrong()]);
+    assert!(home.accept().await);
+    home.pass(REPORT_GRID_MS).await;
+    let parts = |home: &Home| -> Vec<usize> {
+        let count = |r: &Received| r.json["event"]["payload"]["endpoints"].as_array().unwrap().len();
+        home.amazon.accepted("AddOrUpdateReport").iter().map(count).collect()
+    };
+    assert_eq!((parts(&home), home.values().len()), (vec![1, 3], 4));
+    assert_eq!(home.events.tally.events_refused(), 3);
+    // A report that it finds wrong is not sent again as it is; the next one is.
+    for (n, degrees) in ["21.00", "22.00"].into_iter().enumerate() {
+        for sensor in 0..5 {
+            home.set(sensor, degrees);
+        }
+        if n == 0 {
+            home.amazon.with_events(std::iter::repeat_n(wrong(), 4));
+        }
+        for _ in 0..3 {
+            home.pass(REPORT_GRID_MS).await;
+        }
+        assert_eq!((home.values().len(), home.events.tally.events_refused()), (4 + 4 * n, 7));
+    }
+    // Perhaps it was Amazon's own fault: an hour later it is asked again.
+    home.pass(REFUSED_AGAIN_MS).await;
+    assert_eq!((parts(&home), home.values().len()), (vec![1, 3, 1], 9));
+    // No message is wrong where the skill itself is not found: nothing counts as taken, and it is tried less and less often.
+    home.set(0, "23.00");
+    home.amazon.with_events([Whim::Answer(404, "SKILL_NOT_FOUND_EXCEPTION")]);
+    home.pass(REPORT_GRID_MS).await;
+    assert_eq!((home.values().len(), home.events.tally.events_refused()), (9, 7));
+    home.pass(REPORT_GRID_MS).await;
+    assert_eq!(home.values()[9..], [23.0]);
+    home.all_on_record().await;
+}
+
+#[tokio::test]
 async fn a_disabled_skill_and_a_grant_taken_back_end_the_link() {
     let mut home = Home::new(1, "everything").await;
     assert!(home.accept().await);
@@ -432,6 +477,132 @@ async fn days_with_a_hostile_amazon_lose_nothing_and_leave_nothing_behind() {
     home.all_on_record().await;
 }
 
+/// The hub's program with these points in it, and a pretend Amazon.
+fn serve(faults: &Faults, data: &Path, mqtt: &str, amazon: &PretendAmazon) -> Command {
+    let mut command = faults.serve(data, mqtt);
+    command.env("VESTIBULE__ALEXA__REGION", "eu").env("VESTIBULE__ALEXA__PRETEND", amazon.url());
+    command.env("VESTIBULE__ALEXA__CLIENT_ID", "skill-client").env("VESTIBULE__ALEXA__CLIENT_SECRET", "skill-secret");
+    command
+}
+
+#[test]
+fn killed_between_the_record_of_an_event_and_its_outcome_nothing_is_sent_twice_and_the_record_says_what_is_known() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let amazon = runtime.block_on(PretendAmazon::start()).unwrap();
+    let mosquitto = Mosquitto::start();
+    let dir = tempfile::tempdir().unwrap();
+    let (data, faults) = (dir.path().join("data"), Faults::new());
+    let start = || Hub::spawn(serve(&faults, &data, &mosquitto.url(), &amazon), &data);
+    for id in ["door", "other"] {
+        let config = json!({"name": id, "uniq_id": id, "stat_t": format!("{id}/open"), "dev_cla": "door",
+            "dev": {"ids": [id], "name": id}});
+        publish(mosquitto.port, &format!("homeassistant/binary_sensor/{id}/config"), &config.to_string());
+        publish(mosquitto.port, &format!("{id}/open"), "OFF");
+    }
+    let mut hub = start();
+    hub.wait_until(&["devices"], |d| d["devices"].as_array().is_some_and(|a| a.len() == 2));
+    let token = hub.cli(&["link", "alexa", "--profile", "everything", "--print-token"]).trim().to_owned();
+    let alexa = PretendAlexa::new(&hub.partners, &token);
+    runtime.block_on(alexa.send("Alexa.Authorization", "AcceptGrant", "", json!({}))).unwrap();
+    let reports = |all: &[Received]| all.iter().filter(|r| r.name() == "ChangeReport" && r.status == 202).count();
+    let until = |count: usize| {
+        let there = runtime.block_on(amazon.wait(|all| reports(all) >= count));
+        assert!(there, "{count}: {:#?}", amazon.received());
+        assert_eq!(reports(&amazon.received()), count, "{:#?}", amazon.accepted("ChangeReport"));
+    };
+    until(2);
+    // Killed before a byte leaves, and after Amazon has taken it: the hub can't know which.
+    let mut other = ["ON", "OFF"].into_iter().cycle();
+    let mut expected = 2;
+    for (point, taken, state) in [(faults::EVENT_SENT, 1, "ON"), (faults::EVENT_RECORDED, 0, "OFF")] {
+        faults.arm(&format!("{point} kill 1 1"));
+        publish(mosquitto.port, "door/open", state);
+        assert!(hub.process.wait_until_dead(PATIENCE), "{point} was not reached");
+        faults.arm("");
+        expected += taken;
+        until(expected);
+        hub = start();
+        let rows = hub.ledger();
+        let last = rows.iter().rev().find(|r| r["message"] == "Alexa.ChangeReport").unwrap();
+        let outcome = rows.iter().find(|r| r["type"] == "outcome" && r["intent"] == last["index"]);
+        assert_eq!(outcome, None, "what became of it is not known, and nothing is claimed");
+        // A round later, in which something else has changed, the door has not been told again.
+        publish(mosquitto.port, "other/open", other.next().unwrap());
+        expected += 1;
+        until(expected);
+    }
+    // What changes from there on is told.
+    publish(mosquitto.port, "door/open", "ON");
+    publish(mosquitto.port, "other/open", other.next().unwrap());
+    until(expected + 1);
+    assert_eq!(amazon.faults(), Vec::<String>::new());
+    assert_eq!(hub.cli_json(&["ledger", "verify"])["ok"], true);
+}
+
+#[test]
+fn a_slow_lock_is_answered_at_once_and_what_became_of_it_is_told_after_a_fixed_time() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let amazon = runtime.block_on(PretendAmazon::start()).unwrap();
+    let mosquitto = Mosquitto::start();
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let lock = r#"{"name":"Door","uniq_id":"l","stat_t":"l/s","cmd_t":"l/set","dev":{"ids":["l"],"name":"Door"}}"#;
+    publish(mosquitto.port, "homeassistant/lock/l/config", lock);
+    let hub = Hub::spawn(serve(&Faults::new(), &data, &mosquitto.url(), &amazon), &data);
+    hub.wait_until(&["devices"], |d| d["devices"].as_array().is_some_and(|a| a.len() == 1));
+    publish(mosquitto.port, "l/s", "UNLOCKED");
+    hub.wait_until(&["devices"], |d| d.to_string().contains("unlocked"));
+    // One link that may see the lock after its commands, one that may not, and one to which nothing can be sent.
+    let link = |profile: &str, accepts: bool| {
+        let token = hub.cli(&["link", "alexa", "--profile", profile, "--print-token"]).trim().to_owned();
+        let alexa = PretendAlexa::new(&hub.partners, &token);
+        runtime.block_on(alexa.discover()).unwrap();
+        if accepts {
+            amazon.forget_code();
+            let answer = runtime.block_on(alexa.send("Alexa.Authorization", "AcceptGrant", "", json!({}))).unwrap();
+            assert_eq!(answer.event(), "Alexa.Authorization.AcceptGrant.Response");
+        }
+        alexa
+    };
+    let (sees, blind, silent) = (link("everything", true), link("commands-only", true), link("commands-only", false));
+    let ask = |alexa: &PretendAlexa| {
+        let endpoint = alexa.endpoints()[0].clone();
+        let answer = runtime.block_on(alexa.send("Alexa.LockController", "Lock", &endpoint, json!({}))).unwrap();
+        assert_eq!(event_faults(&answer.json, false), Vec::<String>::new());
+        (answer.event(), answer.json["event"]["header"]["correlationToken"].as_str().unwrap().to_owned())
+    };
+    let begun = tokio::time::Instant::now();
+    assert_eq!(ask(&silent).0, "Alexa.Response");
+    let tokens = [&sees, &blind].map(|alexa| {
+        let (event, token) = ask(alexa);
+        assert_eq!(event, "Alexa.DeferredResponse");
+        token
+    });
+    assert!(begun.elapsed() < Duration::from_secs(8));
+    // The bolt does not move.
+    let outcomes = |all: &[Received]| all.iter().filter(|r| r.name() == "Response").count();
+    assert_eq!(outcomes(&amazon.received()), 0);
+    assert!(runtime.block_on(amazon.wait(|all| outcomes(all) == 2)), "{:?}", amazon.received());
+    assert!(begun.elapsed() >= Duration::from_secs(u64::from(alexa::limits::DEFERRAL_S)), "neither sooner nor later");
+    let told = |token: &str| {
+        let all = amazon.accepted("Response");
+        let one =
+            all.iter().find(|r| r.json["event"]["header"]["correlationToken"] == token).expect("an outcome").clone();
+        let state = one.json["context"]["properties"].as_array().unwrap().iter().find(|p| p["name"] == "lockState");
+        state.map(|p| p["value"].as_str().unwrap().to_owned())
+    };
+    // Who may see it learns how it is; who may not hears its own words, whatever the bolt does.
+    assert_eq!(told(&tokens[0]).as_deref(), Some("UNLOCKED"));
+    assert_eq!(told(&tokens[1]).as_deref(), Some("LOCKED"));
+    assert_eq!(amazon.faults(), Vec::<String>::new());
+    let rows = hub.ledger();
+    for received in amazon.accepted("Response") {
+        let hash = sha256(&received.body);
+        let row = rows.iter().find(|r| r["body_sha256"] == hash.as_str()).expect("it is on record");
+        assert_eq!((&row["trigger"], &row["message"]), (&json!("directive_response"), &json!("Alexa.Response")));
+    }
+}
+
 #[test]
 fn a_hub_is_let_tells_restarts_and_is_disabled() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
@@ -439,14 +610,8 @@ fn a_hub_is_let_tells_restarts_and_is_disabled() {
     let mosquitto = Mosquitto::start();
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
-    let start = || {
-        let mut command = program();
-        command.args(["serve", "--data"]).arg(&data).env("VESTIBULE__MQTT__URL", mosquitto.url());
-        command.env("VESTIBULE__ALEXA__REGION", "eu").env("VESTIBULE__ALEXA__PRETEND", amazon.url());
-        command.env("VESTIBULE__ALEXA__CLIENT_ID", "skill-client");
-        command.env("VESTIBULE__ALEXA__CLIENT_SECRET", "skill-secret");
-        Hub::spawn(command, &data)
-    };
+    let faults = Faults::new();
+    let start = || Hub::spawn(serve(&faults, &data, &mosquitto.url(), &amazon), &data);
     let door = r#"{"name":"Door","uniq_id":"d","stat_t":"d/open","dev_cla":"door","dev":{"ids":["d"],"name":"Door"}}"#;
     publish(mosquitto.port, "homeassistant/binary_sensor/d/config", door);
     let mut hub = start();
@@ -497,7 +662,7 @@ fn a_hub_is_let_tells_restarts_and_is_disabled() {
         .unwrap()
         .collect::<Result<_, _>>()
         .unwrap();
-    for prefix in ["lwa/", "announced/", "reported/", "link/", "grant/"] {
+    for prefix in ["lwa/", "announced/", "reported/", "doubt/", "link/", "grant/"] {
         assert!(!left.iter().any(|key| key.starts_with(prefix)), "what was unlinked is still there: {left:?}");
     }
 }

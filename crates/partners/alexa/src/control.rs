@@ -5,12 +5,13 @@ use model::{DoorState, EndpointId, FanDirection, LockState, SystemMode, Temperat
 use serde_json::{Map, Value as Json, json};
 
 use crate::directive::{Directive, Kind};
-use crate::event::{disclosed, reply_to};
+use crate::event::{disclosed, reply_to, reply_to_none};
 use crate::fault::Fault;
 use crate::interface::{
     DOOR_DOWN, DOOR_UP, FORWARD, Filled, Interface, LOWER, REVERSE, SLOTS, TARGET, UPPER, fill, mode_said, told_of,
 };
-use crate::limits::{ADJUST_MAX_MILLI, COLOR_STEP_KELVIN, HOLD_MAX_MINUTES, HOLD_START_SLACK_MS};
+use crate::limits::{ADJUST_MAX_MILLI, COLOR_STEP_KELVIN, DEFERRAL_S, HOLD_MAX_MINUTES, HOLD_START_SLACK_MS};
+use crate::report::Deferred;
 use crate::{Outcome, Reply, refuse};
 
 /// A set point as the partner wrote it.
@@ -52,6 +53,9 @@ pub(crate) async fn answer<G: Gate>(gate: &mut G, directive: &Directive) -> Repl
     };
     match gate.act(id, wish.command).await {
         Ok(_) if interface == Interface::Scene => started(gate, directive),
+        Ok(acted) if interface == Interface::Lock && gate.sends() && directive.correlation_token.is_some() => {
+            deferred(gate, directive, &view, &acted)
+        }
         Ok(acted) => respond(gate, directive, &view, &wish.said, acted),
         Err(error) => refuse(gate, directive, error.into(), wish.scale),
     }
@@ -62,6 +66,16 @@ pub(crate) async fn answer<G: Gate>(gate: &mut G, directive: &Directive) -> Repl
 fn plain_unless_commanded(fault: Fault, view: &EndpointView, interface: Interface) -> Fault {
     let commanded = SLOTS.iter().any(|s| s.interface == interface && s.commanded(view));
     if commanded || fault == Fault::InvalidDirective { fault } else { Fault::InvalidValue }
+}
+
+/// A lock is slow, and this link can be told later what has become of it: every lock and every time, whatever its state.
+/// Who can't be told later is answered as for any other device, when the command has been handed over.
+fn deferred<G: Gate>(gate: &mut G, directive: &Directive, view: &EndpointView, acted: &Acted) -> Reply {
+    let said = fill(view, &acted.echo, gate.now()).into_iter().filter(|f| f.tells.is_some()).map(|f| f.json).collect();
+    let event = reply_to_none(gate, directive, "DeferredResponse", json!({"estimatedDeferralInSeconds": DEFERRAL_S}));
+    let correlation = directive.correlation_token.clone().unwrap_or_default();
+    let deferred = Some(Deferred { endpoint: view.id.clone(), correlation, said });
+    Reply { deferred, ..Reply::new(directive, event, Outcome::Answered) }
 }
 
 /// A scene has started. A plain Response would make Alexa say that the scene does not answer.

@@ -10,6 +10,7 @@ use crate::interface::{
     DOOR_DOWN, DOOR_UP, FORWARD, INTERFACES, Interface, REVERSE, SLOTS, Slot, closes, commands, mode, opens,
 };
 use crate::limits::{ATTRIBUTE_MAX_CHARS, DISCOVERY_MAX_BYTES, ENDPOINTS_MAX, NAME_MAX_CHARS};
+use crate::report::Endpoint;
 use crate::{Outcome, Reply};
 
 /// The maker, unless the household lets Alexa know the real one.
@@ -30,23 +31,30 @@ const ATTRIBUTES: [(&str, Property); 4] = [
 ];
 
 pub(crate) fn answer<G: Gate>(gate: &mut G, directive: &Directive) -> Reply {
-    let (found, left_out) = endpoints(gate);
-    let (mut endpoints, mut told, mut mixed) = (Vec::new(), Vec::new(), Vec::new());
+    let Found { endpoints: found, left_out, mixed } = endpoints(gate);
+    let (mut endpoints, mut told) = (Vec::new(), Vec::new());
     for (id, json, properties) in found {
         told.extend(properties.into_iter().map(|p| (id.clone(), p)));
-        if is_mixed(&json) {
-            mixed.push(id);
-        }
         endpoints.push(json);
     }
     let event = plain(gate, "Alexa.Discovery", "Discover.Response", one("endpoints", endpoints.into()));
     Reply { told, left_out, mixed, ..Reply::new(directive, event, Outcome::Answered) }
 }
 
-/// The endpoints, each with whose disclosed values are in it, and how many more there would be.
-pub(crate) fn endpoints<G: Gate>(gate: &mut G) -> (Vec<(EndpointId, Json, Vec<Property>)>, usize) {
+/// What Discovery tells.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// The endpoints, each with whose disclosed values are in it.
+    pub endpoints: Vec<Endpoint>,
+    /// How many more there would be.
+    pub left_out: usize,
+    /// Those of which a part alone is granted unasked: nothing of them is promised to be reported.
+    pub mixed: Vec<EndpointId>,
+}
+
+pub(crate) fn endpoints<G: Gate>(gate: &mut G) -> Found {
     let views = gate.endpoints();
-    let mut endpoints = Vec::new();
+    let (mut endpoints, mut mixed) = (Vec::new(), Vec::new());
     let (mut bytes, mut left_out) = (0usize, 0);
     for (view, json) in views.iter().filter_map(|v| Some((v, endpoint(v)?))) {
         // The first ones by endpoint id, which tells nothing: what is left out stays left out until devices go.
@@ -59,8 +67,11 @@ pub(crate) fn endpoints<G: Gate>(gate: &mut G) -> (Vec<(EndpointId, Json, Vec<Pr
         // Its category and a name are told of every endpoint; the gate knows whether the name is a granted one.
         let always = [Property::DeviceTypeName, Property::NodeLabel];
         endpoints.push((view.id.clone(), json, known.chain(always).collect()));
+        if promise(view) == Promise::InPart {
+            mixed.push(view.id.clone());
+        }
     }
-    (endpoints, left_out)
+    Found { endpoints, left_out, mixed }
 }
 
 /// How many bytes it takes on the wire, at most.
@@ -84,12 +95,50 @@ fn length(json: &Json) -> usize {
     }
 }
 
-/// True when some of an endpoint's interfaces are reported unasked and others are not.
-fn is_mixed(endpoint: &Json) -> bool {
-    let capabilities = endpoint.get("capabilities").and_then(Json::as_array).into_iter().flatten();
-    let flags = capabilities.filter_map(|c| c.pointer("/properties/proactivelyReported")?.as_bool());
-    let (reported, other): (Vec<bool>, Vec<bool>) = flags.partition(|reported| *reported);
-    !reported.is_empty() && !other.is_empty()
+/// What an endpoint can be promised to report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Promise {
+    /// Whatever changes.
+    All,
+    /// Nothing.
+    Nothing,
+    /// Some interfaces, and others not. Alexa trusts the reports of none of them then, and polls the whole endpoint: so
+    /// none is promised, and whoever grants is told.
+    InPart,
+}
+
+/// What is promised of an endpoint: one word for all of its interfaces.
+pub(crate) fn promise(view: &EndpointView) -> Promise {
+    let (mut some, mut all) = (false, true);
+    for interface in INTERFACES.into_iter().filter(|i| *i != Interface::Scene) {
+        let slots: Vec<&Slot> = SLOTS.iter().filter(|s| s.interface == interface && s.declared(view)).collect();
+        // A connectivity that is a constant never changes: it is reported by never being so.
+        if slots.is_empty() || is_constant(view, &slots) {
+            continue;
+        }
+        let reported = retrievable(view, interface, &slots) && slots.iter().all(|s| s.proactive(view));
+        // That it answers is of no use by itself: the part of a split device that does something has it as well.
+        some |= reported && interface != Interface::Health;
+        all &= reported;
+    }
+    match (some, all) {
+        (true, true) => Promise::All,
+        (true, false) => Promise::InPart,
+        (false, _) => Promise::Nothing,
+    }
+}
+
+/// True for a connectivity that tells nothing, with no battery beside it.
+fn is_constant(view: &EndpointView, slots: &[&Slot]) -> bool {
+    matches!(slots, [only] if only.is_constant(view))
+}
+
+fn retrievable(view: &EndpointView, interface: Interface, slots: &[&Slot]) -> bool {
+    match interface {
+        // Connectivity is told in each report, as a constant if it is not granted: a battery beside it decides.
+        Interface::Health => slots.iter().any(|s| s.retrievable(view)),
+        _ => slots.iter().all(|s| s.retrievable(view)),
+    }
 }
 
 /// An endpoint, or nothing for a device of which Alexa has no word for anything that is granted.
@@ -129,23 +178,21 @@ fn text(view: &EndpointView, property: Property, max: usize) -> Option<String> {
     }
 }
 
-/// What Alexa is promised of one interface: `retrievable` and `proactivelyReported` hold only when they hold for each
-/// property that is named. What can't be asked for is not reported either: Alexa's tiles break on that pair.
+/// What Alexa is promised of one interface: `retrievable` holds only when it holds for each property that is named, and
+/// `proactivelyReported` only when it does for each interface of the endpoint. What can't be asked for is not reported
+/// either: Alexa's tiles break on that pair.
 fn capability(view: &EndpointView, interface: Interface) -> Option<Json> {
     let slots: Vec<&Slot> = SLOTS.iter().filter(|s| s.interface == interface && s.declared(view)).collect();
     if slots.is_empty() {
         return None;
     }
     let names: Vec<Json> = slots.iter().map(|s| json!({"name": s.name})).collect();
-    // Connectivity is told in each report, as a constant if it is not granted: a battery beside it decides.
-    let retrievable = match interface {
-        Interface::Health => slots.iter().any(|s| s.retrievable(view)),
-        _ => slots.iter().all(|s| s.retrievable(view)),
-    };
+    let reported = promise(view) == Promise::All;
     let mut properties = json!({
         "supported": names,
-        "proactivelyReported": retrievable && slots.iter().all(|s| s.proactive(view)),
-        "retrievable": retrievable,
+        "proactivelyReported": reported,
+        // A constant is told whenever it is asked for.
+        "retrievable": retrievable(view, interface, &slots) || reported,
     });
     if interface == Interface::Scene {
         return Some(json!({

@@ -88,6 +88,17 @@ pub(crate) fn reply_to<G: Gate>(
     Json::Object(reply)
 }
 
+/// An event of Alexa's own that answers a directive and names no endpoint.
+pub(crate) fn reply_to_none<G: Gate>(gate: &mut G, directive: &Directive, name: &str, payload: Json) -> Json {
+    let mut event = plain(gate, "Alexa", name, payload);
+    if let (Some(token), Some(Json::Object(header))) =
+        (&directive.correlation_token, event.pointer_mut("/event/header"))
+    {
+        header.insert("correlationToken".to_owned(), token.as_str().into());
+    }
+    event
+}
+
 /// An event about an endpoint that answers nothing. Its scope is put in when it is sent.
 pub(crate) fn unasked<G: Gate>(
     gate: &mut G,

@@ -363,6 +363,12 @@ impl Slot {
         !sources.is_empty() && sources.iter().all(|p| reports(view, *p))
     }
 
+    /// True for the connectivity of a link that may not know it: always OK.
+    pub(crate) fn is_constant(&self, view: &EndpointView) -> bool {
+        let connectivity = self.interface == Interface::Health && self.name != BATTERY;
+        connectivity && !polls(view, Property::Reachable) && !reports(view, Property::Reachable)
+    }
+
     /// True when the device has it.
     pub(crate) fn is_of(&self, view: &EndpointView) -> bool {
         (self.of)(view)

@@ -20,6 +20,7 @@ pub mod report;
 mod strict;
 
 pub use directive::{Directive, Kind, ParseError, grant_code, parse, token};
+pub use discovery::Found;
 pub use fault::{ERRORS, ErrorRow, Neutral, StateRow};
 
 use disclosure::Gate;
@@ -56,15 +57,17 @@ pub struct Reply {
     pub told: Vec<(EndpointId, Property)>,
     /// Endpoints left out of a Discover.Response because of [`limits::ENDPOINTS_MAX`].
     pub left_out: usize,
-    /// Endpoints in a Discover.Response of which some interfaces are reported unasked and others are not. Alexa trusts the
-    /// reports of none of them then, and polls the whole endpoint: whoever grants should know.
+    /// Endpoints in a Discover.Response of which a part alone is granted unasked. Alexa would trust the reports of none of
+    /// it, and poll the whole endpoint: nothing of them is promised, and whoever grants should know.
     pub mixed: Vec<EndpointId>,
+    /// The event is a DeferredResponse: what has become of it is to be told [`limits::DEFERRAL_S`] later.
+    pub deferred: Option<report::Deferred>,
 }
 
 impl Reply {
     fn new(directive: &Directive, event: Json, outcome: Outcome) -> Self {
         let (trigger, message) = (directive.kind().trigger(), directive.message_name());
-        Self { event, trigger, message, outcome, told: Vec::new(), left_out: 0, mixed: Vec::new() }
+        Self { event, trigger, message, outcome, told: Vec::new(), left_out: 0, mixed: Vec::new(), deferred: None }
     }
 
     /// The event's name for the ledger, as in `Alexa.StateReport`.

@@ -53,6 +53,11 @@ pub const HOLD_MAX_MINUTES: u16 = 1_440;
 /// How far the beginning of a hold may be from now, in milliseconds: further away it would be an order for later.
 pub const HOLD_START_SLACK_MS: i64 = 5 * 60_000;
 
+/// How long after a directive for a slow device its outcome is told, in seconds: always, however fast the device was, so
+/// that the time tells nothing. Amazon waits 8 seconds for an answer and calls a lock slow that takes more than 5; radio
+/// locks take up to 10.
+pub const DEFERRAL_S: u32 = 10;
+
 /// Largest Discover.Response in bytes: a Lambda function's answer may have 6 MiB, and its envelope needs some. Endpoints
 /// that don't fit are left out and counted in [`Reply::left_out`](crate::Reply::left_out).
 pub const DISCOVERY_MAX_BYTES: usize = 5 << 20;

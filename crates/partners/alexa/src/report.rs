@@ -7,7 +7,7 @@ use disclosure::Gate;
 use model::{EndpointId, Property, Rung, Trigger};
 use serde_json::{Map, Value as Json, json};
 
-use crate::discovery;
+use crate::discovery::{self, Found, Promise, promise};
 use crate::event::{one, plain, unasked};
 use crate::interface::{SLOTS, fill, told_of};
 use crate::limits::{REPORT_ENDPOINTS_MAX, REPORT_MAX_BYTES};
@@ -57,7 +57,8 @@ impl Report {
 /// to be from then on. `None` when there is nothing to say. `live_ms` is the interval at which exact values are looked at.
 pub fn change<G: Gate>(gate: &mut G, id: &EndpointId, before: &Reported, live_ms: i64) -> Option<(Report, Reported)> {
     let view = gate.endpoint(id)?;
-    if !view.capabilities.iter().any(|c| c.proactive) {
+    // What Discovery did not promise to report is not reported.
+    if promise(&view) != Promise::All {
         return None;
     }
     let told = gate.ask_all(id, Trigger::ProactiveReport);
@@ -66,7 +67,7 @@ pub fn change<G: Gate>(gate: &mut G, id: &EndpointId, before: &Reported, live_ms
     let filled = fill(&view, &told, gate.now());
     let mut named = Vec::new();
     for mut filled in filled {
-        // A constant is no news; what Discovery did not promise to report is not reported.
+        // A constant is no news.
         let slot = SLOTS.get(filled.slot).filter(|s| s.proactive(&view));
         let (Some(slot), Some(tells)) = (slot, filled.tells) else { continue };
         if live(tells)
@@ -96,9 +97,41 @@ pub fn change<G: Gate>(gate: &mut G, id: &EndpointId, before: &Reported, live_ms
     Some((report, now))
 }
 
+/// A directive whose outcome is told later.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Deferred {
+    /// Of which endpoint.
+    pub endpoint: EndpointId,
+    /// The directive's correlation token: it comes back.
+    pub correlation: String,
+    /// What the directive itself said, as a context has it.
+    pub said: Vec<Json>,
+}
+
+/// What has become of a directive that was deferred: how things are by now, as far as the link may see it after its own
+/// commands. A link that may not see it is told what it said itself. `None` when the endpoint is this link's no more.
+pub fn outcome<G: Gate>(gate: &mut G, deferred: &Deferred) -> Option<Report> {
+    let view = gate.endpoint(&deferred.endpoint)?;
+    let told = gate.ask_all(&deferred.endpoint, Trigger::DirectiveResponse);
+    let filled = fill(&view, &told, gate.now());
+    let told = told_of(&view, &filled);
+    let mut context: Vec<Json> = filled.into_iter().map(|f| f.json).collect();
+    for said in &deferred.said {
+        let is_same = |p: &Json| ["namespace", "instance", "name"].iter().all(|key| p.get(*key) == said.get(*key));
+        if !context.iter().any(is_same) {
+            context.push(said.clone());
+        }
+    }
+    let mut event = unasked(gate, "Alexa", "Response", &deferred.endpoint, json!({}), context);
+    if let Some(Json::Object(header)) = event.pointer_mut("/event/header") {
+        header.insert("correlationToken".to_owned(), deferred.correlation.as_str().into());
+    }
+    Some(Report { event, place: "endpoint", trigger: Trigger::DirectiveResponse, message: "Alexa.Response", told })
+}
+
 /// The endpoints as Discovery tells them.
-pub fn endpoints<G: Gate>(gate: &mut G) -> Vec<Endpoint> {
-    discovery::endpoints(gate).0
+pub fn endpoints<G: Gate>(gate: &mut G) -> Found {
+    discovery::endpoints(gate)
 }
 
 /// An endpoint as Discovery tells it: its id, what is told, and whose disclosed values are in that.

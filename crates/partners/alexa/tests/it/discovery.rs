@@ -33,6 +33,9 @@ impl Gate for Views {
     async fn act(&mut self, _: EndpointId, _: Command) -> Result<Acted, ActError> {
         Ok(Acted::default())
     }
+    fn sends(&self) -> bool {
+        false
+    }
     fn now(&self) -> Timestamp {
         Timestamp::from_millis(crate::house::START)
     }
@@ -150,9 +153,10 @@ fn more_endpoints_than_alexa_takes_are_left_out_and_counted() {
     assert_eq!((endpoints(&over.event).len(), over.left_out), (ENDPOINTS_MAX, 7));
 }
 
-/// Mixed flags make Alexa poll the whole endpoint: which endpoints have them is said.
+/// Mixed flags make Alexa poll the whole endpoint, and trust no report of it: an endpoint is promised as a whole or not at
+/// all, and which ones are granted in part is said. A connectivity that tells nothing is in nobody's way.
 #[test]
-fn endpoints_that_are_reported_in_part_alone_are_named() {
+fn endpoints_are_promised_as_a_whole_and_those_granted_in_part_are_named() {
     let flags = |p, proactive| Capability { property: p, poll: true, proactive, command: false, command_open: false };
     let (temperature, humidity, reachable) =
         (Property::LocalTemperature, Property::RelativeHumidity, Property::Reachable);
@@ -164,7 +168,13 @@ fn endpoints_that_are_reported_in_part_alone_are_named() {
         with(4, vec![flags(temperature, true)]),
     ]);
     let mixed: Vec<_> = reply.mixed.iter().map(|id| id.as_str().trim_start_matches('0')).collect();
-    assert_eq!(mixed, ["3", "4"]);
+    assert_eq!(mixed, ["3"]);
+    for (endpoint, promised) in endpoints(&reply.event).iter().zip([false, true, false, true]) {
+        for capability in endpoint["capabilities"].as_array().unwrap().iter().filter(|c| c["interface"] != "Alexa") {
+            assert_eq!(capability["properties"]["proactivelyReported"], promised, "{capability}");
+            assert!(!promised || capability["properties"]["retrievable"] == true, "{capability}");
+        }
+    }
 }
 
 /// Three hundred endpoints with everything that there is are far below what a Lambda function may answer.

@@ -10,3 +10,4 @@ mod leaks;
 mod peers;
 mod schema;
 mod state;
+mod unasked;
