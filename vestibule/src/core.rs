@@ -45,9 +45,6 @@ const HOUSEHOLD: &str = "home";
 /// The member in whose name the command line acts: whoever may read the data directory.
 const OWNER: &str = "owner";
 
-/// Partners that there are, and whether they belong to a DMA gatekeeper (European Commission's list of gatekeepers).
-pub const PARTNERS: [(&str, bool); 1] = [("alexa", true)];
-
 /// Bytes of the broker password that `devices add` makes.
 const PASSWORD_BYTES: usize = 18;
 
@@ -547,9 +544,7 @@ impl Core {
 
     fn facts(&self) -> policy::Facts {
         let gate = self.state();
-        gate.facts(self.household.clone(), |partner| {
-            PARTNERS.iter().any(|(name, gatekeeper)| *name == partner.as_str() && *gatekeeper)
-        })
+        gate.facts(self.household.clone(), links::is_gatekeeper)
     }
 
     /// Recompiles when devices have come or a grant has expired. Called by the scheduler.

@@ -18,7 +18,7 @@ use serde_json::{Map, Value as Json, json};
 
 use crate::cli::{DataArgs, Failure, ask};
 use crate::commands::Request;
-use crate::core::{PARTNERS, chain, find_profile};
+use crate::core::{chain, find_profile};
 
 /// The name of Home Assistant's rule among the profiles.
 const HOME_ASSISTANT: &str = "home-assistant";
@@ -269,7 +269,7 @@ impl Home {
     }
 
     fn under(&self, profile: &Profile, poll_ms: i64) -> Result<(Exposed, Tasks), Failure> {
-        let (name, gatekeeper) = PARTNERS.first().copied().unwrap_or(("alexa", true));
+        let (name, gatekeeper) = links::PARTNERS.first().copied().unwrap_or(("alexa", true));
         let partner = PartnerId::new(name).map_err(|e| Failure::Failed(e.to_string()))?;
         let pretended = exposure::under_profile(&self.recorded, profile, (&partner, gatekeeper), None)
             .map_err(|e| Failure::Failed(chain(&e)))?;

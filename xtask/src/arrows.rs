@@ -12,7 +12,8 @@ use crate::shell;
 /// one floor may not use each other. A new room fails the test until it is given its place here and
 /// in ARCHITECTURE.md.
 const FLOORS: &[&[&str]] = &[
-    &["vestibule"],
+    // The two binaries.
+    &["vestibule", "prove"],
     &["console"],
     &["egress", "exposure"],
     // One crate for each partner.
@@ -60,7 +61,12 @@ const DOORS: &[(&str, &[&str], &str)] = &[
     ("mqtt5", &["devices"], "the embedded broker"),
     ("rustix", &["faults", "vestibule"], "a test's `kill -9` from within; how many files may be open"),
     ("rusqlite", &["store"], "one room has SQL"),
-    ("tokio", &["console", "egress", "devices", "store", "vestibule"], "rooms with sockets or threads"),
+    (
+        "tokio",
+        &["console", "egress", "devices", "store", "vestibule", "prove"],
+        "rooms with sockets, threads or processes",
+    ),
+    ("cedar-policy-symcc", &["prove"], "heavy, and of no use to the hub"),
     ("rustls", &["egress"], "TLS towards partners"),
     ("tokio-rustls", &["egress"], "as rustls"),
     ("rustls-native-certs", &["egress"], "as rustls"),

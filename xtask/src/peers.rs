@@ -51,6 +51,12 @@ const PEERS: &[Peer] = &[
         package: "nodejs",
         purpose: "runs the relay of deploy/alexa-lambda, and a foreign OAuth client",
     },
+    Peer {
+        variable: "VESTIBULE_CVC5",
+        programs: &["cvc5"],
+        package: "cvc5",
+        purpose: "the solver that proofs are put to",
+    },
     Peer { variable: "VESTIBULE_NPM", programs: &["npm"], package: "npm", purpose: "fetches a foreign OAuth client" },
     Peer {
         variable: "VESTIBULE_PYTHON3",
@@ -250,8 +256,8 @@ mod tests {
             assert!(list.contains(peer.package) && list.contains(peer.variable), "{list}");
         }
         assert!(list.ends_with(
-            "apt-get install --no-install-recommends mosquitto mosquitto-clients chromium chromium-driver nodejs npm \
-                 python3-venv"
+            "apt-get install --no-install-recommends mosquitto mosquitto-clients chromium chromium-driver nodejs cvc5 \
+                 npm python3-venv"
         ));
     }
 

@@ -71,6 +71,13 @@ const SOAKS: &[Soak] = &[
         release: true,
     },
     Soak {
+        name: "proofs",
+        what: "the solver and the table on whatever claims about a thousand homes with random grants",
+        package: "prove",
+        filter: "whatever",
+        release: true,
+    },
+    Soak {
         name: "hubs",
         what: "200 pairs of real hubs with other days behind them, captured at the socket",
         package: "vestibule",

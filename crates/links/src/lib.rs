@@ -21,6 +21,14 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
+/// Partners that there are, and whether they belong to a DMA gatekeeper (European Commission's list of gatekeepers).
+pub const PARTNERS: [(&str, bool); 1] = [("alexa", true)];
+
+/// Whether a partner belongs to a DMA gatekeeper.
+pub fn is_gatekeeper(partner: &PartnerId) -> bool {
+    PARTNERS.iter().any(|(name, gatekeeper)| *name == partner.as_str() && *gatekeeper)
+}
+
 /// Most links of one household.
 pub const LINKS_MAX: usize = 64;
 

@@ -45,6 +45,27 @@ pub enum DeviceType {
 }
 
 impl DeviceType {
+    /// Every device type.
+    pub const ALL: [DeviceType; 17] = [
+        DeviceType::Thermostat,
+        DeviceType::DoorLock,
+        DeviceType::GarageDoor,
+        DeviceType::WindowCovering,
+        DeviceType::Light,
+        DeviceType::Fan,
+        DeviceType::OnOffPlug,
+        DeviceType::SmokeCoAlarm,
+        DeviceType::WaterLeakDetector,
+        DeviceType::OccupancySensor,
+        DeviceType::ContactSensor,
+        DeviceType::TemperatureSensor,
+        DeviceType::HumiditySensor,
+        DeviceType::AirQualitySensor,
+        DeviceType::ElectricalSensor,
+        DeviceType::Scene,
+        DeviceType::Unknown,
+    ];
+
     /// The name used in policies, the ledger and on the command line.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -170,6 +191,22 @@ pub enum Class {
     Fan,
     /// A plug's or switch's power.
     Switch,
+}
+
+impl Class {
+    /// Every class.
+    pub const ALL: [Class; 10] = [
+        Class::None,
+        Class::Door,
+        Class::Garage,
+        Class::Gate,
+        Class::Window,
+        Class::Opening,
+        Class::Blind,
+        Class::Light,
+        Class::Fan,
+        Class::Switch,
+    ];
 }
 
 /// How sensitive a property is. Policies speak of kinds, so that a new property of a known kind is covered by them.
@@ -300,6 +337,22 @@ impl Kind {
         }
     }
 
+    /// The kinds that somebody can infer who is told this one: what is withheld of them is not quite withheld. Of its own kind it
+    /// is named where one device tells of another (motion in the hall of motion in the kitchen). Sources: as of
+    /// [`reveals`](Kind::reveals), and physics: a room follows its set point, and equipment that runs is felt and metered.
+    pub fn gives_away(self) -> &'static [Kind] {
+        match self {
+            Kind::Metadata | Kind::Connectivity | Kind::Battery | Kind::Covering | Kind::Alarm | Kind::Unknown => &[],
+            Kind::Temperature => &[Kind::Presence, Kind::Comfort, Kind::Equipment],
+            Kind::Air | Kind::Presence => &[Kind::Presence],
+            Kind::Comfort => &[Kind::Presence, Kind::Temperature, Kind::Equipment],
+            Kind::Equipment => &[Kind::Presence, Kind::Temperature, Kind::Comfort, Kind::Appliance, Kind::Equipment],
+            Kind::Appliance => &[Kind::Presence, Kind::Equipment],
+            Kind::Opening => &[Kind::Presence, Kind::Opening, Kind::Lock],
+            Kind::Lock => &[Kind::Presence, Kind::Opening],
+        }
+    }
+
     /// What this kind reveals, beside itself. Sources: Morgner et al., ESORICS 2017 (temperature and humidity tell
     /// presence); Amazon Science, "The science behind Hunches" (on and off times tell sleep and absence).
     pub fn reveals(self) -> &'static [Reveals] {
@@ -355,6 +408,14 @@ mod tests {
                 assert_eq!(DeviceType::of([(property, &class)]), device_type, "{class:?}");
                 assert_eq!(Kind::of(property, class), kind, "{class:?}");
             }
+        }
+    }
+
+    #[test]
+    fn what_reveals_who_is_at_home_gives_presence_away() {
+        for kind in Kind::ALL {
+            let both = (kind.reveals().contains(&Reveals::Occupancy), kind.gives_away().contains(&Kind::Presence));
+            assert_eq!(both.0, both.1, "{kind}");
         }
     }
 

@@ -3,20 +3,21 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use cedar_policy::{
-    AuthorizationError, Authorizer, Context, Decision as CedarDecision, Effect, Entities, Entity, EntityId,
-    EntityTypeName, EntityUid, Policy, PolicyId, PolicySet, Request, RestrictedExpression, Schema, ValidationMode,
-    Validator,
+    Authorizer, Context, Effect, Entities, Entity, EntityId, EntityTypeName, EntityUid, Policy, PolicyId, PolicySet,
+    Request, RestrictedExpression, Schema, ValidationMode, Validator,
 };
 use disclosure::Refusal;
 use model::{
     ALL_PROPERTIES, ALL_RUNGS, ALL_TRIGGERS, DeviceId, DeviceType, HouseholdId, Kind, LinkId, PartnerId, Property,
     Rung, Timestamp,
 };
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::grant::{Grant, What, resource};
 use crate::schema;
 use crate::table::{CELLS, Cell, Row, Table};
+use crate::world::judge;
 
 /// The policies that no grant can pass.
 const CEILING: &str = include_str!("ceiling.cedar");
@@ -47,6 +48,30 @@ pub struct DeviceFact {
     pub device_type: DeviceType,
     /// Its properties, metadata and reachability too, with their kinds.
     pub properties: Vec<(Property, Kind)>,
+}
+
+/// How the household came by its data.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Provenance {
+    /// From its own devices: so is all that comes over MQTT.
+    #[default]
+    LocalDirect,
+    /// From a maker, on request under Data Act Art 4(1).
+    Art4Request,
+    /// From a maker, by contract.
+    MakerContract,
+}
+
+impl Provenance {
+    /// The name used in policies.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Provenance::LocalDirect => "local_direct",
+            Provenance::Art4Request => "art4_request",
+            Provenance::MakerContract => "maker_contract",
+        }
+    }
 }
 
 /// What there is to decide about.
@@ -95,22 +120,22 @@ fn name(kind: &str) -> Result<EntityTypeName, CompileError> {
 }
 
 /// Types of entities, parsed once.
-struct Types {
-    action: EntityTypeName,
-    link: EntityTypeName,
+pub(crate) struct Types {
+    pub(crate) action: EntityTypeName,
+    pub(crate) link: EntityTypeName,
     partner: EntityTypeName,
     household: EntityTypeName,
     device: EntityTypeName,
     device_type: EntityTypeName,
-    property: EntityTypeName,
+    pub(crate) property: EntityTypeName,
     property_name: EntityTypeName,
     kind: EntityTypeName,
-    rung: EntityTypeName,
+    pub(crate) rung: EntityTypeName,
     provenance: EntityTypeName,
 }
 
 impl Types {
-    fn new() -> Result<Self, CompileError> {
+    pub(crate) fn new() -> Result<Self, CompileError> {
         Ok(Self {
             action: name("Action")?,
             link: name("Link")?,
@@ -127,11 +152,11 @@ impl Types {
     }
 }
 
-fn uid(kind: &EntityTypeName, id: &str) -> EntityUid {
+pub(crate) fn uid(kind: &EntityTypeName, id: &str) -> EntityUid {
     EntityUid::from_type_name_and_id(kind.clone(), EntityId::new(id))
 }
 
-fn refer(kind: &EntityTypeName, id: &str) -> RestrictedExpression {
+pub(crate) fn refer(kind: &EntityTypeName, id: &str) -> RestrictedExpression {
     RestrictedExpression::new_entity_uid(uid(kind, id))
 }
 
@@ -145,7 +170,7 @@ pub fn check_ceiling(maker: &str) -> Result<(), CompileError> {
 }
 
 /// The built-in ceiling and a maker's, checked strictly: only `forbid`, each with an `@id` of its own.
-fn ceiling(schema: &Schema, maker: Option<&str>) -> Result<PolicySet, CompileError> {
+pub(crate) fn ceiling(schema: &Schema, maker: Option<&str>) -> Result<PolicySet, CompileError> {
     let mut set = PolicySet::new();
     let mut seen = BTreeSet::new();
     for text in [Some(CEILING), maker].into_iter().flatten() {
@@ -178,8 +203,9 @@ fn ceiling(schema: &Schema, maker: Option<&str>) -> Result<PolicySet, CompileErr
 
 /// What Cedar is told of the home: of its devices those that it will be asked about. Nothing is granted of the others, so
 /// nothing is asked; a home full of strangers must not make each change of policy slow.
-fn entities(
+pub(crate) fn entities(
     facts: &Facts,
+    provenance: Provenance,
     asked: impl Fn(&DeviceId) -> bool,
     types: &Types,
     schema: &Schema,
@@ -211,8 +237,7 @@ fn entities(
                 ("device".to_owned(), RestrictedExpression::new_entity_uid(device_uid.clone())),
                 ("name".to_owned(), refer(&types.property_name, property.as_str())),
                 ("kind".to_owned(), refer(&types.kind, kind.as_str())),
-                // What comes over MQTT comes from the household's own devices.
-                ("provenance".to_owned(), refer(&types.provenance, "local_direct")),
+                ("provenance".to_owned(), refer(&types.provenance, provenance.as_str())),
             ]);
             let id = uid(&types.property, &resource(&device.device, *property));
             let parents = HashSet::from([device_uid.clone()]);
@@ -243,22 +268,10 @@ impl Asker<'_> {
         let Ok(request) = Request::new(principal, action, resource, context, Some(self.schema)) else {
             return Cell::refused(Refusal::PolicyError);
         };
-        let response = self.authorizer.is_authorized(&request, set, self.entities);
-        // Cedar skips a policy that errors, also a forbid: here any error is a refusal.
-        let failed: BTreeSet<String> = response
-            .diagnostics()
-            .errors()
-            .map(|AuthorizationError::PolicyEvaluationError(e)| e.policy_id().to_string())
-            .collect();
-        if !failed.is_empty() {
-            return Cell { rung: Err(Refusal::PolicyError), policies: failed.into_iter().collect() };
-        }
-        let mut policies: Vec<String> = response.diagnostics().reason().map(ToString::to_string).collect();
-        policies.sort();
-        match response.decision() {
-            CedarDecision::Allow => Cell { rung: Ok(rung.unwrap_or(Rung::Live)), policies: policies.into() },
-            CedarDecision::Deny if policies.is_empty() => Cell::refused(Refusal::NoGrant),
-            CedarDecision::Deny => Cell { rung: Err(Refusal::Ceiling), policies: policies.into() },
+        let (allowed, policies) = judge(&self.authorizer, &request, set, self.entities);
+        match allowed {
+            Err(Refusal::NoGrant) => Cell::refused(Refusal::NoGrant),
+            allowed => Cell { rung: allowed.map(|()| rung.unwrap_or(Rung::Live)), policies: policies.into() },
         }
     }
 
@@ -287,6 +300,20 @@ impl Asker<'_> {
 /// # Errors
 /// When a policy can't be read or the home can't be told to Cedar. Then the table before stays in force.
 pub fn compile(facts: &Facts, grants: &[Grant], maker: Option<&str>, now: Timestamp) -> Result<Table, CompileError> {
+    compile_as(facts, Provenance::LocalDirect, grants, maker, now)
+}
+
+/// The same, as if all of the home's data had come to it in this way: what would be told of such data.
+///
+/// # Errors
+/// As [`compile`].
+pub fn compile_as(
+    facts: &Facts,
+    provenance: Provenance,
+    grants: &[Grant],
+    maker: Option<&str>,
+    now: Timestamp,
+) -> Result<Table, CompileError> {
     if grants.len() > GRANTS_MAX {
         return Err(CompileError::TooManyGrants);
     }
@@ -297,7 +324,7 @@ pub fn compile(facts: &Facts, grants: &[Grant], maker: Option<&str>, now: Timest
     let mut held: Vec<&Grant> = grants.iter().filter(|g| g.household == facts.household && g.holds_at(now)).collect();
     held.sort_by(|a, b| a.id.cmp(&b.id));
     let granted: BTreeSet<&DeviceId> = held.iter().map(|g| &g.device).collect();
-    let entities = entities(facts, |d| granted.contains(d), &types, &schema)?;
+    let entities = entities(facts, provenance, |d| granted.contains(d), &types, &schema)?;
     let asker = Asker { authorizer: Authorizer::new(), schema: &schema, types: &types, entities: &entities };
     let mut hash = Sha256::new();
     let text: String = held.iter().map(|g| g.policy_text()).collect();
@@ -368,7 +395,7 @@ type Granted<'a> = (&'a Grant, Policy);
 
 /// The policies of the grants by their ids, out of the text that is hashed. The text is read in one go: reading each
 /// policy on its own takes five times as long, and that is most of the time of compiling.
-fn policies(text: &str) -> Result<BTreeMap<String, Policy>, CompileError> {
+pub(crate) fn policies(text: &str) -> Result<BTreeMap<String, Policy>, CompileError> {
     let set: PolicySet = text.parse().map_err(|e| CompileError::Set(format!("{e}")))?;
     // Cedar names what it reads by position; here the grant's id is the policy's.
     // (`Policy::annotation` would parse the word "id" anew each time.)
@@ -543,7 +570,7 @@ mod tests {
         let facts = facts();
         let schema = schema::parse(&schema::text()).unwrap();
         let types = Types::new().unwrap();
-        let entities = change(entities(&facts, |_| true, &types, &schema).unwrap(), &types);
+        let entities = change(entities(&facts, Provenance::LocalDirect, |_| true, &types, &schema).unwrap(), &types);
         let asker = Asker { authorizer: Authorizer::new(), schema: &schema, types: &types, entities: &entities };
         let mut set = ceiling(&schema, maker).unwrap();
         for policy in policies("@id(\"all\") permit(principal, action, resource);").unwrap().into_values() {

@@ -13,11 +13,15 @@ mod impact;
 mod profile;
 mod schema;
 mod table;
+mod world;
 
-pub use compile::{CompileError, DeviceFact, Facts, LinkFact, check_ceiling, compile};
+pub use compile::{
+    CEILING_MAX_BYTES, CompileError, DeviceFact, Facts, LinkFact, Provenance, check_ceiling, compile, compile_as,
+};
 pub use difference::{Changed, Difference, difference, longer};
 pub use document::{DOCUMENT_MAX_BYTES, Document, DocumentError};
 pub use grant::{Grant, What, days_at_most, in_words};
 pub use impact::{Confidence, Impact, Works, impact};
 pub use profile::{Change, Cost, Profile, Terms, apply, profile, profiles};
 pub use table::{Decision, MatrixRow, Table, rung_words};
+pub use world::{Action, World};

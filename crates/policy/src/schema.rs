@@ -5,27 +5,6 @@ use model::{ALL_PROPERTIES, DeviceType, Kind};
 
 const TEXT: &str = include_str!("schema.cedarschema");
 
-/// Every device type.
-const DEVICE_TYPES: [DeviceType; 17] = [
-    DeviceType::Thermostat,
-    DeviceType::DoorLock,
-    DeviceType::GarageDoor,
-    DeviceType::WindowCovering,
-    DeviceType::Light,
-    DeviceType::Fan,
-    DeviceType::OnOffPlug,
-    DeviceType::SmokeCoAlarm,
-    DeviceType::WaterLeakDetector,
-    DeviceType::OccupancySensor,
-    DeviceType::ContactSensor,
-    DeviceType::TemperatureSensor,
-    DeviceType::HumiditySensor,
-    DeviceType::AirQualitySensor,
-    DeviceType::ElectricalSensor,
-    DeviceType::Scene,
-    DeviceType::Unknown,
-];
-
 fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
     names.map(|n| format!("\"{n}\"")).collect::<Vec<_>>().join(", ")
 }
@@ -34,7 +13,7 @@ fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
 pub(crate) fn text() -> String {
     TEXT.replace("@PROPERTIES@", &list(ALL_PROPERTIES.iter().map(|p| p.as_str())))
         .replace("@KINDS@", &list(Kind::ALL.iter().map(|k| k.as_str())))
-        .replace("@DEVICE_TYPES@", &list(DEVICE_TYPES.iter().map(|t| t.as_str())))
+        .replace("@DEVICE_TYPES@", &list(DeviceType::ALL.iter().map(|t| t.as_str())))
 }
 
 /// The schema.

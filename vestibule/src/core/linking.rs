@@ -462,7 +462,7 @@ impl Core {
     fn offers(&self, partner: &PartnerId) -> Result<(Vec<Offer>, Vec<policy::DeviceFact>, String), String> {
         let link = LinkId::new(random_id("preview")?).map_err(|e| e.to_string())?;
         let mut facts = self.facts();
-        let gatekeeper = PARTNERS.iter().any(|(name, gatekeeper)| *name == partner.as_str() && *gatekeeper);
+        let gatekeeper = links::is_gatekeeper(partner);
         facts.links = vec![policy::LinkFact { link: link.clone(), partner: partner.clone(), gatekeeper }];
         let owner = MemberId::new(OWNER).map_err(|e| e.to_string())?;
         let terms = policy::Terms { now: self.now(), granted_by: owner.clone(), affects: vec![owner] };
@@ -653,9 +653,9 @@ pub(super) fn restore_member(members: &mut BTreeMap<MemberId, Member>, id: &str,
 }
 
 pub(super) fn known_partner(partner: &PartnerId) -> Result<(), String> {
-    if PARTNERS.iter().any(|(name, _)| *name == partner.as_str()) {
+    if links::PARTNERS.iter().any(|(name, _)| *name == partner.as_str()) {
         return Ok(());
     }
-    let known: Vec<&str> = PARTNERS.iter().map(|(name, _)| *name).collect();
+    let known: Vec<&str> = links::PARTNERS.iter().map(|(name, _)| *name).collect();
     Err(format!("`{partner}` is no partner of this version; there is {}", known.join(", ")))
 }

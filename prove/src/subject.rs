@@ -1,0 +1,558 @@
+//! What claims are decided about: a home, a file of grants, or a profile for whatever home. Each has two faces: homes whose
+//! tables are gone through cell by cell, and policies with what is known of their words, for the solver.
+
+use std::cell::OnceCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use cedar_policy::{EntityUid, EvalResult};
+use cedar_policy_symcc::Env;
+use model::{
+    ALL_PROPERTIES, Class, DeviceId, DeviceType, GrantId, HouseholdId, Kind, LinkId, MemberId, PartnerId, Property,
+    Rung, Timestamp,
+};
+use policy::{
+    Action, CompileError, DeviceFact, Document, Facts, Grant, LinkFact, Profile, Provenance, Table, Terms, What, World,
+    apply, compile_as,
+};
+
+/// The partner that profiles are for, and whose link a grant of a file is taken to be.
+const PARTNER: &str = "alexa";
+
+/// A home that it may be.
+pub(crate) struct Possible {
+    pub(crate) facts: Facts,
+    tables: [OnceCell<Table>; 3],
+    worlds: [OnceCell<World>; 3],
+}
+
+/// What claims are decided about.
+pub struct Subject {
+    /// The profile, by slug, where it is one.
+    pub profile: Option<String>,
+    /// What somebody who reads the result should know.
+    pub notes: Vec<String>,
+    pub(crate) possible: Vec<Possible>,
+    pub(crate) type_known: bool,
+    /// Those that hold, of things that are there.
+    pub(crate) grants: Vec<Grant>,
+    maker: Option<String>,
+    /// Grants that had ended by then are left out.
+    pub as_of: Timestamp,
+    /// For the solver, in place of the grants' own policies: those of a profile for whatever home.
+    general: Option<General>,
+}
+
+/// A profile as policies that speak of natures, not of devices: what its grants permit in any home, these permit.
+struct General {
+    profile: Profile,
+    permits: String,
+    /// The same, one by one, as (action, what it covers).
+    covered: Vec<(Action, String)>,
+}
+
+fn quoted<'a>(kind: &str, names: impl IntoIterator<Item = &'a str>) -> String {
+    let names: Vec<String> = names.into_iter().map(|n| format!("Vestibule::{kind}::\"{n}\"")).collect();
+    format!("[{}]", names.join(", "))
+}
+
+fn one(kind: &str, name: &str) -> String {
+    format!("Vestibule::{kind}::\"{name}\"")
+}
+
+fn rungs(from: Rung) -> String {
+    format!("{}.contains(context.rung)", quoted("Rung", from.and_coarser().map(Rung::as_str)))
+}
+
+pub(crate) fn action_of(what: What) -> Action {
+    match what {
+        What::Disclose { trigger, .. } => Action::Told(trigger),
+        What::Control { open: false } => Action::Control,
+        What::Control { open: true } => Action::Open,
+    }
+}
+
+/// The scope of a policy about one action.
+fn scope(action: Action) -> String {
+    format!("(principal, action == {}, resource)", one("Action", action.as_str()))
+}
+
+/// The kinds that a property can have, the unknown one too.
+fn kinds_of(property: Property) -> BTreeSet<Kind> {
+    let known = Class::ALL.into_iter().map(|class| Kind::of(property, class));
+    if property.is_metadata() || property == Property::Reachable {
+        return known.collect();
+    }
+    known.chain([Kind::Unknown]).collect()
+}
+
+/// A home, under its grants that hold now and its maker's ceiling.
+pub fn of_home(facts: Facts, grants: Vec<Grant>, maker: Option<String>, now: Timestamp) -> Subject {
+    let mut subject = new(None, vec![facts], grants, maker, now);
+    subject.type_known = true;
+    subject
+}
+
+/// The grants of a file, as of its newest one: so the same file comes to the same whenever it is read. It does not say what
+/// its devices are, nor whose its links are: a device may be anything that has what is granted of it, and a link is taken
+/// to be Alexa's.
+///
+/// # Errors
+/// When an id of this program is none: never.
+pub fn of_document(document: Document, maker: Option<String>) -> Result<Subject, model::IdError> {
+    let now = document.grants.iter().map(|g| g.created).max().unwrap_or_default();
+    let partner = PartnerId::new(PARTNER)?;
+    let links: BTreeSet<&LinkId> = document.grants.iter().map(|g| &g.link).collect();
+    let link = |link: &LinkId| LinkFact {
+        link: link.clone(),
+        gatekeeper: links::is_gatekeeper(&partner),
+        partner: partner.clone(),
+    };
+    let links: Vec<LinkFact> = links.into_iter().map(link).collect();
+    let mut devices: BTreeMap<&DeviceId, BTreeSet<Property>> = BTreeMap::new();
+    for grant in &document.grants {
+        devices.entry(&grant.device).or_default().insert(grant.property);
+    }
+    let mut homes: Vec<Facts> = Vec::new();
+    for class in Class::ALL {
+        let device = |(device, properties): (&&DeviceId, &BTreeSet<Property>)| DeviceFact {
+            device: (*device).clone(),
+            device_type: DeviceType::Unknown,
+            properties: properties.iter().map(|p| (*p, Kind::of(*p, class))).collect(),
+        };
+        let devices = devices.iter().map(device).collect();
+        let facts = Facts { household: document.household.clone(), links: links.clone(), devices };
+        // Few classes change a kind.
+        if !homes.contains(&facts) {
+            homes.push(facts);
+        }
+    }
+    let mut subject = new(None, homes, document.grants, maker, now);
+    subject.notes.push(
+        "A file of grants does not say what its devices are, nor whose links: each device may be anything that has what is \
+         granted of it, and each link is taken to be Alexa's. With --data it is known."
+            .to_owned(),
+    );
+    Ok(subject)
+}
+
+/// A profile: every property of every kind on every type of device, linked with Alexa, and a second link to which nothing is
+/// granted; and its rules as policies for whatever home.
+///
+/// # Errors
+/// When the profile can't be applied or an id of this program is none: never with a shipped profile.
+pub fn of_profile(profile: &Profile) -> Result<Subject, CompileError> {
+    let failed = |e: model::IdError| CompileError::Entities(e.to_string());
+    let partner = PartnerId::new(PARTNER).map_err(failed)?;
+    let link = LinkId::new(PARTNER).map_err(failed)?;
+    let mut facts = Facts::empty(HouseholdId::new("home").map_err(failed)?);
+    facts.links = vec![
+        LinkFact { link: link.clone(), gatekeeper: links::is_gatekeeper(&partner), partner },
+        LinkFact {
+            link: LinkId::new("another").map_err(failed)?,
+            partner: PartnerId::new("another").map_err(failed)?,
+            gatekeeper: false,
+        },
+    ];
+    for device_type in DeviceType::ALL {
+        let mut natures: Vec<(Property, Vec<Kind>)> =
+            ALL_PROPERTIES.iter().map(|p| (*p, kinds_of(*p).into_iter().collect())).collect();
+        // A device has a property once: what can be of several kinds is on several devices.
+        for n in 0.. {
+            let properties: Vec<(Property, Kind)> =
+                natures.iter_mut().filter_map(|(p, kinds)| kinds.pop().map(|kind| (*p, kind))).collect();
+            if properties.is_empty() {
+                break;
+            }
+            let device = DeviceId::new(format!("{device_type}-{n}")).map_err(failed)?;
+            facts.devices.push(DeviceFact { device, device_type, properties });
+        }
+    }
+    let grants = granted(profile, &facts, &link)?;
+    let mut subject = new(Some(profile.slug.clone()), vec![facts], grants, None, Timestamp::default());
+    subject.type_known = true;
+    subject.general = Some(general(profile));
+    Ok(subject)
+}
+
+/// What a profile grants of each property of each kind, put together by action, rung and kind.
+fn general(profile: &Profile) -> General {
+    let partner = format!("principal.partner == {}", one("Partner", PARTNER));
+    let mut groups: BTreeMap<(What, Kind), BTreeSet<Property>> = BTreeMap::new();
+    let mut covered = Vec::new();
+    for property in ALL_PROPERTIES.iter().copied() {
+        for kind in Kind::ALL {
+            for what in profile.grants(property, kind) {
+                groups.entry((what, kind)).or_default().insert(property);
+                let rungs = match what {
+                    What::Disclose { rung, .. } => format!(" && {}", rungs(rung)),
+                    What::Control { .. } => String::new(),
+                };
+                let (name, kind) = (one("PropertyName", property.as_str()), one("Kind", kind.as_str()));
+                let when = format!("{partner} && resource.name == {name} && resource.kind == {kind}{rungs}");
+                covered.push((action_of(what), when));
+            }
+        }
+    }
+    let permits = groups.iter().fold(String::new(), |mut text, ((what, kind), names)| {
+        let action = action_of(*what);
+        let (at, rungs) = match what {
+            What::Disclose { rung, .. } => (format!("/{rung}"), format!("\n    && {}", rungs(*rung))),
+            What::Control { .. } => (String::new(), String::new()),
+        };
+        let _ = write!(
+            text,
+            "@id(\"{}/{}{at}/{kind}\")\npermit {}\nwhen {{\n  {partner} && resource.kind == {}\n    && \
+             {}.contains(resource.name){rungs}\n}};\n",
+            profile.slug,
+            action.as_str(),
+            scope(action),
+            one("Kind", kind.as_str()),
+            quoted("PropertyName", names.iter().map(|p| p.as_str())),
+        );
+        text
+    });
+    General { profile: profile.clone(), permits, covered }
+}
+
+fn new(
+    profile: Option<String>,
+    homes: Vec<Facts>,
+    grants: Vec<Grant>,
+    maker: Option<String>,
+    now: Timestamp,
+) -> Subject {
+    let all = grants.len();
+    let there = |grant: &Grant| {
+        homes.iter().any(|facts| {
+            facts.household == grant.household
+                && facts.links.iter().any(|l| l.link == grant.link)
+                && facts.devices.iter().any(|d| {
+                    d.device == grant.device && d.properties.iter().any(|(property, _)| *property == grant.property)
+                })
+        })
+    };
+    let held: Vec<Grant> = grants.into_iter().filter(|g| g.holds_at(now)).collect();
+    let expired = all - held.len();
+    let grants: Vec<Grant> = held.into_iter().filter(there).collect();
+    let idle = all - expired - grants.len();
+    let mut notes = Vec::new();
+    if expired > 0 {
+        notes.push(format!("{expired} grants had ended by {}: they permit nothing.", now.to_rfc3339()));
+    }
+    if idle > 0 {
+        notes.push(format!("{idle} grants are of links or devices that the home does not have: they permit nothing."));
+    }
+    let possible = homes
+        .into_iter()
+        .map(|facts| Possible { facts, tables: Default::default(), worlds: Default::default() })
+        .collect();
+    Subject { profile, notes, possible, type_known: false, grants, maker, as_of: now, general: None }
+}
+
+fn by_provenance<T>([local, on_request, contract]: &[T; 3], by: Provenance) -> &T {
+    match by {
+        Provenance::LocalDirect => local,
+        Provenance::Art4Request => on_request,
+        Provenance::MakerContract => contract,
+    }
+}
+
+/// The value of a cell, made when it is first asked for.
+fn once<T>(cell: &OnceCell<T>, make: impl FnOnce() -> Result<T, CompileError>) -> Result<&T, CompileError> {
+    match cell.get() {
+        Some(value) => Ok(value),
+        None => {
+            let value = make()?;
+            Ok(cell.get_or_init(|| value))
+        }
+    }
+}
+
+impl Subject {
+    /// How many of the grants that count end before this time.
+    pub fn ended_by(&self, time: Timestamp) -> usize {
+        self.grants.iter().filter(|g| !g.holds_at(time)).count()
+    }
+
+    /// The table of one of its possible homes, as if all data had come to it in this way.
+    pub(crate) fn table<'a>(&self, home: &'a Possible, by: Provenance) -> Result<&'a Table, CompileError> {
+        once(by_provenance(&home.tables, by), || {
+            compile_as(&home.facts, by, &self.grants, self.maker.as_deref(), self.as_of)
+        })
+    }
+
+    /// The same as Cedar sees it, under its grants.
+    pub(crate) fn world<'a>(&self, home: &'a Possible, by: Provenance) -> Result<&'a World, CompileError> {
+        once(by_provenance(&home.worlds, by), || {
+            World::new(&home.facts, by, &self.grants, self.maker.as_deref(), self.as_of)
+        })
+    }
+
+    /// The policies that the solver is given: the grants' own, or those of a profile for whatever home.
+    pub(crate) fn policies(&self) -> Result<World, CompileError> {
+        let facts = self.possible.first().map(|home| home.facts.clone());
+        let facts = facts.ok_or_else(|| CompileError::Entities("there is no home".to_owned()))?;
+        let text = self.permits_text();
+        World::of_policies(&facts, Provenance::LocalDirect, &text, self.maker.as_deref())
+    }
+
+    /// The text of what permits.
+    pub fn permits_text(&self) -> String {
+        match &self.general {
+            Some(general) => general.permits.clone(),
+            None => self.grants.iter().map(Grant::policy_text).collect(),
+        }
+    }
+
+    /// A claim as policies: they allow what would break it through this action, as far as it goes with what is known of
+    /// the words in them.
+    pub(crate) fn breaking(&self, claim: &crate::Claim, action: Action) -> Vec<String> {
+        let mut conditions = Vec::new();
+        let mut only = |is: bool, condition: String| is.then(|| conditions.push(condition));
+        let partners = |all: &[PartnerId]| quoted("Partner", all.iter().map(PartnerId::as_str));
+        only(!claim.partners.is_empty(), format!("{}.contains(principal.partner)", partners(&claim.partners)));
+        let except = format!("!({}.contains(principal.partner))", partners(&claim.except_partners));
+        only(!claim.except_partners.is_empty(), except);
+        only(claim.gatekeeper == Some(true), "principal.gatekeeper".to_owned());
+        only(claim.gatekeeper == Some(false), "!principal.gatekeeper".to_owned());
+        let names = quoted("PropertyName", claim.properties.iter().map(|p| p.as_str()));
+        only(!claim.properties.is_empty(), format!("{names}.contains(resource.name)"));
+        match claim.kinds() {
+            None => None,
+            // No kind tells that.
+            Some(kinds) if kinds.is_empty() => only(true, "false".to_owned()),
+            Some(kinds) => {
+                only(true, format!("{}.contains(resource.kind)", quoted("Kind", kinds.iter().map(|k| k.as_str()))))
+            }
+        };
+        let types = quoted("DeviceType", claim.device_types.iter().map(|t| t.as_str()));
+        only(!claim.device_types.is_empty(), format!("{types}.contains(resource.device.device_type)"));
+        let devices = quoted("Device", claim.devices.iter().map(DeviceId::as_str));
+        only(!claim.devices.is_empty(), format!("{devices}.contains(resource.device)"));
+        if let (Action::Told(_), Some(limit)) = (action, claim.finer_than) {
+            let finer = model::ALL_RUNGS.into_iter().filter(|r| *r < limit).map(Rung::as_str);
+            only(true, format!("{}.contains(context.rung)", quoted("Rung", finer)));
+        }
+        let provenance = one("Provenance", claim.provenance().as_str());
+        only(true, format!("resource.provenance == {provenance}"));
+        let mut all = vec![format!("permit {}\nwhen {{\n  {}\n}};\n", scope(action), conditions.join("\n  && "))];
+        all.extend(self.known(action));
+        if claim.ungranted {
+            all.extend(self.covered(action));
+        }
+        all
+    }
+
+    /// What is granted, so that it is not meant.
+    fn covered(&self, action: Action) -> Vec<String> {
+        if let Some(general) = &self.general {
+            let of_action = general.covered.iter().filter(|(a, _)| *a == action);
+            return of_action.map(|(_, when)| format!("forbid {}\nwhen {{ {when} }};\n", scope(action))).collect();
+        }
+        let of_action = self.grants.iter().filter(|g| action_of(g.what) == action);
+        of_action
+            .map(|grant| {
+                let when = match grant.what {
+                    What::Disclose { rung, .. } => format!("\nwhen {{ {} }}", rungs(rung)),
+                    What::Control { .. } => String::new(),
+                };
+                format!("forbid {}{when};\n", scope_of(grant, action))
+            })
+            .collect()
+    }
+
+    /// What is known of the words, as policies that forbid what can't be.
+    fn known(&self, action: Action) -> Vec<String> {
+        let scope = scope(action);
+        let mut all = Vec::new();
+        for (partner, gatekeeper) in links::PARTNERS {
+            let wrong = if gatekeeper { "!principal.gatekeeper" } else { "principal.gatekeeper" };
+            all.push(format!(
+                "forbid {scope}\nwhen {{ principal.partner == {} && {wrong} }};\n",
+                one("Partner", partner)
+            ));
+        }
+        if matches!(action, Action::Told(_)) {
+            let live = ALL_PROPERTIES.iter().filter(|p| p.is_live_only()).map(|p| p.as_str());
+            all.push(format!(
+                "// Never asked: these are told live or not at all.\nforbid {scope}\nwhen {{ {}.contains(resource.name) && \
+                 context.rung != {} }};\n",
+                quoted("PropertyName", live),
+                one("Rung", Rung::Live.as_str()),
+            ));
+        }
+        let mut natures: BTreeMap<BTreeSet<Kind>, Vec<Property>> = BTreeMap::new();
+        for property in ALL_PROPERTIES {
+            natures.entry(kinds_of(*property)).or_default().push(*property);
+        }
+        for (kinds, properties) in natures {
+            all.push(format!(
+                "forbid {scope}\nwhen {{ {}.contains(resource.name) && !({}.contains(resource.kind)) }};\n",
+                quoted("PropertyName", properties.iter().map(|p| p.as_str())),
+                quoted("Kind", kinds.iter().map(|k| k.as_str())),
+            ));
+        }
+        if self.general.is_none() {
+            all.extend(self.known_here(action));
+        }
+        all
+    }
+
+    /// What is known of the links and properties that the grants name. Of all others nothing is: they may come later.
+    fn known_here(&self, action: Action) -> Vec<String> {
+        let mut all = Vec::new();
+        let of_action: Vec<&Grant> = self.grants.iter().filter(|g| action_of(g.what) == action).collect();
+        let Some(home) = self.possible.first() else { return all };
+        let household = one("Household", home.facts.household.as_str());
+        let links: BTreeSet<&LinkId> = of_action.iter().map(|g| &g.link).collect();
+        for link in home.facts.links.iter().filter(|l| links.contains(&l.link)) {
+            let not = if link.gatekeeper { "" } else { "!" };
+            all.push(format!(
+                "forbid (principal == {}, action == {}, resource)\nunless {{ principal.household == {household} && \
+                 principal.partner == {} && {not}principal.gatekeeper }};\n",
+                one("Link", link.link.as_str()),
+                one("Action", action.as_str()),
+                one("Partner", link.partner.as_str()),
+            ));
+        }
+        let mut natures: BTreeMap<(&DeviceId, Property), (DeviceType, BTreeSet<Kind>)> = BTreeMap::new();
+        let named: BTreeSet<(&DeviceId, Property)> = of_action.iter().map(|g| (&g.device, g.property)).collect();
+        for device in self.possible.iter().flat_map(|home| &home.facts.devices) {
+            for (property, kind) in &device.properties {
+                let key = (&device.device, *property);
+                if named.contains(&key) {
+                    natures.entry(key).or_insert((device.device_type, BTreeSet::new())).1.insert(*kind);
+                }
+            }
+        }
+        for ((device, property), (device_type, kinds)) in natures {
+            let type_known = match self.type_known {
+                true => {
+                    format!(" && resource.device.device_type == {}", one("DeviceType", device_type.as_str()))
+                }
+                false => String::new(),
+            };
+            all.push(format!(
+                "forbid (principal, action == {}, resource == {})\nunless {{ resource.household == {household} && \
+                 resource.device == {} && resource.name == {} && {}.contains(resource.kind){type_known} }};\n",
+                one("Action", action.as_str()),
+                one("Property", &format!("{device}/{property}")),
+                one("Device", device.as_str()),
+                one("PropertyName", property.as_str()),
+                quoted("Kind", kinds.iter().map(|k| k.as_str())),
+            ));
+        }
+        all
+    }
+}
+
+/// What a counterexample of the solver is about.
+pub(crate) struct Seen {
+    pub(crate) partner: String,
+    gatekeeper: bool,
+    link: String,
+    resource: String,
+    pub(crate) property: Option<Property>,
+    kind: Option<Kind>,
+    pub(crate) device_type: Option<DeviceType>,
+    pub(crate) rung: Rung,
+    provenance: Provenance,
+}
+
+impl Seen {
+    pub(crate) fn of(env: &Env) -> Self {
+        let uid = |value: Option<EvalResult>| match value {
+            Some(EvalResult::EntityUid(uid)) => Some(uid),
+            _ => None,
+        };
+        let attribute = |of: Option<&EntityUid>, name: &str| {
+            let entity = env.entities.get(of?)?;
+            entity.attr(name)?.ok()
+        };
+        let id = |uid: Option<EntityUid>| uid.map(|uid| uid.id().unescaped().to_owned()).unwrap_or_default();
+        let (principal, resource) = (env.request.principal(), env.request.resource());
+        let of_resource = |name: &str| id(uid(attribute(resource, name)));
+        let device = uid(attribute(resource, "device"));
+        let device_type = id(uid(attribute(device.as_ref(), "device_type")));
+        let rung = id(uid(env.request.context().and_then(|c| c.get("rung"))));
+        let (name, kind, provenance) = (of_resource("name"), of_resource("kind"), of_resource("provenance"));
+        let all = [Provenance::LocalDirect, Provenance::Art4Request, Provenance::MakerContract];
+        Self {
+            partner: id(uid(attribute(principal, "partner"))),
+            gatekeeper: matches!(attribute(principal, "gatekeeper"), Some(EvalResult::Bool(true))),
+            link: id(principal.cloned()),
+            resource: id(resource.cloned()),
+            property: Property::parse(&name),
+            kind: Kind::ALL.into_iter().find(|k| k.as_str() == kind),
+            device_type: DeviceType::ALL.into_iter().find(|t| t.as_str() == device_type),
+            rung: Rung::parse(&rung).unwrap_or(Rung::Live),
+            provenance: all.into_iter().find(|p| p.as_str() == provenance).unwrap_or_default(),
+        }
+    }
+}
+
+impl Subject {
+    /// Whether the hub itself would allow what the solver found: by the table of this home, or, of a profile, by that of the
+    /// home in the counterexample after the profile was applied there.
+    pub(crate) fn replay(&self, env: &Env, action: Action) -> bool {
+        let seen = Seen::of(env);
+        let allows = |table: &Table, link: &LinkId, device: &DeviceId, property: Property| {
+            let finest = crate::exhaustive::allowed(table, link, device, property, action);
+            finest.is_some_and(|finest| finest <= seen.rung || !matches!(action, Action::Told(_)))
+        };
+        let Some(general) = &self.general else {
+            let Some((device, property)) = seen.resource.split_once('/') else { return false };
+            let (Ok(link), Ok(device)) = (LinkId::new(seen.link.as_str()), DeviceId::new(device)) else { return false };
+            let Some(property) = Property::parse(property) else { return false };
+            let would = |home: &Possible| {
+                self.table(home, seen.provenance).is_ok_and(|table| allows(table, &link, &device, property))
+            };
+            return self.possible.iter().any(would);
+        };
+        let home = || -> Option<bool> {
+            let (property, kind) = (seen.property?, seen.kind?);
+            let (link, device) = (LinkId::new("found").ok()?, DeviceId::new("found").ok()?);
+            let described = [Property::NodeLabel, Property::DeviceTypeName, Property::Reachable];
+            let described = described.into_iter().filter(|p| *p != property).map(|p| (p, Kind::of(p, Class::None)));
+            let mut facts = Facts::empty(HouseholdId::new("home").ok()?);
+            let partner = PartnerId::new(seen.partner.as_str()).ok()?;
+            facts.links.push(LinkFact { link: link.clone(), partner, gatekeeper: seen.gatekeeper });
+            // Of a device with nothing to tell or do not even the name is told; this one has something.
+            let company = (Property::OnOff, Kind::Appliance);
+            let mut properties = vec![(property, kind)];
+            properties.extend(described);
+            if property != company.0 {
+                properties.push(company);
+            }
+            let device_type = seen.device_type.unwrap_or(DeviceType::Unknown);
+            facts.devices.push(DeviceFact { device: device.clone(), device_type, properties });
+            let grants = granted(&general.profile, &facts, &link).ok()?;
+            let table = compile_as(&facts, seen.provenance, &grants, None, self.as_of).ok()?;
+            Some(allows(&table, &link, &device, property))
+        };
+        home().unwrap_or(false)
+    }
+}
+
+/// What a profile grants a link of a home, now at the beginning of time.
+fn granted(profile: &Profile, facts: &Facts, link: &LinkId) -> Result<Vec<Grant>, CompileError> {
+    let owner = MemberId::new("owner").map_err(|e| CompileError::Entities(e.to_string()))?;
+    let terms = Terms { now: Timestamp::default(), granted_by: owner.clone(), affects: vec![owner] };
+    let mut n = 0_u64;
+    let ids = || {
+        n += 1;
+        GrantId::new(format!("{}-{n}", profile.slug)).ok()
+    };
+    Ok(apply(profile, facts, link, &[], &terms, ids)?.add)
+}
+
+/// The scope of a policy about what a grant names.
+fn scope_of(grant: &Grant, action: Action) -> String {
+    format!(
+        "(principal == {}, action == {}, resource == {})",
+        one("Link", grant.link.as_str()),
+        one("Action", action.as_str()),
+        one("Property", &format!("{}/{}", grant.device, grant.property)),
+    )
+}
