@@ -87,9 +87,12 @@ enum Cmd {
     Link {
         /// Who: alexa
         partner: String,
-        /// What it gets: commands-only, glance or everything
+        /// What it gets: commands-only, routines, glance, convenience or everything (see `vestibule profile list`)
         #[arg(long, default_value = "commands-only")]
         profile: String,
+        /// A sensor that may start routines, with the profile routines; may be given more than once
+        #[arg(long = "sensor", value_name = "DEVICE")]
+        sensors: Vec<String>,
         /// Print the token alone
         #[arg(long)]
         print_token: bool,
@@ -203,9 +206,12 @@ enum ProfileCmd {
     Apply {
         /// The link (see `vestibule links`)
         link: String,
-        /// commands-only, glance or everything; the one applied last if not given
+        /// commands-only, routines, glance, convenience or everything; the one applied last if not given
         #[arg(long)]
         profile: Option<String>,
+        /// A sensor that may start routines, with the profile routines, in the place of those named before
+        #[arg(long = "sensor", value_name = "DEVICE")]
+        sensors: Vec<String>,
         /// Only show the difference
         #[arg(long)]
         dry_run: bool,
@@ -438,9 +444,9 @@ fn dispatch(command: Cmd) -> Result<(), Failure> {
             configuration(config.as_deref())?;
             print("the configuration is good\n")
         }
-        Cmd::Link { partner, profile, print_token, data } => {
+        Cmd::Link { partner, profile, sensors, print_token, data } => {
             let partner = id(PartnerId::new(partner))?;
-            let done = ask(&data, Request::Link { partner, profile })?;
+            let done = ask(&data, Request::Link { partner, profile, sensors: devices_of(sensors)? })?;
             if print_token {
                 return print(&format!("{}\n", text(&done, "token")));
             }
@@ -469,8 +475,9 @@ fn dispatch(command: Cmd) -> Result<(), Failure> {
         Cmd::Client(command) => client(command),
         Cmd::Doctor { partner, show } => doctor(partner, &show),
         Cmd::Member(command) => member(command),
-        Cmd::Profile(ProfileCmd::Apply { link, profile, dry_run, show }) => {
-            let request = Request::Profile { link: id(LinkId::new(link))?, profile, apply: !dry_run };
+        Cmd::Profile(ProfileCmd::Apply { link, profile, sensors, dry_run, show }) => {
+            let (link, sensors) = (id(LinkId::new(link))?, devices_of(sensors)?);
+            let request = Request::Profile { link, profile, sensors, apply: !dry_run };
             let done = ask(&show.data, request)?;
             if show.json {
                 return print_json(&done);
@@ -708,6 +715,10 @@ fn table(rows: &[Value], columns: &[&str]) -> Result<(), Failure> {
         print(&line(columns.iter().map(|c| cell(row, c)).collect()))?;
     }
     Ok(())
+}
+
+fn devices_of(names: Vec<String>) -> Result<Vec<DeviceId>, Failure> {
+    names.into_iter().map(|d| id(DeviceId::new(d))).collect()
 }
 
 fn profiles(json: bool) -> Result<(), Failure> {

@@ -121,6 +121,9 @@ pub enum Request {
         partner: PartnerId,
         /// Profile slug.
         profile: String,
+        /// The sensors that the profile is for, if it takes names.
+        #[serde(default)]
+        sensors: Vec<DeviceId>,
     },
     /// Ends a link.
     Unlink {
@@ -173,6 +176,9 @@ pub enum Request {
         link: LinkId,
         /// Profile slug; none is the one applied last.
         profile: Option<String>,
+        /// The sensors that it is for, if it takes names; none leaves those that it has.
+        #[serde(default)]
+        sensors: Vec<DeviceId>,
         /// Do it.
         apply: bool,
     },

@@ -856,7 +856,7 @@ impl Core {
             Request::GrantRevoke { selection } => self.grant_revoke(&selection).await,
             Request::GrantRenew { selection, days } => self.grant_renew(&selection, days).await,
             Request::Links => Ok(self.link_rows()),
-            Request::Link { partner, profile } => self.link(partner, &profile).await,
+            Request::Link { partner, profile, sensors } => self.link(partner, &profile, sensors).await,
             Request::Unlink { link } => self.unlink(link).await,
             Request::ClientAdd { partner, redirects, terms } => self.client_add(partner, redirects, terms).await,
             Request::Clients => Ok(self.client_rows()),
@@ -866,7 +866,7 @@ impl Core {
             Request::MemberAdd { name, password } => self.member_add(&name, password).await,
             Request::Members => Ok(self.member_rows()),
             Request::MemberRemove { name } => self.member_remove(&name).await,
-            Request::Profile { link, profile, apply } => self.profile(link, profile, apply).await,
+            Request::Profile { link, profile, sensors, apply } => self.profile(link, profile, sensors, apply).await,
             Request::DocketAdd { partner, text, deadline, threat } => {
                 self.docket_add(partner, &text, deadline, threat).await
             }
@@ -1134,10 +1134,10 @@ impl Core {
         Value::Array(rows)
     }
 
-    async fn link(&self, partner: PartnerId, slug: &str) -> Result<Value, String> {
+    async fn link(&self, partner: PartnerId, slug: &str, sensors: Vec<DeviceId>) -> Result<Value, String> {
         linking::known_partner(&partner)?;
-        let profile = find_profile(slug)?;
         let _one = self.changing.lock().await;
+        let profile = self.profile_for(slug, sensors)?;
         if self.state().links.len() >= LINKS_MAX {
             return Err(format!("there are {LINKS_MAX} links already; end one with `vestibule unlink ID`"));
         }
@@ -1156,7 +1156,7 @@ impl Core {
         // A link without grants shares nothing: it may be there before they are.
         self.append(vec![leaf], vec![(format!("link/{id}"), Some(to_json(&link)?))]).await?;
         self.state().links.insert(link);
-        let (added, _, _) = self.apply_profile(&id, profile, &owner()?, self.facts().devices).await?;
+        let (added, _, _) = self.apply_profile(&id, &profile, &owner()?, self.facts().devices).await?;
         let devices = self.state().links.get(&id).map_or(0, |l| l.devices().count());
         Ok(json!({
             "link": id, "partner": partner, "profile": profile.slug, "token": token.reveal(), "devices": devices,
@@ -1198,20 +1198,47 @@ impl Core {
         Ok(json!({}))
     }
 
-    async fn profile(&self, id: LinkId, slug: Option<String>, apply: bool) -> Result<Value, String> {
+    async fn profile(
+        &self,
+        id: LinkId,
+        slug: Option<String>,
+        sensors: Vec<DeviceId>,
+        apply: bool,
+    ) -> Result<Value, String> {
         let _one = self.changing.lock().await;
         let slug = match slug {
             Some(slug) => slug,
             None => self.state().links.get(&id).ok_or_else(|| no_link(&id))?.profile.clone(),
         };
-        let profile = find_profile(&slug)?;
+        let profile = self.profile_for(&slug, sensors)?;
         let (added, removed, changes) = if apply {
-            self.apply_profile(&id, profile, &owner()?, self.facts().devices).await?
+            self.apply_profile(&id, &profile, &owner()?, self.facts().devices).await?
         } else {
-            let change = self.difference(&id, profile, &owner()?, self.facts().devices)?;
+            let change = self.difference(&id, &profile, &owner()?, self.facts().devices)?;
             (change.add.len(), change.remove.len(), change.rows)
         };
         Ok(json!({"added": added, "removed": removed, "changes": changes}))
+    }
+
+    /// The profile with this slug, for these sensors.
+    fn profile_for(&self, slug: &str, sensors: Vec<DeviceId>) -> Result<Profile, String> {
+        let profile = find_profile(slug)?;
+        let properties = profile.of_named();
+        if let (Some(first), true) = (sensors.first(), properties.is_empty()) {
+            return Err(format!("the profile {slug} takes no sensors by name (`{first}` was named)"));
+        }
+        let facts = self.facts();
+        let fits = |d: &policy::DeviceFact| d.properties.iter().any(|(p, _)| properties.contains(p));
+        for sensor in &sensors {
+            if !facts.devices.iter().any(|d| d.device == *sensor && fits(d)) {
+                let known: Vec<&str> = properties.iter().map(|p| p.as_str()).collect();
+                return Err(format!(
+                    "`{sensor}` is no sensor of {}; `vestibule devices` lists what there is",
+                    known.join(", ")
+                ));
+            }
+        }
+        Ok(profile.naming(sensors))
     }
 
     /// What applying a profile to these devices would change.

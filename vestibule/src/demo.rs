@@ -229,7 +229,8 @@ async fn link_all(core: &Core) -> Result<Vec<String>, String> {
     let partner = PartnerId::new("alexa").map_err(|e| e.to_string())?;
     let mut tokens = Vec::new();
     for profile in PROFILES {
-        let done = core.carry_out(Request::Link { partner: partner.clone(), profile: profile.into() }).await?;
+        let request = Request::Link { partner: partner.clone(), profile: profile.into(), sensors: Vec::new() };
+        let done = core.carry_out(request).await?;
         tokens.push(done["token"].as_str().unwrap_or_default().to_owned());
     }
     core.carry_out(Request::DocketAdd {

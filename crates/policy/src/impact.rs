@@ -164,12 +164,13 @@ fn weigh(feature: &'static Feature, table: &Table, facts: &Facts, link: &LinkId,
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::profile::tests::{applied, home, link, table};
+    use crate::profile::tests::{applied, applied_as, home, link, table};
     use crate::{What, profiles};
 
     fn of(slug: &str) -> Vec<Impact> {
         let facts = home();
-        impact(&table(&facts, &applied(slug, &facts, &[], 0).0), &facts, &link(), true)
+        let profile = crate::profile(slug).unwrap().naming([DeviceId::new("motion").unwrap()]);
+        impact(&table(&facts, &applied_as(&profile, &facts, &[], 0).0), &facts, &link(), true)
     }
 
     fn works(all: &[Impact], what: &str) -> Works {

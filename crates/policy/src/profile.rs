@@ -1,12 +1,12 @@
 //! Profiles: named sets of grants, each a readable file. None is preselected.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
 use model::{DeviceId, GrantId, Kind, LinkId, MemberId, Property, Rung, Timestamp, Trigger};
 use serde::Deserialize;
 
-use crate::compile::{CompileError, Facts};
+use crate::compile::{CompileError, DeviceFact, Facts};
 use crate::grant::{Grant, What, days_at_most, in_words};
 
 const DAY_MS: i64 = 86_400_000;
@@ -29,6 +29,9 @@ pub struct Profile {
     /// What choosing it costs, and what keeps working.
     #[serde(rename = "cost")]
     pub costs: Vec<Cost>,
+    /// The sensors that the household named, for the rules that want it.
+    #[serde(skip)]
+    sensors: BTreeSet<DeviceId>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -48,6 +51,12 @@ struct Rule {
     /// Every property that is not metadata.
     #[serde(default)]
     all: bool,
+    /// Only of sensors that the household named.
+    #[serde(default)]
+    named: bool,
+    /// Only of devices that have one of these, too.
+    #[serde(default)]
+    beside: Vec<Property>,
 }
 
 /// One consequence of a profile.
@@ -86,9 +95,11 @@ pub struct Change {
     pub rows: Vec<String>,
 }
 
-const FILES: [&str; 3] = [
+const FILES: [&str; 5] = [
     include_str!("../profiles/commands-only.toml"),
+    include_str!("../profiles/routines.toml"),
     include_str!("../profiles/glance.toml"),
+    include_str!("../profiles/convenience.toml"),
     include_str!("../profiles/everything.toml"),
 ];
 
@@ -108,14 +119,36 @@ pub fn profile(slug: &str) -> Option<&'static Profile> {
 }
 
 impl Profile {
-    /// What it grants of one property. Of an unknown kind nothing: the ceiling would forbid it.
-    pub fn grants(&self, property: Property, kind: Kind) -> Vec<What> {
+    /// The same, for these sensors. A profile whose rules want none named grants nothing more for it.
+    #[must_use]
+    pub fn naming(&self, sensors: impl IntoIterator<Item = DeviceId>) -> Self {
+        Self { sensors: sensors.into_iter().collect(), ..self.clone() }
+    }
+
+    /// The properties of which it grants only those of named sensors; none when it takes no names.
+    pub fn of_named(&self) -> BTreeSet<Property> {
+        let named = self.rule.iter().filter(|r| r.named).flat_map(|r| r.properties.iter().copied());
+        named.filter(|p| !p.is_metadata() && *p != Property::Reachable).collect()
+    }
+
+    /// The sensors that grants of this profile name already.
+    fn named_by(&self, grants: &[&Grant]) -> BTreeSet<DeviceId> {
+        let properties = self.of_named();
+        let of_this = |g: &&&Grant| g.profile.as_deref() == Some(&self.slug) && properties.contains(&g.property);
+        grants.iter().filter(of_this).map(|g| g.device.clone()).collect()
+    }
+
+    /// What it grants of one property of a device. Of an unknown kind nothing: the ceiling would forbid it.
+    fn grants(&self, device: &DeviceFact, property: Property, kind: Kind) -> Vec<What> {
+        let has_one = |of: &[Property]| device.properties.iter().any(|(p, _)| of.contains(p));
         if kind == Kind::Unknown {
             return Vec::new();
         }
         let mut what: Vec<What> = self
             .rule
             .iter()
+            .filter(|r| !r.named || self.sensors.contains(&device.device))
+            .filter(|r| r.beside.is_empty() || has_one(&r.beside))
             .filter(|r| r.properties.contains(&property) || (r.all && !property.is_metadata()))
             .filter(|r| r.rung == Rung::Live || !property.is_live_only())
             .map(|r| What::Disclose { trigger: r.trigger, rung: r.rung })
@@ -147,7 +180,7 @@ pub(crate) fn opens(property: Property, kind: Kind) -> bool {
 /// grants, and nothing else. Of `existing` only the link's own grants count; `ids` gives fresh ids.
 ///
 /// What describes a device (name, type, maker, whether it answers) is granted only along with something of it to be told
-/// or commanded.
+/// or commanded. Where the profile takes named sensors and names none now, those that it named on this link stay.
 ///
 /// # Errors
 /// When `ids` runs out.
@@ -160,8 +193,11 @@ pub fn apply(
     mut ids: impl FnMut() -> Option<GrantId>,
 ) -> Result<Change, CompileError> {
     let mut change = Change::default();
+    let existing: Vec<&Grant> = existing.iter().filter(|g| g.link == *link).collect();
+    let sensors = if profile.sensors.is_empty() { profile.named_by(&existing) } else { profile.sensors.clone() };
+    let profile = profile.naming(sensors);
     let mut before: BTreeMap<(DeviceId, Property, What), &Grant> = BTreeMap::new();
-    for grant in existing.iter().filter(|g| g.link == *link) {
+    for grant in existing {
         if let Some(doubled) = before.insert((grant.device.clone(), grant.property, grant.what), grant) {
             change.remove.push(doubled.id.clone());
         }
@@ -169,7 +205,7 @@ pub fn apply(
     for device in &facts.devices {
         let of = |(property, kind): &(Property, Kind)| {
             let property = *property;
-            profile.grants(property, *kind).into_iter().map(move |what| (property, what))
+            profile.grants(device, property, *kind).into_iter().map(move |what| (property, what))
         };
         let wanted: Vec<(Property, What)> = device.properties.iter().flat_map(of).collect();
         if wanted.iter().all(|(p, _)| p.is_metadata() || *p == Property::Reachable) {
@@ -214,7 +250,7 @@ pub(crate) mod tests {
     use model::{Class, DeviceType, DoorState, HouseholdId, LockState, PartnerId, SystemMode, Value};
 
     use super::*;
-    use crate::{DeviceFact, LinkFact, Table, compile};
+    use crate::{LinkFact, Table, compile};
 
     /// A thermostat, a lock, a light, a garage door, a blind that reports as a door, and a motion sensor.
     pub(crate) fn home() -> Facts {
@@ -256,15 +292,20 @@ pub(crate) mod tests {
 
     /// The grants after applying a profile at `day`.
     pub(crate) fn applied(slug: &str, facts: &Facts, existing: &[Grant], day: i64) -> (Vec<Grant>, Change) {
+        applied_as(profile(slug).unwrap(), facts, existing, day)
+    }
+
+    pub(crate) fn applied_as(profile: &Profile, facts: &Facts, existing: &[Grant], day: i64) -> (Vec<Grant>, Change) {
         let owner = MemberId::new("owner").unwrap();
         let now = Timestamp::from_millis(day * DAY_MS);
         let terms = Terms { now, granted_by: owner.clone(), affects: vec![owner] };
         let mut n = 0;
         let ids = || {
             n += 1;
-            Some(GrantId::new(format!("{slug}-{day}-{n}")).unwrap())
+            let named: String = profile.sensors.iter().map(DeviceId::as_str).collect();
+            Some(GrantId::new(format!("{}{named}-{day}-{n}", profile.slug)).unwrap())
         };
-        let change = apply(profile(slug).unwrap(), facts, &link(), existing, &terms, ids).unwrap();
+        let change = apply(profile, facts, &link(), existing, &terms, ids).unwrap();
         let kept = existing.iter().filter(|g| !change.remove.contains(&g.id)).cloned();
         (kept.chain(change.add.clone()).collect(), change)
     }
@@ -277,7 +318,7 @@ pub(crate) mod tests {
     fn every_shipped_profile_is_read_and_a_misspelt_one_is_not() {
         assert_eq!(profiles().len(), FILES.len(), "{:?}", FILES.map(|f| toml::from_str::<Profile>(f).err()));
         let slugs: Vec<&str> = profiles().iter().map(|p| p.slug.as_str()).collect();
-        assert_eq!(slugs, ["commands-only", "glance", "everything"]);
+        assert_eq!(slugs, ["commands-only", "routines", "glance", "convenience", "everything"]);
         let misspelt = FILES[0].replace("summary", "summery");
         assert!(toml::from_str::<Profile>(&misspelt).is_err());
     }
@@ -370,6 +411,50 @@ pub(crate) mod tests {
         assert_eq!(others.len(), 1);
         let (fresh, _) = applied("commands-only", &facts, &[], 0);
         assert_eq!(table(&facts, &narrow).table_hash(), table(&facts, &fresh).table_hash());
+    }
+
+    #[test]
+    fn of_sensors_that_were_not_named_routines_are_told_nothing_and_names_last_until_others_are_given() {
+        let mut facts = home();
+        let mut second = facts.devices.last().unwrap().clone();
+        second.device = DeviceId::new("stairs").unwrap();
+        facts.devices.push(second);
+        let told = |grants: &[Grant]| -> Vec<String> {
+            let table = table(&facts, grants);
+            let told = |d: &&DeviceFact| {
+                table.decide(&link(), &d.device, Property::Motion, Trigger::ProactiveReport).rung.is_ok()
+            };
+            facts.devices.iter().filter(told).map(|d| d.device.to_string()).collect()
+        };
+        let (none, _) = applied("routines", &facts, &[], 0);
+        let (commands, _) = applied("commands-only", &facts, &[], 0);
+        assert_eq!(table(&facts, &none).table_hash(), table(&facts, &commands).table_hash());
+        let named = |device: &str| profile("routines").unwrap().naming([DeviceId::new(device).unwrap()]);
+        let (one, _) = applied_as(&named("motion"), &facts, &none, 0);
+        assert_eq!(told(&one), ["motion"]);
+        // Nothing but that one boolean, whether the sensor answers, and what lets a person find it in the partner's app.
+        let of_sensor: BTreeSet<_> =
+            one.iter().filter(|g| g.device.as_str() == "motion").map(|g| (g.property, g.what)).collect();
+        let tells = |trigger, rung| What::Disclose { trigger, rung };
+        assert_eq!(
+            of_sensor,
+            BTreeSet::from([
+                (Property::Motion, tells(Trigger::ProactiveReport, Rung::Live)),
+                (Property::Motion, tells(Trigger::PartnerPoll, Rung::Live)),
+                (Property::Reachable, tells(Trigger::ProactiveReport, Rung::Hour)),
+                (Property::Reachable, tells(Trigger::PartnerPoll, Rung::Hour)),
+                (Property::DeviceTypeName, tells(Trigger::Discovery, Rung::Live)),
+                (Property::NodeLabel, tells(Trigger::Discovery, Rung::HourCoarse)),
+            ])
+        );
+        let (renewed, change) = applied("routines", &facts, &one, 20);
+        assert!(change.rows.is_empty(), "{:?}", change.rows);
+        assert_eq!(told(&renewed), ["motion"]);
+        let (other, _) = applied_as(&named("stairs"), &facts, &renewed, 20);
+        assert_eq!(told(&other), ["stairs"]);
+        // A lock is no sensor, whoever names it.
+        let (lock, _) = applied_as(&named("lock"), &facts, &[], 0);
+        assert_eq!(told(&lock), Vec::<String>::new());
     }
 
     #[test]

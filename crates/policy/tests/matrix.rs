@@ -133,6 +133,11 @@ fn the_matrix_of_profiles_is_the_one_on_file() {
             n += 1;
             GrantId::new(format!("g{n}")).ok()
         };
+        // Where a profile takes named sensors, all are named.
+        let named = profile.of_named();
+        let is_named = |d: &&DeviceFact| d.properties.iter().any(|(p, _)| named.contains(p));
+        let sensors = facts.devices.iter().filter(is_named).map(|d| d.device.clone());
+        let profile = &profile.naming(sensors);
         let grants = apply(profile, &facts, &link(), &[], &terms, ids).unwrap().add;
         let table = compile(&facts, &grants, None, Timestamp::default()).unwrap();
         writeln!(

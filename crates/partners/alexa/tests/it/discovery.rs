@@ -110,7 +110,7 @@ proptest! {
 /// What is retrievable is in the report, and what is in the report is named: for every device and profile.
 #[test]
 fn what_discovery_names_is_what_a_report_holds() {
-    for profile in ["commands-only", "glance", "everything"] {
+    for profile in policy::profiles().iter().map(|p| p.slug.as_str()) {
         let mut house = House::new(profile);
         house.report_all();
         house.now += 5;
@@ -174,6 +174,27 @@ fn endpoints_are_promised_as_a_whole_and_those_granted_in_part_are_named() {
             assert_eq!(capability["properties"]["proactivelyReported"], promised, "{capability}");
             assert!(!promised || capability["properties"]["retrievable"] == true, "{capability}");
         }
+    }
+}
+
+/// No shipped profile makes Alexa poll an endpoint over and over: each is reported in whole or not at all.
+#[test]
+fn under_no_shipped_profile_an_endpoint_is_reported_in_part() {
+    for profile in policy::profiles() {
+        let house = House::new(&profile.slug);
+        house.state.lock().unwrap().set_reporting(&house.link.id, true);
+        let reply = house.send(&house.directive("", ("Alexa.Discovery", "Discover", ""), json!({})));
+        assert!(reply.mixed.is_empty(), "{}: {:?}", profile.slug, reply.mixed);
+        let found = endpoints(&reply.event);
+        let reported = found.iter().filter(|e| e.to_string().contains("\"proactivelyReported\":true")).count();
+        // Those with a state; of them the thermostats, or the named sensors.
+        let expected = match profile.slug.as_str() {
+            "everything" => 14,
+            "convenience" => 4,
+            "routines" => 2,
+            _ => 0,
+        };
+        assert_eq!(reported, expected, "{}", profile.slug);
     }
 }
 

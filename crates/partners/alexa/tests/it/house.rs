@@ -180,7 +180,7 @@ impl House {
         House { state: Arc::new(Mutex::new(state)), broker: Arc::default(), link, now: START }
     }
 
-    /// What a profile grants here.
+    /// What a profile grants here; where it takes named sensors, all are named.
     pub fn grants(&self, profile: &str) -> Vec<Grant> {
         if profile == "no-opening" {
             let opens = |g: &Grant| g.what == What::Control { open: true };
@@ -195,7 +195,11 @@ impl House {
             n += 1;
             GrantId::new(format!("g{n}")).ok()
         };
-        policy::apply(policy::profile(profile).unwrap(), &facts, &self.link.id, &[], &terms, ids).unwrap().add
+        let profile = policy::profile(profile).unwrap();
+        let named = profile.of_named();
+        let is_named = |d: &&policy::DeviceFact| d.properties.iter().any(|(p, _)| named.contains(p));
+        let profile = profile.naming(facts.devices.iter().filter(is_named).map(|d| d.device.clone()));
+        policy::apply(&profile, &facts, &self.link.id, &[], &terms, ids).unwrap().add
     }
 
     pub fn put_in_force(&mut self, grants: &[Grant]) {

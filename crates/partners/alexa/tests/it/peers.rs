@@ -64,7 +64,7 @@ fn one_evaluator_serves_discovery_polls_and_answers() {
 /// 3, 15: proactive reports by default. No flag promises one unless it is granted, and no profile grants one.
 #[test]
 fn nothing_is_promised_to_be_reported_unasked() {
-    for profile in ["commands-only", "glance", "everything"] {
+    for profile in policy::profiles().iter().map(|p| p.slug.as_str()) {
         let text = House::new(profile).discover().to_string();
         assert!(text.contains("\"proactivelyReported\":false") && !text.contains("\"proactivelyReported\":true"));
     }
