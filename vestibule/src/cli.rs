@@ -4,7 +4,8 @@
 
 mod grants;
 
-use std::io::{IsTerminal as _, Write as _};
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -32,6 +33,9 @@ const USAGE: u8 = 2;
 
 /// Longest line that is read as a password, in bytes.
 const PASSWORD_LINE_MAX_BYTES: u64 = 4096;
+
+/// How often a question is put before it counts as not answered.
+const ASK_TRIES: usize = 3;
 
 /// Longest letter that `docket add --file` reads, in bytes.
 const LETTER_MAX_BYTES: u64 = 256 * 1024;
@@ -220,6 +224,15 @@ enum ProfileCmd {
     },
     /// List the profiles
     List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Ask three questions and propose a profile; nothing is granted
+    Propose {
+        /// An answer given beforehand, as in `tell=nothing`; may be given more than once
+        #[arg(long = "answer", value_name = "QUESTION=ANSWER")]
+        answers: Vec<String>,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -489,6 +502,7 @@ fn dispatch(command: Cmd) -> Result<(), Failure> {
             print(&format!("{} {word}, {} taken back\n", done["added"], done["removed"]))
         }
         Cmd::Profile(ProfileCmd::List { json }) => profiles(json),
+        Cmd::Profile(ProfileCmd::Propose { answers, json }) => propose(&answers, json),
         Cmd::Devices { command: None, show } => devices(&show),
         Cmd::Devices { command: Some(command), .. } => match command {
             DevicesCmd::Add { name, replace, data } => {
@@ -715,6 +729,62 @@ fn table(rows: &[Value], columns: &[&str]) -> Result<(), Failure> {
         print(&line(columns.iter().map(|c| cell(row, c)).collect()))?;
     }
     Ok(())
+}
+
+/// Asks what was not answered beforehand, and says which profile fits.
+fn propose(given: &[String], json: bool) -> Result<(), Failure> {
+    let mut answers = BTreeMap::new();
+    for answer in given {
+        let (question, answer) = answer.split_once('=').unwrap_or((answer, ""));
+        let Some(q) = policy::questions().iter().find(|q| q.slug == question) else {
+            let known: Vec<&str> = policy::questions().iter().map(|q| q.slug.as_str()).collect();
+            return Err(Failure::Usage(format!("there is no question `{question}`; there are {}", known.join(", "))));
+        };
+        if q.answers.iter().all(|a| a.slug != answer) {
+            let known: Vec<&str> = q.answers.iter().map(|a| a.slug.as_str()).collect();
+            return Err(Failure::Usage(format!("`{question}` is answered by one of {}", known.join(", "))));
+        }
+        answers.insert(question.to_owned(), answer.to_owned());
+    }
+    for question in policy::questions() {
+        if !answers.contains_key(&question.slug) {
+            answers.insert(question.slug.clone(), put(question)?);
+        }
+    }
+    let Some(proposal) = policy::propose(&answers) else {
+        return Err(Failure::Failed("no profile fits these answers".into()));
+    };
+    if json {
+        return print_json(&serde_json::json!({"answers": answers, "profile": proposal.profile, "why": proposal.why}));
+    }
+    print(&format!(
+        "{}: {}\nnothing is granted yet: vestibule link PARTNER --profile {0}, or vestibule profile apply LINK --profile {0}\n",
+        proposal.profile, proposal.why
+    ))
+}
+
+/// Puts one question to whoever sits at the terminal.
+fn put(question: &policy::Question) -> Result<String, Failure> {
+    let slugs: Vec<&str> = question.answers.iter().map(|a| a.slug.as_str()).collect();
+    if !std::io::stdin().is_terminal() {
+        let flag = format!("--answer {}={}", question.slug, slugs.join("|"));
+        return Err(Failure::Usage(format!("nobody is there to ask \"{}\"; say {flag}", question.text)));
+    }
+    eprintln!("{}", question.text);
+    for (n, answer) in (1..).zip(&question.answers) {
+        eprintln!("  {n}  {}", answer.text);
+    }
+    for _ in 0..ASK_TRIES {
+        eprint!("1 to {}: ", slugs.len());
+        let _ = std::io::stderr().flush();
+        let mut line = String::new();
+        let _ = std::io::stdin().lock().read_line(&mut line);
+        let number = line.trim().parse::<usize>().ok().and_then(|n| n.checked_sub(1));
+        if let Some(slug) = number.and_then(|n| slugs.get(n)) {
+            return Ok((*slug).to_owned());
+        }
+    }
+    Err(Failure::Failed("no answer was given".into()))
 }
 
 fn devices_of(names: Vec<String>) -> Result<Vec<DeviceId>, Failure> {

@@ -178,6 +178,57 @@ fn a_change_that_can_not_be_recorded_gives_nothing_and_loses_nothing() {
 }
 
 #[test]
+fn routines_are_for_the_sensors_that_were_named_and_a_proposal_grants_nothing() {
+    let story = begin();
+    let hub = &story.hub;
+    let devices = hub.cli_json(&["devices"]);
+    let with = |property: &str| {
+        let has = |d: &&Value| d["properties"].as_array().unwrap().iter().any(|p| p["property"] == property);
+        devices["devices"].as_array().unwrap().iter().find(has).unwrap()["id"].as_str().unwrap().to_owned()
+    };
+    let (contact, thermostat) = (with("contact_open"), with("local_temperature"));
+    let data = hub.data.display().to_string();
+    // Who is no sensor can't be named, nor can one where no names are taken.
+    let error = |args: &[&str]| {
+        let out = run(&[args, &["--data", &data]].concat());
+        assert_eq!(out.status.code(), Some(1));
+        String::from_utf8(out.stderr).unwrap()
+    };
+    assert!(error(&["link", "alexa", "--profile", "routines", "--sensor", &thermostat]).contains("is no sensor of"));
+    assert!(
+        error(&["link", "alexa", "--profile", "glance", "--sensor", &contact]).contains("takes no sensors by name")
+    );
+    assert_eq!(hub.cli_json(&["links"]), json!([]));
+
+    hub.cli(&["link", "alexa", "--profile", "routines", "--sensor", &contact, "--print-token"]);
+    let link = hub.cli_json(&["links"])[0]["id"].as_str().unwrap().to_owned();
+    let unasked = || -> Vec<(Value, Value)> {
+        let shown = hub.cli_json(&["policy", "show"]);
+        let rows = shown["rows"].as_array().unwrap();
+        let told = rows.iter().filter(|r| r["proactive_report"] == "live");
+        told.filter(|r| r["property"] != "reachable").map(|r| (r["device"].clone(), r["property"].clone())).collect()
+    };
+    let named = vec![(json!(contact), json!("contact_open"))];
+    assert_eq!(unasked(), named);
+    // Applied again, it keeps the names; as another profile, it does not.
+    hub.cli(&["profile", "apply", &link]);
+    assert_eq!(unasked(), named);
+    hub.cli(&["profile", "apply", &link, "--profile", "commands-only"]);
+    assert_eq!(unasked(), []);
+
+    let before = hub.cli(&["policy", "export"]);
+    let answers = ["tell=nothing", "sensors=yes", "absence=any"].map(|a| ["--answer", a]).concat();
+    let out = run(&[&["profile", "propose", "--json"], &answers[..]].concat());
+    let proposed: Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert_eq!(proposed["profile"], "routines", "{proposed}");
+    assert_eq!(hub.cli(&["policy", "export"]), before);
+    let out = run(&["profile", "propose", "--answer", "tell=perhaps"]);
+    assert_eq!(out.status.code(), Some(2));
+    assert!(String::from_utf8(out.stderr).unwrap().contains("nothing, thermostat, all"));
+    assert_eq!(run(&["profile", "propose"]).status.code(), Some(2), "nobody is there to ask");
+}
+
+#[test]
 fn what_can_not_be_granted_is_refused_in_words_and_changes_nothing() {
     let story = begin();
     let hub = &story.hub;
