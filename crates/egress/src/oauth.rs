@@ -60,6 +60,8 @@ pub struct Agreed {
     pub member: MemberId,
     /// The profile, by slug; none is the least.
     pub profile: Option<String>,
+    /// The sensors that it is for, by id, if it takes names.
+    pub sensors: Vec<String>,
     /// A link that is to be made anew.
     pub renew: Option<String>,
     /// [`Choice::shown`] of the page that was looked at.
@@ -397,6 +399,7 @@ async fn decide<H: Linking, R: Recorder>(State(desk): Shared<H, R>, request: Req
             request: session.request.clone(),
             member: session.member.clone(),
             profile: field("profile").map(str::to_owned),
+            sensors: form.iter().filter(|(n, _)| n == "sensor").map(|(_, v)| v.clone()).collect(),
             renew: field("renew").map(str::to_owned),
             shown: field("shown").unwrap_or_default().to_owned(),
         };

@@ -29,6 +29,9 @@ pub struct Offer {
     pub kept: Vec<(String, String)>,
     /// What is lost, and why.
     pub lost: Vec<(String, String)>,
+    /// Sensors of which the member names those that it is for: id, and what the household calls it. What is told of one that is
+    /// named stands in the summary, not in `devices`.
+    pub sensors: Vec<(String, String)>,
 }
 
 /// What one profile would give of one device.
@@ -215,9 +218,24 @@ fn card(offer: &Offer, title: &str) -> String {
             .map(|(what, why)| format!("<li>{}<br><small>{}</small></li>\n", escape(what), escape(why)))
             .collect()
     };
+    let sensors: String = offer
+        .sensors
+        .iter()
+        .map(|(id, name)| {
+            format!(
+                "<label class=\"choice\"><input type=\"checkbox\" name=\"sensor\" value=\"{}\"> {}</label>\n",
+                escape(id),
+                escape(name)
+            )
+        })
+        .collect();
+    let sensors = match sensors.as_str() {
+        "" => sensors,
+        all => format!("<fieldset><legend>For which sensors?</legend>\n{all}</fieldset>\n"),
+    };
     format!(
         "<section class=\"card\"><label class=\"choice\"><input type=\"radio\" name=\"profile\" value=\"{}\"> <b>{}</b>\
-         </label>\n<p>{}</p>\n\
+         </label>\n<p>{}</p>\n{sensors}\
          <details><summary>{orders} devices to command, {told} things told of {} devices</summary>\n{devices}{more}\
          </details>\n<details><summary>What you give up: {}</summary>\n<ul class=\"lost\">\n{}</ul></details>\n\
          <details><summary>What keeps working</summary>\n<ul>\n{}</ul></details></section>\n",

@@ -272,7 +272,7 @@ impl Core {
             challenge: Some(challenge.clone()),
         };
         let link = LinkId::new(random_id("lnk")?).map_err(|e| e.to_string())?;
-        let consent = Consent { member: owner()?, link, profile: NO_PROFILE.to_owned() };
+        let consent = Consent { member: owner()?, link, profile: NO_PROFILE.to_owned(), sensors: Vec::new() };
         let _one = self.changing.lock().await;
         let code = self.keep_code(&request, consent, Vec::new()).await?;
         Ok(json!({
@@ -296,11 +296,12 @@ impl Core {
         let (code, token, entry) = made.ok_or("too many links are being made; try again tomorrow")?;
         let (id, member) = (&code.consent.link, &code.consent.member);
         // The doctor's link gets no grant at all.
-        let profile = Some(&code.consent.profile).filter(|p| *p != NO_PROFILE).map(|p| find_profile(p)).transpose()?;
+        let profile = Some(&code.consent.profile).filter(|p| *p != NO_PROFILE);
+        let profile = profile.map(|p| self.profile_for(p, code.consent.sensors.clone())).transpose()?;
         let renewed = self.state().links.get(id).is_some();
         match profile {
             Some(profile) if renewed => {
-                self.renew(id, profile, member, devices).await?;
+                self.renew(id, &profile, member, devices).await?;
                 self.put(vec![entry]).await?;
                 self.state().links.oauth.add_code(code);
             }
@@ -310,7 +311,7 @@ impl Core {
                 self.state().links.oauth.add_code(code.clone());
                 self.make_link(&code).await?;
                 if let Some(profile) = profile {
-                    self.apply_profile(id, profile, member, devices).await?;
+                    self.apply_profile(id, &profile, member, devices).await?;
                 }
             }
         }
@@ -481,6 +482,11 @@ impl Core {
             };
             let state = self.state();
             let devices = facts.devices.iter().filter_map(|d| offered(&state, &table, &link, d)).collect();
+            let named = profile.of_named();
+            let is_sensor = |d: &&policy::DeviceFact| d.properties.iter().any(|(p, _)| named.contains(p));
+            let called = |d: &DeviceId| state.registry.get(d).map(called_at_home);
+            let sensors = facts.devices.iter().filter(is_sensor).map(|d| d.device.clone());
+            let sensors = sensors.filter_map(|d| called(&d).map(|name| (d.to_string(), name)));
             offers.push(Offer {
                 slug: profile.slug.clone(),
                 title: profile.title.clone(),
@@ -488,6 +494,7 @@ impl Core {
                 devices,
                 kept: costs(false),
                 lost: costs(true),
+                sensors: sensors.collect(),
             });
         }
         let shown = Digest::of(to_json(&offers)?.as_bytes()).to_string();
@@ -541,7 +548,7 @@ impl Linking for Core {
 
     async fn agree(&self, agreed: &Agreed) -> Result<Token, AgreeFault> {
         let failed = AgreeFault::Failed;
-        let Agreed { request, member, profile, renew, shown } = agreed;
+        let Agreed { request, member, profile, sensors, renew, shown } = agreed;
         let profile = find_profile(profile.as_deref().unwrap_or(WITHOUT_CHOICE)).map_err(failed)?;
         let _one = self.changing.lock().await;
         if !lock(&self.members).contains_key(member) {
@@ -563,7 +570,10 @@ impl Linking for Core {
         if now != *shown {
             return Err(AgreeFault::Changed);
         }
-        let consent = Consent { member: member.clone(), link, profile: profile.slug.clone() };
+        // Boxes that were ticked under another profile than the one chosen mean nothing.
+        let named = sensors.iter().filter(|_| !profile.of_named().is_empty());
+        let sensors = named.map(|d| DeviceId::new(d).map_err(|e| failed(e.to_string()))).collect::<Result<_, _>>()?;
+        let consent = Consent { member: member.clone(), link, profile: profile.slug.clone(), sensors };
         self.keep_code(request, consent, devices).await.map_err(failed)
     }
 
@@ -631,7 +641,7 @@ fn offered(state: &GateState, table: &Table, link: &LinkId, device: &policy::Dev
     }
     let known = state.registry.get(id)?;
     let own = known.household_name.clone();
-    let name = own.clone().unwrap_or_else(|| known.description.name.clone());
+    let name = called_at_home(known);
     let told_name = match rung(Property::NodeLabel, Trigger::Discovery) {
         Some(r) if !r.is_coarse() => Some(name.clone()),
         Some(_) => own,
@@ -639,6 +649,11 @@ fn offered(state: &GateState, table: &Table, link: &LinkId, device: &policy::Dev
     };
     let told_name = told_name.unwrap_or_else(|| format!("{} and a number", device.device_type.neutral_name()));
     Some(OfferedDevice { name, told_name, told, commands })
+}
+
+/// The name that a member knows a device by.
+fn called_at_home(known: &home::Registered) -> String {
+    known.household_name.clone().unwrap_or_else(|| known.description.name.clone())
 }
 
 /// What the store holds of a member.

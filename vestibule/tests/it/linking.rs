@@ -260,6 +260,37 @@ fn strangers_wrong_forms_and_wrong_passwords_get_nowhere() {
 }
 
 #[test]
+fn a_member_names_on_the_page_the_sensors_that_may_start_routines() {
+    let story = begin();
+    let (hub, client) = (&story.hub, add_client(&story.hub, &[]));
+    for (id, name) in [("door1", "Front door <b>"), ("door2", "Cellar")] {
+        let config = json!({
+            "name": name, "uniq_id": id, "stat_t": format!("{id}/state"), "dev_cla": "door",
+            "dev": {"ids": [id], "name": name},
+        });
+        publish(story.mosquitto.port, &format!("homeassistant/binary_sensor/{id}/config"), &config.to_string());
+        publish(story.mosquitto.port, &format!("{id}/state"), "OFF");
+    }
+    hub.wait_until(&["devices"], |d| d.to_string().matches("contact_open").count() == 2);
+    let mut browser = Browser::default();
+    browser.log_in(&client.authorize_url(hub, "s"), "alice", PASSWORD);
+    let page = browser.send("GET", &format!("{}/oauth/consent", hub.partners), &[]).body;
+    for (id, name) in [("door1", "Front door &lt;b&gt;"), ("door2", "Cellar")] {
+        let field = format!("<input type=\"checkbox\" name=\"sensor\" value=\"{id}\"> {name}");
+        assert_eq!(page.matches(&field).count(), 1, "{field}: {page}");
+    }
+    let (csrf, shown) = (hidden(&page, "csrf"), hidden(&page, "shown"));
+    let choice = [("profile", "routines"), ("sensor", "door2"), ("decision", "link")];
+    let fields = [&[("csrf", csrf.as_str()), ("shown", &shown)], &choice[..]].concat();
+    let answer = browser.send("POST", &format!("{}/oauth/decision", hub.partners), &fields);
+    tokens(&client.exchange(hub, &answer.parameter("code").unwrap()));
+    let shown = hub.cli_json(&["policy", "show"]);
+    let rows = shown["rows"].as_array().unwrap().iter().filter(|r| r["proactive_report"] == "live");
+    let told: Vec<_> = rows.map(|r| (r["device"].as_str().unwrap(), r["property"].as_str().unwrap())).collect();
+    assert_eq!(told, [("door2", "contact_open")]);
+}
+
+#[test]
 fn every_wrong_use_of_a_code_has_its_error_and_a_second_use_stops_what_the_first_gave() {
     let story = begin();
     let (hub, client) = (&story.hub, add_client(&story.hub, &[]));
@@ -544,7 +575,7 @@ async fn on_a_phone_in_a_real_browser_a_member_reads_chooses_and_comes_back() {
     phone.read(&format!("(document.querySelector('[name=password]').value = '{PASSWORD}', 1)")).await;
     phone.click("button").await;
     phone.wait_for("location.pathname === '/oauth/consent'").await;
-    assert_eq!(phone.read("document.querySelectorAll('[name=profile]').length").await, 3);
+    assert_eq!(phone.read("document.querySelectorAll('[name=profile]').length").await, 5);
     assert_eq!(phone.read("document.querySelectorAll(':checked, script').length").await, 0);
     phone.read("(document.querySelectorAll('details').forEach((d) => { d.open = true; }), 1)").await;
     assert_eq!(phone.read(fits).await, true, "a long name wraps");

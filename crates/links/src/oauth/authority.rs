@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::{ClientId, LinkId, MemberId, PartnerId, Timestamp};
+use model::{ClientId, DeviceId, LinkId, MemberId, PartnerId, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -25,6 +25,9 @@ pub struct Consent {
     pub link: LinkId,
     /// The profile, by slug.
     pub profile: String,
+    /// The sensors that it is for, if it takes names.
+    #[serde(default)]
+    pub sensors: Vec<DeviceId>,
 }
 
 /// A code that was given out, by its hash.

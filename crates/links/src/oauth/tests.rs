@@ -84,6 +84,7 @@ impl Story {
             member: MemberId::new("alice").unwrap(),
             link: LinkId::new("lnk").unwrap(),
             profile: "glance".into(),
+            sensors: Vec::new(),
         };
         let random = self.random();
         let (code, token, entry) = self.authority.new_code(&request, consent, self.now, random).unwrap();
