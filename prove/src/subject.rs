@@ -168,6 +168,10 @@ pub fn of_profile(profile: &Profile) -> Result<Subject, CompileError> {
             facts.devices.push(DeviceFact { device, device_type, properties });
         }
     }
+    // Where it takes named sensors, all are named: that is the most that it can grant.
+    let named = profile.of_named();
+    let is_sensor = |d: &&DeviceFact| d.properties.iter().any(|(p, _)| named.contains(p));
+    let profile = &profile.naming(facts.devices.iter().filter(is_sensor).map(|d| d.device.clone()));
     let grants = granted(profile, &facts, &link)?;
     let mut subject = new(Some(profile.slug.clone()), vec![facts], grants, None, Timestamp::default());
     subject.type_known = true;
@@ -182,7 +186,7 @@ fn general(profile: &Profile) -> General {
     let mut covered = Vec::new();
     for property in ALL_PROPERTIES.iter().copied() {
         for kind in Kind::ALL {
-            for what in profile.grants(property, kind) {
+            for what in profile.at_most(property, kind) {
                 groups.entry((what, kind)).or_default().insert(property);
                 let rungs = match what {
                     What::Disclose { rung, .. } => format!(" && {}", rungs(rung)),

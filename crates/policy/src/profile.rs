@@ -138,17 +138,28 @@ impl Profile {
         grants.iter().filter(of_this).map(|g| g.device.clone()).collect()
     }
 
-    /// What it grants of one property of a device. Of an unknown kind nothing: the ceiling would forbid it.
+    /// What it grants of one property of this kind at most: of a named sensor, beside whatever else it asks for.
+    pub fn at_most(&self, property: Property, kind: Kind) -> Vec<What> {
+        self.by_rules(property, kind, |_| true)
+    }
+
+    /// What it grants of one property of a device.
     fn grants(&self, device: &DeviceFact, property: Property, kind: Kind) -> Vec<What> {
         let has_one = |of: &[Property]| device.properties.iter().any(|(p, _)| of.contains(p));
+        self.by_rules(property, kind, |rule| {
+            (!rule.named || self.sensors.contains(&device.device)) && (rule.beside.is_empty() || has_one(&rule.beside))
+        })
+    }
+
+    /// Of an unknown kind nothing: the ceiling would forbid it.
+    fn by_rules(&self, property: Property, kind: Kind, fits: impl Fn(&Rule) -> bool) -> Vec<What> {
         if kind == Kind::Unknown {
             return Vec::new();
         }
         let mut what: Vec<What> = self
             .rule
             .iter()
-            .filter(|r| !r.named || self.sensors.contains(&device.device))
-            .filter(|r| r.beside.is_empty() || has_one(&r.beside))
+            .filter(|r| fits(r))
             .filter(|r| r.properties.contains(&property) || (r.all && !property.is_metadata()))
             .filter(|r| r.rung == Rung::Live || !property.is_live_only())
             .map(|r| What::Disclose { trigger: r.trigger, rung: r.rung })
