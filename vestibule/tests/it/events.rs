@@ -531,10 +531,10 @@ fn killed_between_the_record_of_an_event_and_its_outcome_nothing_is_sent_twice_a
         expected += 1;
         until(expected);
     }
-    // What changes from there on is told.
+    // What changes from there on is told, of both.
     publish(mosquitto.port, "door/open", "ON");
     publish(mosquitto.port, "other/open", other.next().unwrap());
-    until(expected + 1);
+    until(expected + 2);
     assert_eq!(amazon.faults(), Vec::<String>::new());
     assert_eq!(hub.cli_json(&["ledger", "verify"])["ok"], true);
 }
