@@ -308,7 +308,7 @@ pub enum ActError {
     ScheduleUnsupported,
     /// No set point counts in the mode in force (fan alone). Tells the mode.
     UnwillingToSet,
-    /// The lamp shows a colour, and white can't be made warmer or cooler. Tells the colour.
+    /// The lamp shows a colour, and white can't be made warmer or cooler. Tells that its colour is younger than its white.
     ShowsColor,
     /// The thermostat is off. Tells the mode.
     ThermostatIsOff,
@@ -328,7 +328,8 @@ impl ActError {
         match self {
             ActError::ThermostatIsOff | ActError::UnwillingToSet => &[Property::SystemMode],
             ActError::Unreachable => &[Property::Reachable],
-            ActError::ShowsColor => &[Property::Color],
+            // Which of the two is the younger.
+            ActError::ShowsColor => &[Property::Color, Property::ColorTemperature],
             ActError::TooCloseToOther { other: Property::OccupiedHeatingSetpoint, .. } => {
                 &[Property::OccupiedHeatingSetpoint]
             }

@@ -501,20 +501,6 @@ fn a_directive_that_is_repeated_while_the_first_is_under_way_waits_for_its_end()
     assert_eq!(broker.orders.lock().unwrap().len(), 2);
 }
 
-#[test]
-fn a_change_without_a_value_to_start_from_is_answered_as_one_that_was_handed_over() {
-    let house = house("commands-only");
-    let known = {
-        let other = self::house("commands-only");
-        other.report(Property::OccupiedHeatingSetpoint, Value::Temperature(20_000));
-        other.act(Command::AdjustSetpoint { delta_milli: 1_000 })
-    };
-    assert_eq!(house.act(Command::AdjustSetpoint { delta_milli: 1_000 }), known);
-    let orders = house.broker.0.lock().unwrap();
-    assert_eq!(orders.len(), 1, "recorded and handed over, though there is nothing to ask for");
-    assert_eq!(orders.first().unwrap().desired, []);
-}
-
 /// What happens in a home in one minute.
 #[derive(Clone, Debug)]
 enum Event {

@@ -164,7 +164,8 @@ pub fn objections(device: &DeviceId, known: &Registered, home: &HomeState, comma
             Some(Value::Temperature(m)) => Some(m),
             _ => None,
         };
-        let now = |p: Property| milli(newest(device, home, p));
+        // By what the device reports: what another link has asked for meanwhile is nobody's business.
+        let now = |p: Property| milli(reported(p).cloned());
         let (heat, cool) = (Property::OccupiedHeatingSetpoint, Property::OccupiedCoolingSetpoint);
         let gap = match (milli(heating.clone()), milli(cooling.clone())) {
             (Some(h), None) => now(cool).map(|c| (c.saturating_sub(h), cool)),
@@ -435,7 +436,10 @@ mod tests {
         let dual = thermostat(true);
         let heat = |t| Command::SetSetpoint { target: None, heating: Some(Value::Temperature(t)), cooling: None };
         assert_eq!(objections(&id, &dual, &home, &heat(23_000)), []);
-        home.desire(id.clone(), Property::OccupiedCoolingSetpoint, Value::Temperature(24_000), at);
+        let (cool, value) = (Property::OccupiedCoolingSetpoint, Value::Temperature(24_000));
+        home.report(crate::Reading { device: id.clone(), property: cool, value, time: at }, &[]);
+        // What somebody has asked for is not told by an error: the device has not taken it.
+        home.desire(id.clone(), cool, Value::Temperature(30_000), Timestamp::from_millis(2));
         assert_eq!(objections(&id, &dual, &home, &heat(22_000)), []);
         let too_close = ActError::TooCloseToOther { min_delta_milli: 2_000, other: Property::OccupiedCoolingSetpoint };
         assert_eq!(objections(&id, &dual, &home, &heat(22_001)), [too_close]);

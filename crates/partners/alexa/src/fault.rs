@@ -26,7 +26,7 @@ pub struct ErrorRow {
 /// from [`ActError::reveals`], and a test compares the two over this table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StateRow {
-    /// The properties that it reveals, any of them.
+    /// The properties that it reveals, each time one of them or more: the gate has for each error which.
     pub properties: &'static [Property],
     /// The grant that it needs for the one that it reveals: told after the link's own commands,
     pub trigger: Trigger,
@@ -138,8 +138,8 @@ pub const ERRORS: [ErrorRow; 18] = [
         ALEXA,
         "NOT_SUPPORTED_IN_CURRENT_MODE",
         "The lamp shows a colour.",
-        "that the lamp shows a colour",
-        &[Property::Color],
+        "that the lamp's colour is younger than its white",
+        &[Property::Color, Property::ColorTemperature],
     ),
     state_row(ALEXA, "ENDPOINT_UNREACHABLE", "The device does not answer.", "reachability", &[Property::Reachable]),
 ];

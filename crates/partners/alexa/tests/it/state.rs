@@ -26,6 +26,7 @@ fn ways() -> Vec<Way> {
     let white: What = ("Alexa.ColorTemperatureController", "DecreaseColorTemperature", "");
     let celsius = |key: &str, value: f64| json!({key: {"value": value, "scale": "CELSIUS"}});
     let mode = Value::SystemMode;
+    let kelvin = Value::ColorTemperature(3_000);
     let color = Value::Color(Color { hue: 1, saturation: 2 });
     let (heat, cool) = (Property::OccupiedHeatingSetpoint, Property::OccupiedCoolingSetpoint);
     let way = |error_type, reveals, device, what, payload, told, plain| Way {
@@ -62,6 +63,16 @@ fn ways() -> Vec<Way> {
         ),
         // Any colour that is younger than the white is the one that the lamp shows.
         way("NOT_SUPPORTED_IN_CURRENT_MODE", Property::Color, "lamp", white, json!({}), color.clone(), color),
+        // And that the white is older is told as well.
+        way(
+            "NOT_SUPPORTED_IN_CURRENT_MODE",
+            Property::ColorTemperature,
+            "lamp",
+            white,
+            json!({}),
+            kelvin.clone(),
+            kelvin,
+        ),
         way(
             "ENDPOINT_UNREACHABLE",
             Property::Reachable,
@@ -84,6 +95,13 @@ fn answer(house: &House, way: &Way, telling: bool) -> Json {
         if way.reveals == Property::Color {
             at = house.now;
         }
+    }
+    // And a white that is older than the colour.
+    if way.reveals == Property::ColorTemperature {
+        let (property, value) = (Property::Color, Value::Color(Color { hue: 1, saturation: 2 }));
+        let time = Timestamp::from_millis(house.now + 3);
+        house.state.lock().unwrap().report(Reading { device: device(way.device), property, value, time });
+        at = if telling { house.now + 2 } else { at };
     }
     let time = Timestamp::from_millis(at);
     let reading = Reading { device: device(way.device), property: way.reveals, value, time };
