@@ -122,25 +122,6 @@ const MAKERS_RULES: &[MakersRule] = &[
 
 const HOUR_MS: i64 = 3_600_000;
 
-const TYPES: [DeviceType; 16] = [
-    DeviceType::Thermostat,
-    DeviceType::DoorLock,
-    DeviceType::GarageDoor,
-    DeviceType::WindowCovering,
-    DeviceType::Light,
-    DeviceType::Fan,
-    DeviceType::OnOffPlug,
-    DeviceType::SmokeCoAlarm,
-    DeviceType::WaterLeakDetector,
-    DeviceType::OccupancySensor,
-    DeviceType::ContactSensor,
-    DeviceType::TemperatureSensor,
-    DeviceType::HumiditySensor,
-    DeviceType::AirQualitySensor,
-    DeviceType::ElectricalSensor,
-    DeviceType::Unknown,
-];
-
 fn link_id(n: usize) -> LinkId {
     LinkId::new(format!("l{n}")).unwrap()
 }
@@ -175,7 +156,7 @@ impl World {
             devices: (0..DEVICES)
                 .map(|n| DeviceFact {
                     device: device_id(n),
-                    device_type: *dice.pick(&TYPES),
+                    device_type: *dice.pick(&DeviceType::ALL),
                     properties: (0..1 + dice.below(8))
                         .map(|_| (*dice.pick(ALL_PROPERTIES), *dice.pick(&Kind::ALL)))
                         // Each property once.
@@ -309,7 +290,7 @@ fn schema() -> Schema {
     let text = include_str!("../src/schema.cedarschema")
         .replace("@PROPERTIES@", &list(ALL_PROPERTIES.iter().map(|p| p.as_str())))
         .replace("@KINDS@", &list(Kind::ALL.iter().map(|k| k.as_str())))
-        .replace("@DEVICE_TYPES@", &list(TYPES.iter().map(|t| t.as_str())));
+        .replace("@DEVICE_TYPES@", &list(DeviceType::ALL.iter().map(|t| t.as_str())));
     Schema::from_cedarschema_str(&text).unwrap().0
 }
 

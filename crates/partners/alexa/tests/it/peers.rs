@@ -61,7 +61,7 @@ fn one_evaluator_serves_discovery_polls_and_answers() {
     }
 }
 
-/// 3, 15: proactive reports by default. No flag promises one unless it is granted, and no profile grants one.
+/// 3, 15: proactive reports by default. Whatever is granted, no flag promises one before events are set up.
 #[test]
 fn nothing_is_promised_to_be_reported_unasked() {
     for profile in policy::profiles().iter().map(|p| p.slug.as_str()) {
