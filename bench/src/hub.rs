@@ -12,6 +12,9 @@ use serde_json::Value;
 
 use crate::Fail;
 
+/// Length of the tick in which Linux tells a process's time, USER_HZ, in microseconds.
+const TICK_US: u64 = 10_000;
+
 /// How long anything that must happen may take.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -202,14 +205,13 @@ impl Hub {
         field.and_then(|text| text.split(' ').next()?.parse().ok()).unwrap_or(0)
     }
 
-    /// Microseconds that its threads have been on a core.
+    /// Microseconds that it has been on a core, to the hundredth of a second: of the whole process, since its threads come
+    /// and go and those that have ended count.
     pub fn cpu_micros(&self) -> u64 {
-        let threads = std::fs::read_dir(format!("/proc/{}/task", self.process.id()));
-        let on_core = |thread: std::fs::DirEntry| -> Option<u64> {
-            let text = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;
-            text.split(' ').next()?.parse::<u64>().ok()
-        };
-        threads.map_or(0, |all| all.flatten().filter_map(on_core).sum::<u64>() / 1000)
+        let text = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id())).unwrap_or_default();
+        // The name in brackets may hold anything; utime and stime are the 12th and 13th field after it (proc_pid_stat(5)).
+        let fields = text.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
+        fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum::<u64>() * TICK_US
     }
 
     /// A connection that reads the record's file.
