@@ -522,13 +522,12 @@ impl Subject {
             let mut facts = Facts::empty(HouseholdId::new("home").ok()?);
             let partner = PartnerId::new(seen.partner.as_str()).ok()?;
             facts.links.push(LinkFact { link: link.clone(), partner, gatekeeper: seen.gatekeeper });
-            // Of a device with nothing to tell or do not even the name is told; this one has something.
-            let company = (Property::OnOff, Kind::Appliance);
+            // Of a device with nothing to tell or do not even the name is told; this one has something, and whatever rules
+            // want a device to have.
+            let company = general.profile.beside().into_iter().map(|p| (p, Kind::of(p, Class::None)));
+            let company = company.chain([(Property::OnOff, Kind::Appliance)]).filter(|(p, _)| *p != property);
             let mut properties = vec![(property, kind)];
-            properties.extend(described);
-            if property != company.0 {
-                properties.push(company);
-            }
+            properties.extend(described.chain(company));
             let device_type = seen.device_type.unwrap_or(DeviceType::Unknown);
             facts.devices.push(DeviceFact { device: device.clone(), device_type, properties });
             let grants = granted(&general.profile, &facts, &link).ok()?;

@@ -113,6 +113,10 @@ pub struct View {
 
 type Cell = (DeviceId, Property, Trigger);
 
+/// The link knows this value exactly.
+#[derive(Clone, Copy, Debug)]
+struct Exact(bool);
+
 /// The view of one link, as history goes on.
 #[derive(Clone, Debug, Default)]
 pub struct Released {
@@ -123,8 +127,9 @@ pub struct Released {
     /// The finest rung of each cell, and what may be commanded, by the grants that hold.
     rungs: BTreeMap<Cell, Rung>,
     commands: BTreeSet<(DeviceId, Property, bool)>,
-    /// What replaces a held value: what the link has set or was told at once, or what was true when it was granted.
-    instead: BTreeMap<Cell, (Timestamp, Value)>,
+    /// What replaces a held value: what the link has set or was told at once, which it knows exactly; or what was true when it
+    /// was granted.
+    instead: BTreeMap<Cell, (Timestamp, Value, Exact)>,
     open: BTreeSet<Cell>,
     /// Devices that were ever announced, in the order in which that happened; together in one entry when at once.
     announced: Vec<BTreeSet<DeviceId>>,
@@ -221,7 +226,7 @@ impl Released {
             let (device, property, _) = cell;
             let newest = self.readings.get(&(device.clone(), *property)).and_then(|all| all.last());
             if let (true, Some((_, value))) = (*rung != Rung::Live, newest) {
-                self.instead.insert(cell.clone(), (now, value.clone()));
+                self.instead.insert(cell.clone(), (now, value.clone(), Exact(false)));
             }
         }
         self.open = self.rungs.keys().cloned().collect();
@@ -256,11 +261,18 @@ impl Released {
         })
     }
 
-    /// The last tick of a rung's grid. Ticks shorter than a day lie on the UTC epoch, daily ones at the home's midnight.
+    /// The last tick of a rung's grid. The home's clock is whole hours away from UTC, and is set in
+    /// the first quarter of a day, if at all.
     fn tick(&self, rung: Rung, now: Timestamp) -> Timestamp {
         match rung.grid() {
             Grid::None => now,
             Grid::Every(ms) => Timestamp::from_millis(now.as_millis() - now.as_millis().rem_euclid(ms)),
+            Grid::Hour => Timestamp::from_millis(now.as_millis() - now.as_millis().rem_euclid(3_600_000)),
+            Grid::QuarterDay => {
+                let quarters =
+                    self.midnights.iter().flat_map(|m| [-18, -12, -6, 0].map(|h| m.plus_millis(h * 3_600_000)));
+                quarters.filter(|q| *q <= now).max().unwrap_or_default()
+            }
             Grid::Day => self.midnights.iter().copied().rfind(|m| *m <= now).unwrap_or_default(),
         }
     }
@@ -270,20 +282,22 @@ impl Released {
         let rung = self.rung(cell)?;
         let (device, property, _) = cell;
         let readings = self.readings.get(&(device.clone(), *property));
-        let (time, value) = if rung == Rung::Live {
-            readings?.last()?.clone()
+        let (time, value, Exact(known)) = if rung == Rung::Live {
+            let (time, value) = readings?.last()?.clone();
+            (time, value, Exact(true))
         } else {
             let tick = self.tick(rung, now);
             // What it was at the tick; or the first reading of all, when that came later.
             let at_tick = || {
                 let all = readings?;
                 let before = all.iter().rfind(|(t, _)| *t < tick).map(|(_, v)| (tick, v.clone()));
-                before.or_else(|| all.first().cloned())
+                let (time, value) = before.or_else(|| all.first().cloned())?;
+                Some((time, value, Exact(false)))
             };
-            self.instead.get(cell).filter(|(t, _)| *t > tick).cloned().or_else(at_tick)?
+            self.instead.get(cell).filter(|(t, _, _)| *t > tick).cloned().or_else(at_tick)?
         };
-        let is_coarse = matches!(rung, Rung::HourCoarse | Rung::DayCoarse);
-        let value = if is_coarse { coarse(&value) } else { value };
+        let is_coarse = matches!(rung, Rung::HourCoarse | Rung::QuarterDayCoarse | Rung::DayCoarse);
+        let value = if is_coarse && !known { coarse(&value) } else { value };
         Some(Fact { property: *property, value, time, rung })
     }
 
@@ -314,7 +328,8 @@ impl Released {
                 match (property, self.rung(&(device.clone(), *property, Trigger::Discovery))) {
                     // The coarse form of a name is the one that the household chose.
                     (Property::NodeLabel, Some(rung)) => {
-                        let own = Some(text).filter(|_| !matches!(rung, Rung::HourCoarse | Rung::DayCoarse));
+                        let own = Some(text)
+                            .filter(|_| !matches!(rung, Rung::HourCoarse | Rung::QuarterDayCoarse | Rung::DayCoarse));
                         words.push(format!("{:?}", shape.household_name.as_ref().or(own)));
                     }
                     (_, Some(_)) => words.push(text.clone()),
@@ -377,8 +392,8 @@ impl Released {
         for trigger in ALL_TRIGGERS {
             let cell = (device.clone(), property, trigger);
             let held = self.rung(&cell).is_some_and(|rung| rung != Rung::Live);
-            if held && self.instead.get(&cell).is_none_or(|(t, _)| *t <= time) {
-                self.instead.insert(cell, (time, value.clone()));
+            if held && self.instead.get(&cell).is_none_or(|(t, _, _)| *t <= time) {
+                self.instead.insert(cell, (time, value.clone(), Exact(true)));
             }
         }
     }

@@ -1,5 +1,6 @@
-//! The grid: ticks shorter than a day on the UTC epoch, daily ones at the home's midnight.
+//! The grids: ticks of a quarter of an hour and less on the UTC epoch, longer ones by the clock on the home's wall.
 
+use jiff::ZonedDateTime;
 use jiff::tz::TimeZone;
 use model::{Grid, Timestamp};
 
@@ -8,19 +9,48 @@ use model::{Grid, Timestamp};
 pub const REPORT_GRID_MS: i64 = 10_000;
 
 /// Every grid that a rung of the ladder uses, and that of exact values told unasked.
-pub const GRIDS: [Grid; 4] =
-    [Grid::Every(REPORT_GRID_MS), Grid::Every(15 * 60_000), Grid::Every(60 * 60_000), Grid::Day];
+pub const GRIDS: [Grid; 5] =
+    [Grid::Every(REPORT_GRID_MS), Grid::Every(15 * 60_000), Grid::Hour, Grid::QuarterDay, Grid::Day];
+
+const HOUR_MS: i64 = 3_600_000;
 
 /// The last tick of a grid at or before `now`. On days of 23 or 25 hours the daily tick is still the day's first moment.
 pub fn tick(grid: Grid, now: Timestamp, zone: &TimeZone) -> Timestamp {
-    match grid {
-        Grid::None => now,
-        Grid::Every(interval_ms) => now.floor_to(interval_ms),
-        Grid::Day => jiff::Timestamp::from_millisecond(now.as_millis())
-            .ok()
-            .and_then(|t| t.to_zoned_datetime(zone.clone()).start_of_day().ok())
-            .map_or_else(|| now.floor_to(86_400_000), |z| Timestamp::from_millis(z.timestamp().as_millisecond())),
+    let local = || Some(jiff::Timestamp::from_millisecond(now.as_millis()).ok()?.to_zoned_datetime(zone.clone()));
+    // A time that the calendar has no day for, which no clock shows, falls on the UTC epoch.
+    let (found, length_ms) = match grid {
+        Grid::None => return now,
+        Grid::Every(interval_ms) => return now.floor_to(interval_ms),
+        Grid::Hour => (local().and_then(|z| full_hour(&z)), HOUR_MS),
+        Grid::QuarterDay => (local().and_then(|z| quarter_of_day(&z)), 6 * HOUR_MS),
+        Grid::Day => (local().and_then(|z| z.start_of_day().ok()?.timestamp().into()), 24 * HOUR_MS),
+    };
+    found.map_or_else(|| now.floor_to(length_ms), |t| Timestamp::from_millis(t.as_millisecond()))
+}
+
+/// The last moment, at or before this one, at which the clock on the wall showed a full hour.
+fn full_hour(now: &ZonedDateTime) -> Option<jiff::Timestamp> {
+    let hour_before = |t: jiff::Timestamp, offset: jiff::tz::Offset| {
+        let local = t.as_millisecond().checked_add(i64::from(offset.seconds()) * 1000)?;
+        jiff::Timestamp::from_millisecond(t.as_millisecond() - local.rem_euclid(HOUR_MS)).ok()
+    };
+    let hour = hour_before(now.timestamp(), now.offset())?;
+    let zone = now.time_zone();
+    let offset_then = zone.to_offset(hour);
+    if offset_then == now.offset() {
+        return Some(hour);
     }
+    // The clock was set in this hour by less than an hour (as in Lord Howe): what was full until then counts.
+    let instant = jiff::SignedDuration::from_millis(1);
+    let change = zone.preceding(now.timestamp().checked_add(instant).ok()?).next()?.timestamp();
+    hour_before(change.checked_sub(instant).ok()?, offset_then)
+}
+
+/// The last of 0, 6, 12 and 18 o'clock.
+fn quarter_of_day(now: &ZonedDateTime) -> Option<jiff::Timestamp> {
+    let midnight = now.start_of_day().ok()?.timestamp();
+    let at = |hour: i8| Some(now.time_zone().to_zoned_datetime(now.date().at(hour, 0, 0, 0)).ok()?.timestamp());
+    [18, 12, 6].into_iter().filter_map(at).find(|t| *t <= now.timestamp()).or(Some(midnight))
 }
 
 /// How far the time shown may be ahead of the wall clock before it stands still for it. A clock that is trimmed by its
@@ -94,6 +124,48 @@ mod tests {
         ] {
             assert_eq!(tick(Grid::Day, at(now), &zone), at(midnight));
         }
-        assert_eq!(tick(Grid::Every(3_600_000), at("2026-10-25T12:59:59Z"), &zone), at("2026-10-25T12:00:00Z"));
+        assert_eq!(tick(Grid::Hour, at("2026-10-25T12:59:59Z"), &zone), at("2026-10-25T12:00:00Z"));
+        for (now, quarter) in [
+            ("2026-03-29T03:59:59Z", "2026-03-28T23:00:00Z"),
+            ("2026-03-29T04:00:00Z", "2026-03-29T04:00:00Z"),
+            ("2026-10-25T04:59:59Z", "2026-10-24T22:00:00Z"),
+            ("2026-10-25T22:59:59Z", "2026-10-25T17:00:00Z"),
+        ] {
+            assert_eq!(tick(Grid::QuarterDay, at(now), &zone), at(quarter));
+        }
+    }
+
+    /// Nested: what a coarser grid knows is what a finer one knew at the coarser one's tick. Over years with every change of
+    /// clocks that there is, in zones off the full hour, with changes of half an hour and at midnight.
+    #[test]
+    fn each_grids_ticks_are_among_those_of_the_finer_ones_in_every_zone_and_never_go_back() {
+        for name in [
+            "UTC",
+            "Europe/Paris",
+            "Asia/Kolkata",
+            "Asia/Kathmandu",
+            "Australia/Lord_Howe",
+            "America/St_Johns",
+            "Africa/Cairo",
+            "Pacific/Chatham",
+            "Asia/Gaza",
+        ] {
+            let zone = TimeZone::get(name).unwrap();
+            let mut last = [Timestamp::default(); GRIDS.len()];
+            let start: jiff::Timestamp = "2025-01-01T00:00:00Z".parse().unwrap();
+            for step in 0..2 * 366 * 24 * 60 / 7 {
+                // Seven minutes: prime to every grid.
+                let now = Timestamp::from_millis(start.as_millisecond() + step * 7 * 60_000);
+                let ticks = GRIDS.map(|grid| tick(grid, now, &zone));
+                for (finer, pair) in ticks.windows(2).enumerate() {
+                    assert!(pair[1] <= pair[0] && pair[0] <= now, "{name} {now:?} {ticks:?}");
+                    assert_eq!(tick(GRIDS[finer], pair[1], &zone), pair[1], "{name} {now:?} {ticks:?}");
+                }
+                for (before, tick) in last.iter_mut().zip(ticks) {
+                    assert!(*before <= tick, "{name} {now:?} {ticks:?}");
+                    *before = tick;
+                }
+            }
+        }
     }
 }

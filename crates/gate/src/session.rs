@@ -11,7 +11,6 @@ use links::{Link, Part};
 use model::{DeviceId, DeviceType, EndpointId, Kind, LinkId, PartnerId, Property, Rung, Timestamp, Trigger, Value};
 
 use crate::once::{Once, once};
-use crate::shape::shape;
 use crate::state::{GateState, StateWrite, announced, capabilities, of_device};
 
 /// A decision of the gate, as the ledger keeps it.
@@ -171,8 +170,7 @@ impl<A: Actuator> Session<A> {
         };
         // What is not there has no value, whatever it said last.
         let sample = sample.filter(|_| state.registry.get(device).is_some_and(|k| k.has(property)));
-        let shaped = sample.map(|s| shape(property, s, rung));
-        let outcome = match (decision.rung, &shaped) {
+        let outcome = match (decision.rung, &sample) {
             (Err(refusal), _) => Err(refusal),
             (Ok(_), None) => Err(Refusal::NoValue),
             (Ok(rung), Some(s)) => Ok(Shown { rung, time: s.time, value: s.value.clone() }),

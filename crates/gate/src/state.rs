@@ -9,9 +9,11 @@ use jiff::tz::TimeZone;
 use links::Links;
 use model::{ALL_TRIGGERS, DeviceId, Grid, HouseholdId, LinkId, PartnerId, Property, Rung, Timestamp, Trigger};
 use policy::{DeviceFact, Facts, LinkFact, Table};
+use serde::{Deserialize, Serialize};
 
 use crate::clock::{GRIDS, REPORT_GRID_MS, tick};
 use crate::once::Lately;
+use crate::shape::shape;
 
 /// A change of what the gate remembers, to be stored in the same transaction as the INTENT of the message that
 /// depends on it: after a crash the same tick must show the same value.
@@ -47,6 +49,17 @@ type ToldKey = (LinkId, DeviceId, Property, Trigger);
 /// Time is stored once in this interval, the shortest grid.
 const KEEP_TIME_MS: i64 = 15 * 60_000;
 
+/// What stands in for a held sample of one link until the next tick.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Told {
+    #[serde(flatten)]
+    sample: Sample,
+    /// The link knows it exactly, for it has set it itself or was told it exactly: rounded, it would only look as if somebody
+    /// had set something else.
+    #[serde(default)]
+    exact: bool,
+}
+
 /// What the gate knows. One per household; shared behind a lock that is held for one look-up at a time.
 pub struct GateState {
     /// The newest readings.
@@ -61,7 +74,7 @@ pub struct GateState {
     zone: TimeZone,
     /// A value that a link has just set, was just told, or that was true when it was granted: it stands in for the
     /// held sample of that link until the next tick.
-    told: BTreeMap<ToldKey, Sample>,
+    told: BTreeMap<ToldKey, Told>,
     /// The latest time at which something was asked, changed or [kept](GateState::keep_time): a clock that steps back never
     /// shows an older tick. Readings don't move it on, since when they come is the home's secret.
     latest: Timestamp,
@@ -222,7 +235,7 @@ impl GateState {
     }
 
     /// The values with which newly granted cells begin.
-    fn begun(&self, table: &Table, now: Timestamp) -> Vec<(ToldKey, Sample)> {
+    fn begun(&self, table: &Table, now: Timestamp) -> Vec<(ToldKey, Told)> {
         let mut begun = Vec::new();
         for link in self.links.iter().map(|l| &l.id) {
             for (device, _, property) in properties(&self.registry).filter(|(_, _, p)| !p.is_metadata()) {
@@ -231,7 +244,8 @@ impl GateState {
                     let rung = |t: &Table| t.decide(link, device, property, trigger).rung.ok();
                     if rung(&self.table).is_none() && rung(table).is_some_and(|r| r != Rung::Live) {
                         let key = (link.clone(), device.clone(), property, trigger);
-                        begun.push((key, Sample { value: sample.value.clone(), time: now }));
+                        let sample = Sample { value: sample.value.clone(), time: now };
+                        begun.push((key, Told { sample, exact: false }));
                     }
                 }
             }
@@ -278,11 +292,12 @@ impl GateState {
         for trigger in ALL_TRIGGERS {
             let rung = self.table.decide(link, device, property, trigger).rung;
             let key = (link.clone(), device.clone(), property, trigger);
-            let newer = self.told.get(&key).is_none_or(|old| old.time <= sample.time);
+            let newer = self.told.get(&key).is_none_or(|old| old.sample.time <= sample.time);
             if newer && rung.is_ok_and(|r| r != Rung::Live) {
-                writes.extend(told_write(&key, sample));
+                let told = Told { sample: sample.clone(), exact: true };
+                writes.extend(told_write(&key, &told));
                 self.owed.insert(key.clone());
-                self.told.insert(key, sample.clone());
+                self.told.insert(key, told);
             }
         }
         writes
@@ -307,7 +322,7 @@ impl GateState {
         }
     }
 
-    /// The sample that a rung would show this link at `now`, exact, with what must be stored along with it.
+    /// The sample that a rung shows this link at `now`, with what must be stored along with it.
     pub(crate) fn sample(
         &mut self,
         link: &LinkId,
@@ -322,7 +337,8 @@ impl GateState {
             (_, grid) => grid,
         };
         if grid == Grid::None {
-            return (self.home.reported(device, property).cloned(), Vec::new());
+            let newest = self.home.reported(device, property).cloned();
+            return (newest.map(|sample| shape(property, sample, rung)), Vec::new());
         }
         let tick = tick(grid, now, &self.zone);
         let held = self.home.at_tick(device, property, grid, tick);
@@ -333,11 +349,16 @@ impl GateState {
             writes.extend(known.and_then(|k| known_write(device, property, k, (grid, tick))));
         }
         let key = (link.clone(), device.clone(), property, trigger);
-        let told = self.told.get(&key).filter(|s| s.time > tick).cloned();
+        let told = self.told.get(&key).filter(|told| told.sample.time > tick);
         if self.owed.contains(&key) {
-            writes.extend(told.as_ref().and_then(|sample| told_write(&key, sample)));
+            writes.extend(told.and_then(|told| told_write(&key, told)));
         }
-        (told.or(held), writes)
+        let sample = match told {
+            Some(Told { sample, exact: true }) => Some(sample.clone()),
+            Some(Told { sample, exact: false }) => Some(shape(property, sample.clone(), rung)),
+            None => held.map(|sample| shape(property, sample, rung)),
+        };
+        (sample, writes)
     }
 
     /// Puts back one entry that was stored before a restart. False when the key or the JSON is not understood.
@@ -361,16 +382,16 @@ impl GateState {
                     [name] => ALL_TRIGGERS.into_iter().find(|t| t.as_str() == *name),
                     _ => None,
                 };
-                let (Ok(link), Ok(device), Some(p), Some(trigger), Ok(sample)) = (
+                let (Ok(link), Ok(device), Some(p), Some(trigger), Ok(told)) = (
                     LinkId::new(*link),
                     DeviceId::new(*device),
                     property(p),
                     trigger,
-                    serde_json::from_str::<Sample>(json),
+                    serde_json::from_str::<Told>(json),
                 ) else {
                     return false;
                 };
-                self.told.insert((link, device, p, trigger), sample);
+                self.told.insert((link, device, p, trigger), told);
                 true
             }
             [CLOCK] => {
@@ -436,9 +457,9 @@ pub(crate) fn announced(table: &Table, link: &LinkId, device: &DeviceId, capabil
 /// Key of the stored time.
 const CLOCK: &str = "clock";
 
-fn told_write(key: &ToldKey, sample: &Sample) -> Option<StateWrite> {
+fn told_write(key: &ToldKey, told: &Told) -> Option<StateWrite> {
     let (link, device, property, trigger) = key;
-    let json = serde_json::to_string(sample).ok()?;
+    let json = serde_json::to_string(told).ok()?;
     let debt = Debt::Told(key.clone());
     Some(StateWrite { key: format!("told/{link}/{device}/{property}/{trigger}"), json, debt })
 }

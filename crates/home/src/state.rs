@@ -176,7 +176,7 @@ impl Known {
 mod tests {
     use super::*;
 
-    const HOUR: Grid = Grid::Every(3_600_000);
+    const HOUR: Grid = Grid::Hour;
 
     fn at(minutes: i64) -> Timestamp {
         Timestamp::from_millis(minutes * 60_000)

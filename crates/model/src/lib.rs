@@ -69,21 +69,30 @@ pub enum Rung {
     Hour,
     /// Rounded to the property's coarse step, held on a grid of 60 minutes.
     HourCoarse,
+    /// Rounded to the property's coarse step, held from 0, 6, 12 and 18 o'clock on in the home's time zone.
+    QuarterDayCoarse,
     /// Rounded to the property's coarse step, held from midnight to midnight in the home's time zone.
     DayCoarse,
 }
 
 /// Every rung, from fine to coarse.
-pub const ALL_RUNGS: [Rung; 5] = [Rung::Live, Rung::QuarterHour, Rung::Hour, Rung::HourCoarse, Rung::DayCoarse];
+pub const ALL_RUNGS: [Rung; 6] =
+    [Rung::Live, Rung::QuarterHour, Rung::Hour, Rung::HourCoarse, Rung::QuarterDayCoarse, Rung::DayCoarse];
 
-/// How long a rung holds a value.
+/// How long a rung holds a value. Each grid's ticks are among those of the finer ones, in every time zone: were they not,
+/// two partners on two rungs would know more together than the finer one does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Grid {
     /// No grid: the newest value.
     None,
-    /// Ticks at multiples of this many milliseconds since the Unix epoch.
+    /// Ticks at multiples of this many milliseconds since the Unix epoch; at most a quarter of an hour, which each time zone
+    /// is a multiple of away from Greenwich.
     Every(i64),
+    /// Ticks at each full hour of the home's time zone.
+    Hour,
+    /// Ticks at 0, 6, 12 and 18 o'clock of the home's time zone.
+    QuarterDay,
     /// Ticks at each midnight of the home's time zone.
     Day,
 }
@@ -96,6 +105,7 @@ impl Rung {
             Rung::QuarterHour => "quarter_hour",
             Rung::Hour => "hour",
             Rung::HourCoarse => "hour_coarse",
+            Rung::QuarterDayCoarse => "quarter_day_coarse",
             Rung::DayCoarse => "day_coarse",
         }
     }
@@ -105,14 +115,15 @@ impl Rung {
         match self {
             Rung::Live => Grid::None,
             Rung::QuarterHour => Grid::Every(15 * 60_000),
-            Rung::Hour | Rung::HourCoarse => Grid::Every(60 * 60_000),
+            Rung::Hour | Rung::HourCoarse => Grid::Hour,
+            Rung::QuarterDayCoarse => Grid::QuarterDay,
             Rung::DayCoarse => Grid::Day,
         }
     }
 
     /// Whether values are rounded to their property's coarse step (see [`Property::coarse`]).
     pub fn is_coarse(self) -> bool {
-        matches!(self, Rung::HourCoarse | Rung::DayCoarse)
+        matches!(self, Rung::HourCoarse | Rung::QuarterDayCoarse | Rung::DayCoarse)
     }
 
     /// This rung and every coarser one: what a grant at this rung permits.

@@ -131,6 +131,11 @@ impl Profile {
         named.filter(|p| !p.is_metadata() && *p != Property::Reachable).collect()
     }
 
+    /// The properties that a device must have one of for some rule to say anything of it.
+    pub fn beside(&self) -> BTreeSet<Property> {
+        self.rule.iter().flat_map(|r| r.beside.iter().copied()).collect()
+    }
+
     /// The sensors that grants of this profile name already.
     fn named_by(&self, grants: &[&Grant]) -> BTreeSet<DeviceId> {
         let properties = self.of_named();

@@ -235,6 +235,7 @@ pub fn rung_words(rung: Rung) -> &'static str {
         Rung::QuarterHour => "exact, held for 15 minutes",
         Rung::Hour => "exact, held for an hour",
         Rung::HourCoarse => "rounded, held for an hour",
+        Rung::QuarterDayCoarse => "rounded, held for a quarter of a day",
         Rung::DayCoarse => "rounded, held for a day",
     }
 }

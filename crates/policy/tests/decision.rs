@@ -244,6 +244,7 @@ impl World {
                 Some(Rung::QuarterHour),
                 Some(Rung::Hour),
                 Some(Rung::HourCoarse),
+                Some(Rung::QuarterDayCoarse),
                 Some(Rung::DayCoarse),
             ],
         };
@@ -278,7 +279,8 @@ fn step(rung: Rung) -> u8 {
         Rung::QuarterHour => 1,
         Rung::Hour => 2,
         Rung::HourCoarse => 3,
-        Rung::DayCoarse => 4,
+        Rung::QuarterDayCoarse => 4,
+        Rung::DayCoarse => 5,
     }
 }
 

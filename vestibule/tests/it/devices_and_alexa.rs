@@ -265,7 +265,7 @@ fn the_record_names_what_left_and_the_docket_what_was_asked() {
     let docket = story.hub.cli_json(&["docket", "list"]);
     let observed: Vec<_> = docket.as_array().unwrap().iter().filter(|r| r["observed"] == true).collect();
     let what: Vec<_> = observed.iter().map(|r| (r["what"].as_str().unwrap(), r["count"].as_u64().unwrap())).collect();
-    assert_eq!(what, [("door state", 12)]);
+    assert_eq!(what, [("door state", 12), ("reachability", 12)]);
 }
 
 #[test]

@@ -120,7 +120,7 @@ fn a_member_links_a_partner_that_learns_what_was_chosen_and_all_is_on_record() {
         "Bedroom of Alice",
         "<b>room temperature</b>: when it asks: rounded, held for an hour",
         "<b>room temperature</b>: after its own commands: exact, at once; when it asks: exact, at once",
-        "<b>heating set point</b>: when it asks: exact, held for an hour",
+        "<b>heating set point</b>: when it asks: rounded, held for a quarter of a day",
         "Alexa calls it \u{201c}Thermostat and a number\u{201d}",
         "Alexa may command: heating set point",
         "nothing of it is told",

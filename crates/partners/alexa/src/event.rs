@@ -10,6 +10,9 @@ use crate::directive::Directive;
 /// measured one would tell how the home's network fares.
 const LIVE_UNCERTAINTY_MS: i64 = 500;
 
+/// Longest quarter of a day: seven hours, when summer time ends.
+const QUARTER_DAY_MAX_MS: i64 = 7 * 3_600_000;
+
 /// Longest day: 25 hours, when summer time ends.
 const DAY_MAX_MS: i64 = 25 * 3_600_000;
 
@@ -22,6 +25,7 @@ pub(crate) fn uncertainty_ms(rung: Rung) -> i64 {
         Rung::Live => LIVE_UNCERTAINTY_MS,
         Rung::QuarterHour => 15 * 60_000,
         Rung::Hour | Rung::HourCoarse => 3_600_000,
+        Rung::QuarterDayCoarse => QUARTER_DAY_MAX_MS,
         Rung::DayCoarse => DAY_MAX_MS,
     }
 }
@@ -144,6 +148,8 @@ mod tests {
             let interval = match rung.grid() {
                 Grid::None => 0,
                 Grid::Every(ms) => ms,
+                Grid::Hour => 3_600_000,
+                Grid::QuarterDay => 7 * 3_600_000,
                 Grid::Day => 25 * 3_600_000,
             };
             assert!(uncertainty_ms(rung) >= interval, "{rung}");
