@@ -3,9 +3,16 @@
 //!
 //! Two histories with the same view must look the same on the wire. What is here and nowhere in the view is withheld.
 
+mod order;
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::{ALL_PROPERTIES, ALL_TRIGGERS, DeviceId, Grid, Property, Rung, Timestamp, Trigger, Value};
+use model::{ALL_PROPERTIES, ALL_TRIGGERS, DeviceId, DeviceType, Grid, Property, Rung, Timestamp, Trigger, Value};
+
+pub use order::{Takes, Wish};
+
+/// What is told unasked is looked at on a grid of ten seconds at least.
+const UNASKED_GRID_MS: i64 = 10_000;
 
 /// What a household has allowed this link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,29 +44,29 @@ pub struct Given {
 pub struct Shape {
     /// Its properties, and whether each takes commands.
     pub properties: BTreeMap<Property, bool>,
-    /// Everything else about what it takes: known to whoever may know of the device.
-    pub features: String,
+    /// What it is.
+    pub device_type: Option<DeviceType>,
+    /// Its covers, doors and locks close the home: any way up opens it.
+    pub closes_home: bool,
+    /// What it takes: known to whoever may know of the device.
+    pub takes: Takes,
     /// Its name, type, maker and so on, each known by its own grant alone.
     pub metadata: BTreeMap<Property, String>,
     /// The household's name for it.
     pub household_name: Option<String>,
 }
 
-/// What a command was, and what came of it.
+/// What a command was. What comes of it follows from this, from what the link may see, and from the home's description.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Command {
     /// To this device, if the endpoint was one.
     pub device: Option<DeviceId>,
     /// The words of the partner, without anything of the home.
     pub words: String,
-    /// A target for the one set point in force, which one that is being the home's to know.
-    pub target: Option<Value>,
-    /// Properties that the partner itself named, with the values that it gave.
-    pub said: Vec<(Property, Value)>,
-    /// The partner was told that it is done.
-    pub handed: bool,
-    /// What the device was asked to become.
-    pub led_to: Vec<(Property, Value)>,
+    /// What they ask for; nothing when they can't be meant.
+    pub wish: Option<Wish>,
+    /// The capability that they name is one of such devices alone.
+    pub of: Option<DeviceType>,
     /// What is public: the broker was reachable, the hub could record.
     pub weather: (bool, bool),
 }
@@ -83,8 +90,15 @@ pub enum Event {
     Report(Option<DeviceId>),
     /// The link gave a command.
     Command(Command),
-    /// The link gave a command, and while the broker had it the household's grants became these.
+    /// The link gave a command, and while the broker had it the household's grants became these; or right after it, when it
+    /// did not get that far.
     CommandWhile(Command, Vec<Given>),
+    /// Another link, which may see and command everything, gave a command.
+    OtherCommand(DeviceId, Wish, (bool, bool)),
+    /// The link may be told unasked, from now on.
+    Reports,
+    /// A tick at which the link is told unasked, and whether the hub could record.
+    Round(bool),
     /// The link sent something that has nothing to do with a device.
     Other,
 }
@@ -109,6 +123,8 @@ pub struct View {
     pub facts: Vec<Fact>,
     /// Everything else: descriptions, names, whether it may command, what is public.
     pub words: Vec<String>,
+    /// Of a command: it is answered as one that was handed to the broker.
+    pub handed: Option<bool>,
 }
 
 type Cell = (DeviceId, Property, Trigger);
@@ -121,6 +137,11 @@ struct Exact(bool);
 #[derive(Clone, Debug, Default)]
 pub struct Released {
     readings: BTreeMap<(DeviceId, Property), Vec<(Timestamp, Value)>>,
+    /// What somebody asked for last, by whichever link.
+    desired: BTreeMap<(DeviceId, Property), (Timestamp, Value)>,
+    /// What ever took commands.
+    took: BTreeSet<(DeviceId, Property)>,
+    reports: bool,
     shapes: BTreeMap<DeviceId, Shape>,
     gone: BTreeSet<DeviceId>,
     grants: Vec<Given>,
@@ -157,6 +178,8 @@ impl Released {
                 None
             }
             Event::Described(device, shape) => {
+                let taken = shape.properties.iter().filter(|(_, commanded)| **commanded);
+                self.took.extend(taken.map(|(p, _)| (device.clone(), *p)));
                 self.shapes.insert(device.clone(), shape.clone());
                 self.gone.remove(device);
                 self.announce();
@@ -172,15 +195,18 @@ impl Released {
             }
             Event::Discover => Some(self.discovery()),
             Event::Report(device) => Some(self.state(device.as_ref(), now)),
-            Event::Command(command) => Some(self.command(command, now)),
-            // It is obeyed by the grants from before, and told of by those from after.
-            Event::CommandWhile(command, grants) => {
-                let before = self.clone().command(command, now);
-                self.edit(grants, now);
-                let mut view = self.command(command, now);
-                view.words.extend(before.words);
-                Some(view)
+            Event::Command(command) => Some(self.command(command, None, now)),
+            Event::CommandWhile(command, grants) => Some(self.command(command, Some(grants), now)),
+            Event::OtherCommand(device, wish, weather) => {
+                self.other(device, wish, *weather, now);
+                None
             }
+            Event::Reports => {
+                self.reports = true;
+                self.announce();
+                None
+            }
+            Event::Round(recorded) => Some(self.round(*recorded, now)),
             Event::Other => Some(View::default()),
         }
     }
@@ -256,15 +282,17 @@ impl Released {
         let typed = self.rung(&(device.clone(), Property::DeviceTypeName, Trigger::Discovery)).is_some();
         let Some(shape) = self.there(device).filter(|_| typed) else { return false };
         shape.properties.iter().any(|(p, commanded)| {
-            let told = self.rung(&(device.clone(), *p, Trigger::PartnerPoll)).is_some();
-            told || (*commanded && (self.may(device, *p, false) || self.may(device, *p, true)))
+            let told = |t| self.rung(&(device.clone(), *p, t)).is_some();
+            told(Trigger::PartnerPoll)
+                || (self.reports && told(Trigger::ProactiveReport))
+                || (*commanded && (self.may(device, *p, false) || self.may(device, *p, true)))
         })
     }
 
-    /// The last tick of a rung's grid. The home's clock is whole hours away from UTC, and is set in
-    /// the first quarter of a day, if at all.
-    fn tick(&self, rung: Rung, now: Timestamp) -> Timestamp {
-        match rung.grid() {
+    /// The last tick of a grid. The home's clock is whole hours away from UTC, and is set in the first quarter of a day, if
+    /// at all.
+    fn tick(&self, grid: Grid, now: Timestamp) -> Timestamp {
+        match grid {
             Grid::None => now,
             Grid::Every(ms) => Timestamp::from_millis(now.as_millis() - now.as_millis().rem_euclid(ms)),
             Grid::Hour => Timestamp::from_millis(now.as_millis() - now.as_millis().rem_euclid(3_600_000)),
@@ -280,13 +308,18 @@ impl Released {
     /// What the link may be told of one property, for one reason.
     fn fact(&self, cell: &Cell, now: Timestamp) -> Option<Fact> {
         let rung = self.rung(cell)?;
-        let (device, property, _) = cell;
+        let (device, property, trigger) = cell;
         let readings = self.readings.get(&(device.clone(), *property));
-        let (time, value, Exact(known)) = if rung == Rung::Live {
+        let grid = match (trigger, rung.grid()) {
+            // What is told unasked is never told when it happens.
+            (Trigger::ProactiveReport, Grid::None) => Grid::Every(UNASKED_GRID_MS),
+            (_, grid) => grid,
+        };
+        let (time, value, Exact(known)) = if grid == Grid::None {
             let (time, value) = readings?.last()?.clone();
             (time, value, Exact(true))
         } else {
-            let tick = self.tick(rung, now);
+            let tick = self.tick(grid, now);
             // What it was at the tick; or the first reading of all, when that came later.
             let at_tick = || {
                 let all = readings?;
@@ -310,14 +343,20 @@ impl Released {
     /// What is known of a device by its description, and what the link may do with it.
     fn described(&self, device: &DeviceId) -> Vec<String> {
         let Some(shape) = self.there(device).filter(|_| self.announces(device)) else { return Vec::new() };
-        let mut words = vec![format!("{device} {}", shape.features)];
+        let mut words = vec![format!("{device} {:?} {:?}", shape.device_type, shape.takes)];
         for (p, commanded) in &shape.properties {
             let polled = self.rung(&(device.clone(), *p, Trigger::PartnerPoll));
             let may = |open| *commanded && self.may(device, *p, open);
-            words.push(format!("{p} {polled:?} {} {}", may(false), may(true)));
+            words.push(format!("{p} {polled:?} {} {} {:?}", may(false), may(true), self.unasked(device, *p)));
         }
         words.push(format!("{:?}", self.rung(&(device.clone(), Property::Reachable, Trigger::PartnerPoll))));
+        words.push(format!("{:?}", self.unasked(device, Property::Reachable)));
         words
+    }
+
+    /// As what the link is told a property unasked.
+    fn unasked(&self, device: &DeviceId, property: Property) -> Option<Rung> {
+        self.rung(&(device.clone(), property, Trigger::ProactiveReport)).filter(|_| self.reports)
     }
 
     fn discovery(&self) -> View {
@@ -337,50 +376,74 @@ impl Released {
                 }
             }
         }
-        View { facts: Vec::new(), words }
+        View { words, ..View::default() }
+    }
+
+    /// Unasked, it may be told what there is, and what is granted so.
+    fn round(&self, recorded: bool, now: Timestamp) -> View {
+        let mut view = self.discovery();
+        view.words.push(format!("{recorded}"));
+        for device in self.shapes.keys().filter(|d| self.reports && self.announces(d)) {
+            view.facts.extend(self.facts(device, Trigger::ProactiveReport, now));
+        }
+        view
     }
 
     fn state(&self, device: Option<&DeviceId>, now: Timestamp) -> View {
         // The hour is public: what is constant is dated on it.
-        let hour = format!("{:?}", self.tick(Rung::Hour, now));
+        let hour = format!("{:?}", self.tick(Rung::Hour.grid(), now));
         match device.filter(|d| self.announces(d)) {
             None => View::default(),
             Some(d) => {
                 let words = self.described(d).into_iter().chain([hour]).collect();
-                View { facts: self.facts(d, Trigger::PartnerPoll, now), words }
+                View { facts: self.facts(d, Trigger::PartnerPoll, now), words, handed: None }
             }
         }
     }
 
-    /// What the partner itself said, what is public, what the device takes; and what it is granted beside.
-    fn command(&mut self, c: &Command, now: Timestamp) -> View {
-        let mut view = View { facts: Vec::new(), words: vec![c.words.clone(), format!("{:?} {now:?}", c.weather)] };
-        let Some(device) = c.device.clone().filter(|d| self.announces(d)) else { return view };
-        view.words.extend(self.described(&device));
-        let commanded = |p: &Property| self.there(&device).is_some_and(|s| s.properties.get(p) == Some(&true));
-        let setpoints = [Property::OccupiedHeatingSetpoint, Property::OccupiedCoolingSetpoint];
-        let takes: Vec<Property> = setpoints.into_iter().filter(commanded).collect();
-        let mut set = c.said.clone();
-        if let (Some(target), [only]) = (&c.target, takes.as_slice()) {
-            set.push((*only, target.clone()));
+    /// What the partner itself said, what is public, what the device takes; and what it is granted beside. It is obeyed by
+    /// the grants from before, and told of by those that are in force when the broker has it.
+    fn command(&mut self, c: &Command, meanwhile: Option<&[Given]>, now: Timestamp) -> View {
+        let mut view = View { handed: Some(false), ..View::default() };
+        view.words = vec![c.words.clone(), format!("{:?} {now:?}", c.weather)];
+        let known = c.device.clone().filter(|d| self.announces(d));
+        view.words.extend(known.iter().flat_map(|d| self.described(d)));
+        // What speaks against it in the home's state is said before what the description has against it.
+        let granted = known.filter(|device| self.is_granted(device, c));
+        let unopposed = granted.filter(|device| !self.objects(device, c, &mut view, now));
+        let Some((led_to, device)) = unopposed.and_then(|d| Some((self.leads_to(&d, c.wish.as_ref()?)?, d))) else {
+            meanwhile.into_iter().for_each(|grants| self.edit(grants, now));
+            return view;
+        };
+        meanwhile.into_iter().for_each(|grants| self.edit(grants, now));
+        if c.weather != (true, true) {
+            return view;
         }
-        if c.handed {
-            // A value that this link has just set replaces its held sample.
-            set.into_iter().for_each(|(property, value)| self.replace(&device, property, now, &value));
+        view.handed = Some(true);
+        self.desire(&device, &led_to, now);
+        if !self.announces(&device) {
+            return view;
+        }
+        view.words.extend(self.described(&device));
+        // A value that this link has just set replaces its held sample. A target alone, where there are more set points than
+        // one, has set none that the link could name.
+        let said = self.said(&device, c);
+        let is_set = |p: Property| p != Property::OccupiedSetpoint || said.len() > 1;
+        for (property, value) in said.iter().filter(|(p, _)| is_set(*p)) {
+            self.replace(&device, *property, now, value);
         }
         for fact in self.facts(&device, Trigger::DirectiveResponse, now) {
-            if c.said.iter().any(|(p, _)| *p == fact.property) {
+            if said.iter().any(|(p, _)| *p == fact.property) {
                 continue;
             }
             // Granted at once: what the command changed is told as asked for.
-            let changed = c.led_to.iter().find(|(p, _)| *p == fact.property).filter(|_| fact.rung == Rung::Live);
+            let changed = led_to.iter().find(|(p, _)| *p == fact.property).filter(|_| fact.rung == Rung::Live);
             let fact = match changed {
                 Some((_, value)) => Fact { value: value.clone(), time: now, ..fact },
                 None => fact,
             };
             // And so does one that it was just told at once.
-            let is_target = c.target.is_some() && fact.property == setpoints[0];
-            if c.handed && fact.rung == Rung::Live && !is_target {
+            if fact.rung == Rung::Live {
                 self.replace(&device, fact.property, fact.time, &fact.value);
             }
             view.facts.push(fact);

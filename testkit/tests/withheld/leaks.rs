@@ -141,6 +141,22 @@ leaks! {
     DeleteReport,
     /// A sign of life with each command of another link.
     OtherLinkHeard,
+    /// Unasked, the newest value in place of the one at the tick.
+    UnaskedIsTheNewest,
+    /// Unasked, the cause is whether somebody has asked for it.
+    UnaskedTellsCause,
+    /// Unasked, the order of the properties is that of their last change.
+    UnaskedInOrderOfChange,
+    /// The answer waits for the messages that a device delivers at once.
+    WaitsForBacklog,
+    /// A blind on its way is not told where it is.
+    BlindOnItsWayIsMissing,
+    /// A blind that is there already takes no command.
+    BlindThereIsAnError,
+    /// A change of brightness says where it ended.
+    DimmingTellsResult,
+    /// A lamp that shows a colour takes no white.
+    ColorTellsItself,
 }
 
 /// What the planted leak knows.
@@ -151,6 +167,9 @@ pub struct Spy {
     pub other: u64,
     readings: u64,
     since_ask: u64,
+    /// How many readings came at the last time at which one did, and the most since the partner asked.
+    at_once: u32,
+    backlog: u32,
     last: Option<(DeviceId, Property, Timestamp)>,
     came: BTreeMap<DeviceId, u64>,
     new: BTreeSet<DeviceId>,
@@ -175,7 +194,7 @@ fn forge(property: Property, value: Value, time: Timestamp, rung: Rung) -> Discl
 }
 
 fn frame(body: Json) -> Frame {
-    Frame { status: 200, headers: Vec::new(), body: body.to_string().into_bytes(), waits: 1 }
+    Frame { status: 200, headers: Vec::new(), body: body.to_string().into_bytes(), waits: 1, tick: None }
 }
 
 impl Spy {
@@ -186,6 +205,8 @@ impl Spy {
             other: 0,
             readings: 0,
             since_ask: 0,
+            at_once: 0,
+            backlog: 0,
             last: None,
             came: BTreeMap::new(),
             new: BTreeSet::new(),
@@ -221,6 +242,9 @@ impl Spy {
         if self.is(Leak::StrippedButSent) {
             self.queue.push(frame(json!({"event": "ChangeReport", "properties": []})));
         }
+        let again = self.last.as_ref().is_some_and(|(d, _, t)| d == device && *t == now);
+        self.at_once = if again { self.at_once + 1 } else { 1 };
+        self.backlog = self.backlog.max(self.at_once);
         self.last = Some((device.clone(), property, now));
         *self.came.entry(device.clone()).or_default() = self.readings;
     }
@@ -342,6 +366,25 @@ impl Spy {
         }
     }
 
+    /// Changes an event that nobody asked for.
+    pub fn render_unasked(&mut self, event: &mut Json, state: &Mutex<GateState>, world: &World) {
+        let Some(id) = event.pointer("/event/endpoint/endpointId").and_then(Json::as_str) else { return };
+        let device = world.devices().find(|d| world.link.endpoint(&d.id).as_str() == id).map(|d| d.id.clone());
+        let asked_for = |d: &DeviceId| get(state, |s| s.home.iter().any(|(x, _, k)| x == d && k.desired.is_some()));
+        let Some(change) = event.pointer_mut("/event/payload/change") else { return };
+        match self.leak {
+            Some(Leak::UnaskedTellsCause) if device.as_ref().is_some_and(asked_for) => {
+                change["cause"]["type"] = json!("APP_INTERACTION");
+            }
+            Some(Leak::UnaskedInOrderOfChange)
+                if self.last.as_ref().is_some_and(|(_, p, _)| (*p as usize).is_multiple_of(2)) =>
+            {
+                change["properties"].as_array_mut().unwrap().reverse();
+            }
+            _ => {}
+        }
+    }
+
     /// Sends an answer.
     pub fn send(
         &mut self,
@@ -351,7 +394,7 @@ impl Spy {
         device: Option<&DeviceId>,
         now: Timestamp,
     ) -> Vec<Frame> {
-        let since = std::mem::take(&mut self.since_ask);
+        let (since, backlog) = (std::mem::take(&mut self.since_ask), std::mem::take(&mut self.backlog));
         let Some(leak) = self.leak else { return vec![answer] };
         let reachable = |d: &DeviceId| {
             get(state, |s| newest(s, d, Property::Reachable)).is_none_or(|(v, _)| v == Value::Bool(true))
@@ -369,6 +412,7 @@ impl Spy {
             Leak::LastModified => {
                 answer.headers.push(format!("last-modified: {:?}", self.last.as_ref().map(|(_, _, t)| *t)))
             }
+            Leak::WaitsForBacklog if backlog >= 3 => answer.waits += backlog,
             Leak::ConnectionClose if since > 4 => answer.headers.push("connection: close".into()),
             Leak::DeferredStatus if !reachable(&device) => answer.status = 202,
             Leak::WaitsForTheDevice if reachable(&device) => answer.waits += 1,
@@ -455,14 +499,19 @@ impl<'a> Leaky<'a> {
     }
 
     /// A value in place of one that the gate gave.
-    fn twist(&self, device: &DeviceId, d: Disclosed) -> Option<Disclosed> {
+    fn twist(&self, device: &DeviceId, d: Disclosed, trigger: Trigger) -> Option<Disclosed> {
         let Some(leak) = self.spy.leak else { return Some(d) };
+        let unasked = trigger == Trigger::ProactiveReport;
         let held = d.rung() != Rung::Live;
         let Some((value, time)) = self.newest(device, d.property()) else { return Some(d) };
         let again = |value: Value, time: Timestamp| Some(forge(d.property(), value, time, d.rung()));
         let shaped = if d.rung().is_coarse() { d.property().coarse(&value) } else { value.clone() };
         match leak {
             Leak::NewestForHeld if held => again(shaped, d.time()),
+            Leak::UnaskedIsTheNewest if unasked => again(shaped, d.time()),
+            Leak::BlindOnItsWayIsMissing if d.property() == Property::CoverPosition && held && shaped != *d.value() => {
+                None
+            }
             Leak::HoldResetByNoOp | Leak::HoldResetByDiscovery | Leak::HoldResetByRestart if held && self.spy.fresh => {
                 again(shaped, d.time())
             }
@@ -522,6 +571,16 @@ impl<'a> Leaky<'a> {
                     _ => None,
                 }
             }
+            (Leak::BlindThereIsAnError, Command::SetPart(part, to))
+                if newest(part.property())
+                    .is_some_and(|v| matches!(v, Value::Percent(p) if p.abs_diff(*to) < 1_000)) =>
+            {
+                Some(ActError::Refused(Refusal::NotSupported))
+            }
+            (Leak::ColorTellsItself, Command::AdjustColorTemperature(_)) => {
+                let time = |p: Property| self.newest(device, p).map(|(_, t)| t);
+                (time(Property::Color) > time(Property::ColorTemperature)).then_some(ActError::ShowsColor)
+            }
             (Leak::NothingToDoIsAnError, Command::SetOnOff(on))
                 if newest(Property::OnOff) == Some(Value::Bool(*on)) =>
             {
@@ -576,7 +635,7 @@ impl Gate for Leaky<'_> {
         self.given.extend(all.clone());
         self.spy.polls += 1;
         let (Some(device), Some(leak)) = (self.device(endpoint), self.spy.leak) else { return all };
-        let mut all: Vec<Disclosed> = all.into_iter().filter_map(|d| self.twist(&device, d)).collect();
+        let mut all: Vec<Disclosed> = all.into_iter().filter_map(|d| self.twist(&device, d, trigger)).collect();
         let has = |all: &[Disclosed], p: Property| all.iter().any(|d| d.property() == p);
         let properties: Vec<Property> =
             get(self.state, |s| s.registry.get(&device).map(|k| k.description.properties.keys().copied().collect()))
@@ -622,6 +681,11 @@ impl Gate for Leaky<'_> {
                     acted.context.push(forge(Property::OccupiedHeatingSetpoint, sample.value, now, Rung::Live));
                     let heat = Value::SystemMode(SystemMode::Heat);
                     acted.context.push(forge(Property::SystemMode, heat, now, Rung::Live));
+                }
+            }
+            (Leak::DimmingTellsResult, Command::AdjustLevel(_)) => {
+                if let Some(sample) = desired(Property::CurrentLevel) {
+                    acted.context.push(forge(Property::CurrentLevel, sample.value, now, Rung::Live));
                 }
             }
             (Leak::TargetTellsSetpointInForce, Command::SetSetpoint { target: Some(_), .. }) => {

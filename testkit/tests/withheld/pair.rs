@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use testkit::released::{Event, Fact, Released, View};
+use testkit::released::{Event, Fact, Released, View, Wish};
 
 use crate::leaks::Leak;
 use crate::rng::Rng;
 use crate::run::{Asked, Life, Message, clock_text, live};
+use crate::standing::stood;
 use crate::story::{Fault, Story, Timeline, Withheld};
 use crate::world::{self, midnights};
 
@@ -34,6 +35,10 @@ fn same_view(story: &Story, timeline: &Timeline, life: &Life, wanted: &[View]) -
     let mut released = Released::new(midnights());
     let world = story.world();
     let mut present = BTreeSet::new();
+    let mut weather = (true, true);
+    if world.reports {
+        released.step(timeline.at(0), &Event::Reports);
+    }
     let mut asked = life.asked.iter().enumerate();
     let mut expiries = timeline.expiries.iter().peekable();
     for step in &story.steps {
@@ -58,7 +63,20 @@ fn same_view(story: &Story, timeline: &Timeline, life: &Life, wanted: &[View]) -
             }
             What::Home(Home::Withdraw(index)) => Event::Withdrawn(world::UNIVERSE[*index].id.clone()),
             What::Public(Public::Grants(phase)) => Event::Grants(world.phases[*phase].clone()),
-            What::Public(Public::Move | Public::MoveWhile(_)) => {
+            What::Home(Home::OtherAdjusts(index, by)) => {
+                let device = world::UNIVERSE[*index].id.clone();
+                Event::OtherCommand(device, Wish::Warmer(*by), weather)
+            }
+            What::Public(Public::Broker(up)) => {
+                weather.0 = *up;
+                continue;
+            }
+            What::Public(Public::Recorder(up)) => {
+                weather.1 = *up;
+                continue;
+            }
+            What::Public(Public::Round) if timeline.is_behind(step.at) => continue,
+            What::Public(Public::Move | Public::MoveWhile(_) | Public::Round) => {
                 let Some((n, asked)) = asked.next() else { return false };
                 let event = &life.events[asked.event].1;
                 if released.step(now, event).as_ref() != wanted.get(n) {
@@ -89,6 +107,17 @@ pub fn check_view(life: &Life, views: &[View]) -> Result<(), String> {
         let told = match asked.message {
             Message::ReportState if asked.found => given == known,
             Message::ReportState => true,
+            // What became of a command, and what was told with it, follows from the view.
+            _ if asked.handed.is_some() && asked.handed != view.handed => {
+                return Err(format!(
+                    "at {} {:?}: answered as handed over {:?}, by the view {:?}\n{known:#?}",
+                    clock_text(now),
+                    life.events[asked.event].1,
+                    asked.handed,
+                    view.handed
+                ));
+            }
+            _ if asked.handed == Some(true) => given == known,
             _ => given.iter().all(|f| known.contains(f)),
         };
         if !told {
@@ -130,16 +159,14 @@ pub fn pair(seed: u64, leak: Option<Leak>) -> Verdict {
     }
     let mut rng = Rng::new(!seed);
     let mut changed = story.clone();
-    let mut changes = Vec::new();
     for group in GROUPS {
         let mut tried = changed.clone();
-        let made: Vec<_> = (0..group).filter_map(|_| tried.mutate(&mut rng)).collect();
-        if !made.is_empty() && same_view(&tried, &timeline, &one, &view) {
+        let made = (0..group).filter_map(|_| tried.mutate(&mut rng)).count();
+        if made > 0 && same_view(&tried, &timeline, &one, &view) {
             changed = tried;
-            changes.extend(made);
         }
     }
-    if changes.is_empty() || changed.steps == story.steps {
+    if changed.steps == story.steps {
         return Verdict::NotAPair;
     }
     let other = live(&changed, &timeline, leak);
@@ -149,14 +176,14 @@ pub fn pair(seed: u64, leak: Option<Leak>) -> Verdict {
         None if equal_until < view.len() => Verdict::NotAPair,
         None => {
             let mut cells = BTreeSet::new();
-            for (what, from) in &changes {
-                for asked in one.asked.iter().filter(|a| a.at > *from) {
-                    cells.insert((*what, asked.message, Fault::None));
-                    for step in story.steps.iter().filter(|s| s.at < asked.at && s.fault != Fault::None) {
-                        cells.insert((*what, asked.message, step.fault));
-                    }
-                    if story.world().expiry <= one.events[asked.event].0 {
-                        cells.insert((*what, asked.message, Fault::GrantsExpired));
+            for (asked, stood) in one.asked.iter().zip(stood(&one, &other)) {
+                let faults = story.steps.iter().filter(|s| s.at < asked.at).map(|s| s.fault);
+                let expired = story.world().expiry <= one.events[asked.event].0;
+                let faults: BTreeSet<Fault> =
+                    faults.chain([Fault::None]).chain(expired.then_some(Fault::GrantsExpired)).collect();
+                for what in stood {
+                    for message in &asked.messages {
+                        cells.extend(faults.iter().map(|fault| (what, *message, *fault)));
                     }
                 }
             }
@@ -173,7 +200,7 @@ pub fn pair(seed: u64, leak: Option<Leak>) -> Verdict {
                     format!("{} {:?} waits {} {}", f.status, f.headers, f.waits, String::from_utf8_lossy(&f.body))
                 })
             };
-            let kinds: BTreeSet<Withheld> = changes.iter().map(|(k, _)| *k).collect();
+            let kinds: BTreeSet<Withheld> = stood(&one, &other).into_iter().flatten().collect();
             let only = |a: &Story, b: &Story| -> Vec<String> {
                 let missing = a.steps.iter().filter(|s| !b.steps.contains(s));
                 missing.map(|s| format!("{} {:?}", clock_text(timeline.at(s.at)), s.what)).collect()

@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use alexa::parse;
+use alexa::report::{self, Report, Reported};
 use disclosure::{Command as Order1, Disclosed, Gate};
 use gate::{Actuator, ActuatorError, GateState, Order, Session, StateWrite};
 use home::{Description, Reading};
 use links::Link;
-use model::{DoorState, LockState, Property, SystemMode, Timestamp, Trigger, Value};
+use model::{
+    Color, DeviceType, DoorState, EndpointId, FanDirection, LockState, Property, SystemMode, Timestamp, Trigger, Value,
+};
 use serde_json::{Value as Json, json};
-use testkit::released::{Command, Event};
+use testkit::released::{Command, Event, Wish};
 
 use crate::leaks::{Leak, Leaky, Spy};
 use crate::rng::{Rng, hash};
@@ -24,30 +27,64 @@ pub enum Message {
     ReportState,
     SetTargetTemperature,
     AdjustTargetTemperature,
+    ResumeSchedule,
     SetThermostatMode,
     Power,
     SetBrightness,
     AdjustBrightness,
+    SetColorTemperature,
+    ChangeColorTemperature,
+    SetColor,
+    SetRangeValue,
+    AdjustRangeValue,
+    SetPowerLevel,
+    AdjustPowerLevel,
+    SetPercentage,
+    AdjustPercentage,
+    Toggle,
+    Activate,
     Lock,
     SetMode,
     AcceptGrant,
     Unknown,
+    ChangeReport,
+    AddOrUpdateReport,
+    DeleteReport,
+    /// A tick at which nothing was told unasked: that is seen too.
+    QuietRound,
 }
 
-pub const MESSAGES: [Message; 12] = [
+/// What it asks: the first of these every device can be asked.
+pub const DIRECTIVES: [Message; 24] = [
     Message::Discover,
     Message::ReportState,
     Message::SetTargetTemperature,
     Message::AdjustTargetTemperature,
+    Message::ResumeSchedule,
     Message::SetThermostatMode,
     Message::Power,
     Message::SetBrightness,
     Message::AdjustBrightness,
+    Message::SetColorTemperature,
+    Message::ChangeColorTemperature,
+    Message::SetColor,
+    Message::SetRangeValue,
+    Message::AdjustRangeValue,
+    Message::SetPowerLevel,
+    Message::AdjustPowerLevel,
+    Message::SetPercentage,
+    Message::AdjustPercentage,
+    Message::Toggle,
+    Message::Activate,
     Message::Lock,
     Message::SetMode,
     Message::AcceptGrant,
     Message::Unknown,
 ];
+
+/// What it is told unasked.
+pub const EVENTS: [Message; 4] =
+    [Message::ChangeReport, Message::AddOrUpdateReport, Message::DeleteReport, Message::QuietRound];
 
 /// What leaves at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +94,8 @@ pub struct Frame {
     pub body: Vec<u8>,
     /// For how many things (a commit, the broker, a device) was waited before it left: the latency, without a clock.
     pub waits: u32,
+    /// Of what nobody asked for: the tick.
+    pub tick: Option<Timestamp>,
 }
 
 /// A life, as the partner saw it and as it was.
@@ -82,6 +121,10 @@ pub struct Asked {
     pub given: Vec<Disclosed>,
     /// The endpoint was one that is announced.
     pub found: bool,
+    /// It was answered as what is handed to the broker; of commands alone.
+    pub handed: Option<bool>,
+    /// The messages that count: one that the device takes, or those that left unasked.
+    pub messages: Vec<Message>,
 }
 
 /// A table that is to come into force.
@@ -137,7 +180,10 @@ pub struct Hub {
     expired: bool,
     weather: Weather,
     /// The partner: what it was told last.
-    endpoints: Vec<String>,
+    endpoints: Vec<(String, Vec<String>)>,
+    /// What it has taken unasked.
+    announced: BTreeMap<EndpointId, String>,
+    reported: BTreeMap<EndpointId, Reported>,
     mood: u64,
     moves: u64,
     life: Life,
@@ -171,10 +217,17 @@ pub fn live(story: &Story, timeline: &Timeline, leak: Option<Leak>) -> Life {
         expired: false,
         weather,
         endpoints: Vec::new(),
+        announced: BTreeMap::new(),
+        reported: BTreeMap::new(),
         mood: story.seed,
         moves: 0,
         life: Life::default(),
     };
+    if world.reports {
+        hub.log(timeline.at(0), Event::Reports);
+        let writes = hub.state.lock().unwrap().set_reporting(&world.link.id, true);
+        hub.store(writes);
+    }
     let mut kept = timeline.kept.iter().peekable();
     let mut expiries = timeline.expiries.iter().peekable();
     for step in &story.steps {
@@ -185,7 +238,9 @@ pub fn live(story: &Story, timeline: &Timeline, leak: Option<Leak>) -> Life {
             let write = hub.state.lock().unwrap().keep_time(*shown);
             hub.store(write);
         }
-        hub.step(story, step, timeline.at(step.at));
+        if step.what != What::Public(Public::Round) || !timeline.is_behind(step.at) {
+            hub.step(story, step, timeline.at(step.at));
+        }
     }
     hub.life
 }
@@ -227,6 +282,7 @@ impl Hub {
             What::Public(Public::Broker(up)) => self.weather.broker = *up,
             What::Public(Public::Recorder(up)) => self.weather.recorder = *up,
             What::Public(Public::Grants(phase)) => self.edit(*phase, now),
+            What::Public(Public::Round) => self.round(story, step.at, now),
             What::Public(Public::Move) => self.ask(story, step.at, now, None),
             What::Public(Public::MoveWhile(phase)) => {
                 let table = self.world.table(*phase, self.world.expiry <= now);
@@ -234,7 +290,13 @@ impl Hub {
                 self.ask(story, step.at, now, Some(*phase));
                 // It was no order, or none that the gate let through.
                 if self.broker.meanwhile.lock().unwrap().take().is_some() {
-                    self.edit(*phase, now);
+                    match self.life.events.last() {
+                        Some((_, Event::CommandWhile(..))) => {
+                            (self.phase, self.granted, self.expired) = (*phase, true, self.world.expiry <= now);
+                            self.replace(now);
+                        }
+                        _ => self.edit(*phase, now),
+                    }
                 }
             }
         }
@@ -304,6 +366,10 @@ impl Hub {
     fn other(&mut self, index: usize, adjusts: Option<i32>, now: Timestamp) {
         *self.broker.weather.lock().unwrap() = self.weather.clone();
         let (link, device) = (&self.world.other, &UNIVERSE[index].id);
+        if let Some(by) = adjusts {
+            let weather = (self.weather.broker, self.weather.recorder);
+            self.life.events.push((now, Event::OtherCommand(device.clone(), Wish::Warmer(by), weather)));
+        }
         let mut session = self.session(link, now, "other".to_owned());
         let endpoint = link.endpoint(device);
         match adjusts {
@@ -343,10 +409,86 @@ impl Hub {
             }
         }
         let table = if self.granted { self.world.table(self.phase, self.expired) } else { EMPTY.clone() };
-        let writes = new.resume(table);
+        let mut writes = new.resume(table);
+        if self.world.reports {
+            writes.extend(new.set_reporting(&self.world.link.id, true));
+        }
         self.store(writes);
         *self.state.lock().unwrap() = new;
         self.spy.restarted(&self.state, now);
+    }
+
+    /// A tick at which the link is told unasked: which devices there are, then what has changed of each, as the sender of events
+    /// goes about it. Between these ticks nothing gets through to the partner.
+    fn round(&mut self, story: &Story, at: i64, now: Timestamp) {
+        let tick = Some(Timestamp::from_millis(now.as_millis() - now.as_millis().rem_euclid(gate::REPORT_GRID_MS)));
+        let (mut given, mut messages) = (Vec::new(), Vec::new());
+        if self.weather.recorder {
+            let found = self.unasked(story, now, &mut given, |gate| (report::endpoints(gate), None)).0;
+            let texts: BTreeMap<EndpointId, String> =
+                found.endpoints.iter().map(|(id, json, _)| (id.clone(), json.to_string())).collect();
+            let gone: Vec<EndpointId> = self.announced.keys().filter(|id| !texts.contains_key(*id)).cloned().collect();
+            let changed = found.endpoints.into_iter().filter(|(id, _, _)| self.announced.get(id) != texts.get(id)).collect();
+            for chunk in report::chunks(changed) {
+                self.unasked(story, now, &mut given, |gate| ((), Some(report::add_or_update(gate, &chunk))));
+                messages.push(Message::AddOrUpdateReport);
+                chunk.iter().for_each(|(id, _, _)| drop(self.reported.remove(id)));
+            }
+            if !gone.is_empty() {
+                self.unasked(story, now, &mut given, |gate| ((), Some(report::delete(gate, &gone))));
+                messages.push(Message::DeleteReport);
+                gone.iter().for_each(|id| drop(self.reported.remove(id)));
+            }
+            self.announced = texts;
+            for id in self.announced.keys().cloned().collect::<Vec<_>>() {
+                let before = self.reported.get(&id).cloned().unwrap_or_default();
+                let taken = self.unasked(story, now, &mut given, |gate| {
+                    match report::change(gate, &id, &before, gate::REPORT_GRID_MS) {
+                        Some((report, taken)) => (Some(taken), Some(report)),
+                        None => (None, None),
+                    }
+                });
+                if let Some(taken) = taken.0 {
+                    self.reported.insert(id, taken);
+                    messages.push(Message::ChangeReport);
+                }
+            }
+        }
+        for frame in self.life.frames.iter_mut().rev().take(messages.len()) {
+            frame.tick = tick;
+        }
+        if messages.is_empty() {
+            messages.push(Message::QuietRound);
+        }
+        let (frames, event) = (self.life.frames.len(), self.life.events.len());
+        let message = Message::QuietRound;
+        let asked = Asked { at, message, frames, event, given, found: true, handed: None, messages };
+        self.life.asked.push(asked);
+        self.log(now, Event::Round(self.weather.recorder));
+    }
+
+    /// One message that nobody asked for, if there is one to send.
+    fn unasked<T>(
+        &mut self,
+        story: &Story,
+        now: Timestamp,
+        given: &mut Vec<Disclosed>,
+        make: impl FnOnce(&mut Leaky<'_>) -> (T, Option<Report>),
+    ) -> (T, bool) {
+        let id = self.spy.message_id(story.seed, self.life.frames.len());
+        let session = self.session(&self.world.link, now, id);
+        let mut leaky = Leaky::new(session, &mut self.spy, &self.state, self.world);
+        let (made, report) = make(&mut leaky);
+        let (session, told, _) = leaky.into_parts();
+        given.extend(told);
+        let Some(report) = report else { return (made, false) };
+        let finished = session.finish();
+        let mut event: Json = serde_json::from_slice(&report.kept()).unwrap();
+        self.spy.render_unasked(&mut event, &self.state, self.world);
+        self.store(finished.writes);
+        let body = serde_json::to_vec(&event).unwrap();
+        self.life.frames.push(Frame { status: 200, headers: Vec::new(), body, waits: 1, tick: None });
+        (made, true)
     }
 
     fn ask(&mut self, story: &Story, at: i64, now: Timestamp, meanwhile: Option<usize>) {
@@ -371,50 +513,48 @@ impl Hub {
             let writes = std::mem::take(&mut *self.broker.writes.lock().unwrap());
             self.store(writes);
         }
-        let orders: Vec<Order> = self.broker.orders.lock().unwrap()[before..].to_vec();
+        let orders = self.broker.orders.lock().unwrap().len() - before;
         // The commit of the INTENT.
         let waits = self.broker.weather.lock().unwrap().waits + 1;
         let mut event = reply.event;
         self.spy.render(&mut event, &self.state, &finished.decided, self.world, device.as_ref(), now);
         let frame = if self.weather.recorder {
             self.store(finished.writes);
-            Frame { status: 200, headers: Vec::new(), body: serde_json::to_vec(&event).unwrap(), waits }
+            Frame { status: 200, headers: Vec::new(), body: serde_json::to_vec(&event).unwrap(), waits, tick: None }
         } else {
-            Frame { status: 503, headers: Vec::new(), body: alexa::constants::UNAVAILABLE.to_vec(), waits }
+            Frame { status: 503, headers: Vec::new(), body: alexa::constants::UNAVAILABLE.to_vec(), waits, tick: None }
         };
         let frames = self.spy.send(frame, &self.state, self.world, device.as_ref(), now);
         // The partner learns from it.
         let answer = frames.first().cloned().unwrap();
         let json: Json = serde_json::from_slice(&answer.body).unwrap_or(Json::Null);
         if let Some(found) = json["event"]["payload"]["endpoints"].as_array() {
-            self.endpoints = found.iter().filter_map(|e| e["endpointId"].as_str().map(str::to_owned)).collect();
+            self.endpoints =
+                found.iter().filter_map(|e| Some((e["endpointId"].as_str()?.to_owned(), named(e)))).collect();
         }
         self.mood = self.mood.rotate_left(7) ^ hash(&answer.body) ^ u64::from(answer.status);
         self.life.frames.extend(frames);
-        self.life.orders += orders.len();
-        let handed = answer.status == 200 && json["event"]["header"]["name"] == "Response";
+        self.life.orders += orders;
+        let name = json["event"]["header"]["name"].as_str().unwrap_or_default();
+        let handed = answer.status == 200 && matches!(name, "Response" | "ActivationStarted");
         let weather = (self.weather.broker, self.weather.recorder);
-        let led_to = orders.iter().flat_map(|o| o.desired.iter().map(|d| (d.property, d.value.clone()))).collect();
+        let is_command =
+            !matches!(turn.message, Message::Discover | Message::ReportState | Message::AcceptGrant | Message::Unknown);
         let event = match turn.message {
             Message::Discover => Event::Discover,
             Message::ReportState => Event::Report(device),
             Message::AcceptGrant | Message::Unknown => Event::Other,
             _ => {
-                let command = Command {
-                    device,
-                    words: format!("{:?} {}", turn.message, turn.payload),
-                    target: turn.target,
-                    said: turn.said,
-                    handed,
-                    led_to,
-                    weather,
-                };
-                match edited {
+                let words = format!("{:?} {} {:?} {}", turn.message, turn.name, turn.instance, turn.payload);
+                let command = Command { device, words, wish: turn.wish, of: turn.of, weather };
+                match meanwhile {
                     Some(phase) => Event::CommandWhile(command, self.world.phases[phase].clone()),
                     None => Event::Command(command),
                 }
             }
         };
+        // What the device does not take tells little: it is not counted.
+        let is_taken = !is_command || (found && json["event"]["payload"]["type"] != "INVALID_DIRECTIVE");
         let asked = Asked {
             at,
             message: turn.message,
@@ -422,10 +562,18 @@ impl Hub {
             event: self.life.events.len(),
             given,
             found,
+            handed: is_command.then_some(handed),
+            messages: is_taken.then_some(turn.message).into_iter().collect(),
         };
         self.life.asked.push(asked);
         self.log(now, event);
     }
+}
+
+/// The capabilities of an endpoint in Discovery, each with its instance.
+fn named(endpoint: &Json) -> Vec<String> {
+    let all = endpoint["capabilities"].as_array().into_iter().flatten();
+    all.map(|c| format!("{}/{}", c["interface"].as_str().unwrap_or(""), c["instance"].as_str().unwrap_or(""))).collect()
 }
 
 /// A move of the partner.
@@ -433,16 +581,17 @@ struct Turn {
     message: Message,
     namespace: &'static str,
     name: &'static str,
+    instance: Option<&'static str>,
     endpoint: String,
     payload: Json,
-    target: Option<Value>,
-    said: Vec<(Property, Value)>,
+    wish: Option<Wish>,
+    of: Option<DeviceType>,
     id: u64,
 }
 
 impl Turn {
     /// What the partner does next: by its strategy, and by everything that it was told so far (which is in the dice).
-    fn choose(strategy: Strategy, n: u64, endpoints: &[String], rng: &mut Rng) -> Self {
+    fn choose(strategy: Strategy, n: u64, endpoints: &[(String, Vec<String>)], rng: &mut Rng) -> Self {
         let message = match strategy {
             _ if n == 1 || endpoints.is_empty() && rng.below(2) == 0 => Message::Discover,
             Strategy::Polls if rng.below(8) > 0 => Message::ReportState,
@@ -455,57 +604,87 @@ impl Turn {
                 Message::SetTargetTemperature,
                 Message::AdjustTargetTemperature,
             ]),
-            _ => *rng.pick(&MESSAGES),
+            _ => *rng.pick(&DIRECTIVES),
         };
-        let endpoint = match endpoints.len() {
-            0 => "0123456789abcdef0123456789abcdef".to_owned(),
-            _ if rng.below(30) == 0 => "0123456789abcdef0123456789abcdef".to_owned(),
-            _ => rng.pick(endpoints).clone(),
-        };
-        let celsius = |half: u64| json!({"value": half as f64 / 2.0, "scale": "CELSIUS"});
-        let milli = |half: u64| Value::Temperature(half as i32 * 500);
         let mut turn = Turn {
             message,
             namespace: "Alexa",
             name: "ReportState",
-            endpoint,
+            instance: None,
+            endpoint: "0123456789abcdef0123456789abcdef".to_owned(),
             payload: json!({}),
-            target: None,
-            said: Vec::new(),
-            id: rng.next(),
+            wish: None,
+            of: None,
+            id: 0,
         };
-        let (namespace, name) = match message {
+        turn.say(strategy, rng);
+        turn.id = rng.next();
+        // Mostly to a device that Discovery has named it for.
+        let wanted = format!("{}/{}", turn.namespace, turn.instance.unwrap_or_default());
+        let fits = |e: &&(String, Vec<String>)| e.1.contains(&wanted);
+        let fitting: Vec<&(String, Vec<String>)> = endpoints.iter().filter(fits).collect();
+        if endpoints.is_empty() || rng.below(30) == 0 {
+            return turn;
+        }
+        turn.endpoint = match fitting.as_slice() {
+            [] => rng.pick(endpoints).0.clone(),
+            _ if rng.below(10) == 0 => rng.pick(endpoints).0.clone(),
+            fitting => rng.pick(fitting).0.clone(),
+        };
+        turn
+    }
+
+    /// The directive itself, and what it asks for.
+    fn say(&mut self, strategy: Strategy, rng: &mut Rng) {
+        let celsius = |half: u64| json!({"value": half as f64 / 2.0, "scale": "CELSIUS"});
+        let milli = |half: u64| half as i32 * 500;
+        let set = |p: Property, v: Value| Some(Wish::Set(p, v));
+        let (blind, thermostat) = (Some(DeviceType::WindowCovering), "Alexa.ThermostatController");
+        // A share, and a change of it: what is out of range can't be meant.
+        let share = rng.below(102);
+        let by = rng.below(61) as i64 - 30;
+        let set_part = |p: Property| (share <= 100).then(|| Wish::Set(p, Value::Percent(share as u16 * 100)));
+        let more = |p: Property| Some(Wish::More(p, by as i32 * 100));
+        let ranges = [
+            ("Blind.Lift", Property::CoverPosition, blind),
+            ("Blind.Tilt", Property::CoverTilt, blind),
+            ("Fan.Speed", Property::FanPercent, None),
+        ];
+        let (namespace, name) = match self.message {
             Message::Discover => ("Alexa.Discovery", "Discover"),
             Message::ReportState => ("Alexa", "ReportState"),
             Message::SetTargetTemperature => {
                 let (low, high) = (30 + rng.below(20), 42 + rng.below(20));
-                match rng.below(4) {
-                    0 => {
-                        turn.payload = json!({"lowerSetpoint": celsius(low), "upperSetpoint": celsius(high)});
-                        turn.said = vec![
-                            (Property::OccupiedHeatingSetpoint, milli(low)),
-                            (Property::OccupiedCoolingSetpoint, milli(high)),
-                        ];
-                    }
-                    1 => {
-                        turn.payload = json!({"upperSetpoint": celsius(high)});
-                        turn.said = vec![(Property::OccupiedCoolingSetpoint, milli(high))];
-                    }
-                    _ => {
-                        let any = if rng.below(6) == 0 { 90 } else { low };
-                        turn.payload = json!({"targetSetpoint": celsius(any)});
-                        turn.target = Some(milli(any));
-                    }
+                let any = if rng.below(6) == 0 { 90 } else { low };
+                let (target, lower, upper) = match rng.below(8) {
+                    0 | 1 => (None, Some(low), Some(high)),
+                    2 => (None, None, Some(high)),
+                    3 => (None, Some(low), None),
+                    4 => (Some(any), Some(low), Some(high)),
+                    _ => (Some(any), None, None),
+                };
+                let minutes = (rng.below(4) == 0).then_some(90u16);
+                let mut payload = serde_json::Map::new();
+                for (key, t) in [("targetSetpoint", target), ("lowerSetpoint", lower), ("upperSetpoint", upper)] {
+                    payload.extend(t.map(|t| (key.to_owned(), celsius(t))));
                 }
-                ("Alexa.ThermostatController", "SetTargetTemperature")
+                payload.extend(minutes.map(|_| ("schedule".to_owned(), json!({"duration": "PT1H30M"}))));
+                self.payload = payload.into();
+                self.wish = Some(Wish::Setpoints(target.map(milli), lower.map(milli), upper.map(milli), minutes));
+                (thermostat, "SetTargetTemperature")
             }
             Message::AdjustTargetTemperature => {
                 let by = match strategy {
-                    Strategy::NoOpCommands => 0.0,
-                    _ => rng.below(13) as f64 - 6.0,
+                    Strategy::NoOpCommands => 0,
+                    _ => rng.below(13) as i32 - 6,
                 };
-                turn.payload = json!({"targetSetpointDelta": {"value": by, "scale": "CELSIUS"}});
-                ("Alexa.ThermostatController", "AdjustTargetTemperature")
+                self.payload = json!({"targetSetpointDelta": {"value": f64::from(by), "scale": "CELSIUS"}});
+                self.wish = Some(Wish::Warmer(by * 1000));
+                (thermostat, "AdjustTargetTemperature")
+            }
+            Message::ResumeSchedule => {
+                self.wish = set(Property::SetpointHold, Value::Bool(false));
+                (thermostat, "ResumeSchedule")
             }
             Message::SetThermostatMode => {
                 let (word, mode) = *rng.pick(&[
@@ -515,43 +694,119 @@ impl Turn {
                     ("AUTO", SystemMode::Auto),
                     ("EM_HEAT", SystemMode::EmergencyHeat),
                 ]);
-                turn.payload = json!({"thermostatMode": {"value": word}});
-                turn.said = vec![(Property::SystemMode, Value::SystemMode(mode))];
-                ("Alexa.ThermostatController", "SetThermostatMode")
+                self.payload = json!({"thermostatMode": {"value": word}});
+                self.wish = set(Property::SystemMode, Value::SystemMode(mode));
+                (thermostat, "SetThermostatMode")
             }
             Message::Power => {
                 let on = rng.below(2) == 0;
-                turn.said = vec![(Property::OnOff, Value::Bool(on))];
+                self.wish = set(Property::OnOff, Value::Bool(on));
                 ("Alexa.PowerController", if on { "TurnOn" } else { "TurnOff" })
             }
             Message::SetBrightness => {
-                let percent = rng.below(102);
-                turn.payload = json!({"brightness": percent});
-                turn.said = vec![(Property::CurrentLevel, Value::Percent(percent as u16 * 100))];
+                self.payload = json!({"brightness": share});
+                self.wish = set_part(Property::CurrentLevel);
                 ("Alexa.BrightnessController", "SetBrightness")
             }
             Message::AdjustBrightness => {
-                turn.payload = json!({"brightnessDelta": rng.below(61) as i64 - 30});
+                self.payload = json!({"brightnessDelta": by});
+                self.wish = more(Property::CurrentLevel);
                 ("Alexa.BrightnessController", "AdjustBrightness")
+            }
+            Message::SetColorTemperature => {
+                let kelvin = 1_000 + rng.below(9_000) as u16;
+                self.payload = json!({"colorTemperatureInKelvin": kelvin});
+                self.wish = set(Property::ColorTemperature, Value::ColorTemperature(kelvin));
+                ("Alexa.ColorTemperatureController", "SetColorTemperature")
+            }
+            Message::ChangeColorTemperature => {
+                let (name, by) = *rng.pick(&[("IncreaseColorTemperature", 500), ("DecreaseColorTemperature", -500)]);
+                self.wish = Some(Wish::Whiter(by));
+                ("Alexa.ColorTemperatureController", name)
+            }
+            Message::SetColor => {
+                let (hue, saturation) = (rng.below(361) as u16, rng.below(101) as u16);
+                self.payload = json!({"color": {
+                    "hue": f64::from(hue), "saturation": f64::from(saturation) / 100.0, "brightness": 1.0,
+                }});
+                let color = Color { hue: hue * 100, saturation: saturation * 100 };
+                self.wish = set(Property::Color, Value::Color(color));
+                ("Alexa.ColorController", "SetColor")
+            }
+            Message::SetRangeValue | Message::AdjustRangeValue => {
+                let (instance, property, of) = *rng.pick(&ranges);
+                (self.instance, self.of) = (Some(instance), of);
+                if self.message == Message::SetRangeValue {
+                    self.payload = json!({"rangeValue": share});
+                    self.wish = set_part(property);
+                    ("Alexa.RangeController", "SetRangeValue")
+                } else {
+                    self.payload = json!({"rangeValueDelta": by, "rangeValueDeltaDefault": false});
+                    self.wish = more(property);
+                    ("Alexa.RangeController", "AdjustRangeValue")
+                }
+            }
+            Message::SetPowerLevel => {
+                self.payload = json!({"powerLevel": share});
+                self.wish = set_part(Property::FanPercent);
+                ("Alexa.PowerLevelController", "SetPowerLevel")
+            }
+            Message::AdjustPowerLevel => {
+                self.payload = json!({"powerLevelDelta": by});
+                self.wish = more(Property::FanPercent);
+                ("Alexa.PowerLevelController", "AdjustPowerLevel")
+            }
+            Message::SetPercentage => {
+                self.payload = json!({"percentage": share});
+                (self.wish, self.of) = (set_part(Property::CoverPosition), blind);
+                ("Alexa.PercentageController", "SetPercentage")
+            }
+            Message::AdjustPercentage => {
+                self.payload = json!({"percentageDelta": by});
+                (self.wish, self.of) = (more(Property::CoverPosition), blind);
+                ("Alexa.PercentageController", "AdjustPercentage")
+            }
+            Message::Toggle => {
+                let on = rng.below(2) == 0;
+                self.instance = Some("Fan.Oscillate");
+                self.wish = set(Property::FanOscillation, Value::Bool(on));
+                ("Alexa.ToggleController", if on { "TurnOn" } else { "TurnOff" })
+            }
+            Message::Activate => {
+                self.wish = set(Property::Scene, Value::Bool(true));
+                ("Alexa.SceneController", "Activate")
             }
             Message::Lock => {
                 let lock = rng.below(2) == 0;
                 let state = if lock { LockState::Locked } else { LockState::Unlocked };
-                turn.said = vec![(Property::LockState, Value::LockState(state))];
+                self.wish = set(Property::LockState, Value::LockState(state));
                 ("Alexa.LockController", if lock { "Lock" } else { "Unlock" })
             }
             Message::SetMode => {
-                let (word, state) =
-                    *rng.pick(&[("Position.Up", DoorState::Open), ("Position.Down", DoorState::Closed)]);
-                turn.payload = json!({"mode": word});
-                turn.said = vec![(Property::DoorState, Value::DoorState(state))];
+                let doors =
+                    [("GarageDoor.Position", DeviceType::GarageDoor), ("Blind.Position", DeviceType::WindowCovering)];
+                let (up, third) = (rng.below(2) == 0, rng.below(3) as usize);
+                let word = match doors.get(third) {
+                    Some((instance, of)) => {
+                        (self.instance, self.of) = (Some(*instance), Some(*of));
+                        let state = if up { DoorState::Open } else { DoorState::Closed };
+                        self.wish = set(Property::DoorState, Value::DoorState(state));
+                        if up { "Position.Up" } else { "Position.Down" }
+                    }
+                    None => {
+                        self.instance = Some("Fan.Direction");
+                        let way = if up { FanDirection::Forward } else { FanDirection::Reverse };
+                        self.wish = set(Property::FanDirection, Value::FanDirection(way));
+                        if up { "Direction.Forward" } else { "Direction.Reverse" }
+                    }
+                };
+                self.payload = json!({"mode": word});
                 ("Alexa.ModeController", "SetMode")
             }
             Message::AcceptGrant => ("Alexa.Authorization", "AcceptGrant"),
-            Message::Unknown => ("Alexa.Strange", "Thing"),
+            _ => ("Alexa.Strange", "Thing"),
         };
-        (turn.namespace, turn.name) = (namespace, name);
-        turn
+        (self.namespace, self.name) = (namespace, name);
     }
 
     fn bytes(&self) -> Vec<u8> {
@@ -560,8 +815,8 @@ impl Turn {
         if d["directive"]["header"]["correlationToken"].is_string() {
             d["directive"]["header"]["correlationToken"] = json!(format!("c-{:016x}", self.id));
         }
-        if self.name == "SetMode" {
-            d["directive"]["header"]["instance"] = json!("GarageDoor.Position");
+        if let Some(instance) = self.instance {
+            d["directive"]["header"]["instance"] = json!(instance);
         }
         d.to_string().into_bytes()
     }

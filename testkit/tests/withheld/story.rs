@@ -13,8 +13,12 @@ pub enum Fault {
     DeviceOffline,
     /// A device, or a property of it, is withdrawn for a while.
     DeviceGone,
+    /// What a device has said reaches the hub later, all at once: until then the hub goes by what came before, and dates by
+    /// arrival, since no convention of the devices carries a time.
     Late,
+    /// The retained messages of a device come again, newer than what was asked of it meanwhile.
     Duplicated,
+    /// It comes late and in another order: of a property, and over properties, what was said first comes last.
     OutOfOrder,
     BrokerLoss,
     Restart,
@@ -104,6 +108,8 @@ pub enum Public {
     Recorder(bool),
     /// The grants of this phase are in force.
     Grants(usize),
+    /// A tick comes at which the link is told unasked.
+    Round,
     /// The partner moves.
     Move,
     /// The partner moves, and while its order is with the broker the grants of this phase come into force.
@@ -156,6 +162,8 @@ impl Story {
             Strategy::Commands,
             Strategy::All,
             Strategy::All,
+            Strategy::All,
+            Strategy::All,
         ]);
         let duration = *rng.pick(&[2 * HOUR, 3 * HOUR, 6 * HOUR, 30 * HOUR]);
         let mut story = Story { seed, world: world_index, strategy, steps: Vec::new(), duration };
@@ -177,16 +185,9 @@ impl Story {
             let (index, property) = any_property(&mut rng, &world.devices);
             let v = value(&mut rng, property);
             let at = rng.below(duration as u64) as i64;
-            story.push(at, What::Home(Home::Reading(index, property, v.clone())), Fault::None);
+            story.push(at, What::Home(Home::Reading(index, property, v)), Fault::None);
             match rng.below(12) {
-                0 => story.push(at + 1000, What::Home(Home::Reading(index, property, v)), Fault::Duplicated),
-                1 => story.push(at + 40 * MINUTE, What::Home(Home::Reading(index, property, v)), Fault::Late),
-                2 => {
-                    // Two readings, the second of which was taken before the first.
-                    let older = value(&mut rng, property);
-                    story.push(at + 500, What::Home(Home::Reading(index, property, older)), Fault::OutOfOrder);
-                }
-                3 => {
+                0 => {
                     let gone = Value::Bool(false);
                     story.push(at, What::Home(Home::Reading(index, Property::Reachable, gone)), Fault::DeviceOffline);
                     if rng.below(2) == 0 {
@@ -200,15 +201,22 @@ impl Story {
                 _ => {}
             }
         }
-        for _ in 0..8 + rng.below(10) {
+        for _ in 0..10 + rng.below(12) {
             let at =
                 if rng.below(3) == 0 { rng.below(duration as u64) as i64 } else { rng.below(2 * HOUR as u64) as i64 };
             story.push(600 + at, What::Public(Public::Move), Fault::None);
         }
+        for _ in 0..if world.reports { 4 + rng.below(5) } else { 0 } {
+            let at = rng.below(duration as u64) as i64;
+            story.push(600 + at, What::Public(Public::Round), Fault::None);
+        }
         for _ in 0..rng.below(4) {
             let at = 600 + rng.below(duration as u64 * 3 / 4) as i64;
             let until = at + rng.below(40 * MINUTE as u64) as i64;
-            match rng.below(10) {
+            match rng.below(13) {
+                10 => story.again(at, *rng.pick(&world.devices)),
+                11 => story.hold_back(at, until, *rng.pick(&world.devices), false),
+                12 => story.hold_back(at, until, *rng.pick(&world.devices), true),
                 8 | 9 => {
                     let phase = rng.below(3) as usize;
                     story.push(at, What::Public(Public::MoveWhile(phase)), Fault::GrantsEditedWhileAsked);
@@ -228,8 +236,13 @@ impl Story {
                 0 => {
                     story.push(at, What::Public(Public::Broker(false)), Fault::BrokerLoss);
                     story.push(until, What::Public(Public::Broker(true)), Fault::None);
+                    // It subscribes anew, and has the retained messages again.
+                    world.devices.iter().for_each(|device| story.again(until, *device));
                 }
-                1 => story.push(at, What::Public(Public::Restart), Fault::Restart),
+                1 => {
+                    story.push(at, What::Public(Public::Restart), Fault::Restart);
+                    world.devices.iter().for_each(|device| story.again(at + 1, *device));
+                }
                 2 => {
                     story.push(at, What::Public(Public::Recorder(false)), Fault::QueueFull);
                     story.push(until, What::Public(Public::Recorder(true)), Fault::None);
@@ -262,6 +275,11 @@ impl Story {
             }
             // Somebody asks while it lasts.
             story.push(at + (until - at) / 2 + 2, What::Public(Public::Move), Fault::None);
+            if world.reports {
+                story.push(at + (until - at) / 2 + 3, What::Public(Public::Round), Fault::None);
+            }
+            // And a while after.
+            story.push(until + 5 + rng.below(10 * MINUTE as u64) as i64, What::Public(Public::Move), Fault::None);
         }
         story.sort();
         story
@@ -275,12 +293,51 @@ impl Story {
         self.steps.push(Step { at, what, fault });
     }
 
+    /// What a device says from here to there comes at the end, at one time; backwards, if it is `turned`.
+    fn hold_back(&mut self, from: i64, to: i64, device: usize, turned: bool) {
+        let fault = if turned { Fault::OutOfOrder } else { Fault::Late };
+        // It has something to say meanwhile, of one property more than once.
+        let mut rng = Rng::new(self.seed ^ from as u64);
+        let all = told_by(&UNIVERSE[device]);
+        let often = *rng.pick(&all);
+        for property in [often, *rng.pick(&all), often] {
+            let at = from + rng.below((to - from).max(1) as u64) as i64;
+            let v = value(&mut rng, property);
+            self.push(at, What::Home(Home::Reading(device, property, v)), Fault::None);
+        }
+        self.sort();
+        let is_held = |s: &Step| {
+            (from..=to).contains(&s.at) && matches!(&s.what, What::Home(Home::Reading(i, ..)) if *i == device)
+        };
+        let mut held: Vec<Step> = self.steps.extract_if(.., |s| is_held(s)).collect();
+        if turned {
+            held.reverse();
+        }
+        self.steps.extend(held.into_iter().map(|s| Step { at: to, fault, ..s }));
+    }
+
+    /// Everything that a device has said last comes again.
+    fn again(&mut self, at: i64, device: usize) {
+        self.sort();
+        let mut last = std::collections::BTreeMap::new();
+        for step in self.steps.iter().filter(|s| s.at < at) {
+            if let What::Home(Home::Reading(index, property, v)) = &step.what
+                && *index == device
+            {
+                last.insert(*property, v.clone());
+            }
+        }
+        for (property, v) in last {
+            self.push(at, What::Home(Home::Reading(device, property, v)), Fault::Duplicated);
+        }
+    }
+
     pub fn sort(&mut self) {
         self.steps.sort_by_key(|s| s.at);
     }
 
-    /// Changes something of the home; gives what sort of thing it was, or nothing when the dice fell on nothing.
-    pub fn mutate(&mut self, rng: &mut Rng) -> Option<(Withheld, i64)> {
+    /// Changes something of the home; nothing when the dice fell on nothing.
+    pub fn mutate(&mut self, rng: &mut Rng) -> Option<()> {
         let world = self.world();
         let readings: Vec<usize> =
             (0..self.steps.len()).filter(|i| matches!(self.steps[*i].what, What::Home(Home::Reading(..)))).collect();
@@ -288,43 +345,34 @@ impl Story {
         let i = *rng.pick(&readings);
         let What::Home(Home::Reading(index, property, old)) = self.steps[i].what.clone() else { return None };
         let then = self.steps[i].at;
-        let sort = |world: &World| sort_of(world, index, property);
         match rng.below(13) {
             0 => {
                 let new = near(rng, &old)?;
-                let same_bucket = property.coarse(&new) == property.coarse(&old);
                 self.steps[i].what = What::Home(Home::Reading(index, property, new));
-                let what = sort(world);
-                Some((if same_bucket && what == Withheld::BetweenTicks { Withheld::InBucket } else { what }, then))
             }
             1 => {
                 let new = value(rng, property);
                 self.steps[i].what = What::Home(Home::Reading(index, property, new));
-                Some((sort(world), then))
             }
             2 => {
                 let (low, high) = (then - 20 * MINUTE, then + 20 * MINUTE);
                 let to = (low + rng.below((high - low) as u64) as i64).max(100);
                 self.steps[i].at = to;
                 self.sort();
-                Some((Withheld::SampleTime, then.min(to)))
             }
             3 => {
                 self.steps.remove(i);
-                Some((sort(world), then))
             }
             4 | 5 => {
                 let (index, property) = any_property(rng, &world.devices);
                 let v = value(rng, property);
                 self.push(at, What::Home(Home::Reading(index, property, v)), Fault::None);
                 self.sort();
-                Some((sort_of(world, index, property), at))
             }
             6 => {
                 let index = *rng.pick(&world.devices);
                 self.push(at, What::Home(Home::Describe(index, 1 + rng.below(9) as u32)), Fault::None);
                 self.sort();
-                Some((Withheld::Metadata, at))
             }
             7 => {
                 let extras: Vec<usize> = (0..UNIVERSE.len()).filter(|i| UNIVERSE[*i].is_extra()).collect();
@@ -339,7 +387,6 @@ impl Story {
                     );
                 }
                 self.sort();
-                Some((Withheld::OtherDevice, at))
             }
             // Something goes away. It comes back soon, or is nobody's business; else the view differs.
             8 => {
@@ -362,7 +409,6 @@ impl Story {
                     self.push(back, What::Home(Home::Describe(index, 0)), Fault::None);
                 }
                 self.sort();
-                Some((Withheld::Withdrawn, at))
             }
             // One property has had another history, or none.
             11 | 12 => {
@@ -370,28 +416,25 @@ impl Story {
                 let none = rng.below(3) == 0;
                 let of =
                     |s: &Step| matches!(&s.what, What::Home(Home::Reading(i, p, _)) if (*i, *p) == (index, property));
-                let from = self.steps.iter().find(|s| of(s)).map_or(then, |s| s.at);
                 if none {
                     self.steps.retain(|s| !of(s));
                 }
                 for step in self.steps.iter_mut().filter(|s| of(s)) {
                     step.what = What::Home(Home::Reading(index, property, value(rng, property)));
                 }
-                Some((sort_of(world, index, property), from))
             }
             9 => {
                 let index = *rng.pick(&world.devices);
                 self.push(at, What::Home(Home::OtherPolls(index)), Fault::None);
                 self.sort();
-                Some((Withheld::OtherLink, at))
             }
             _ => {
                 let index = *rng.pick(&world.devices);
                 self.push(at, What::Home(Home::OtherAdjusts(index, rng.below(4000) as i32 - 2000)), Fault::None);
                 self.sort();
-                Some((Withheld::OtherLink, at))
             }
         }
+        Some(())
     }
 }
 
@@ -406,16 +449,6 @@ fn any_property(rng: &mut Rng, devices: &[usize]) -> (usize, Property) {
     let comfort: Vec<Property> =
         all.iter().copied().filter(|p| Kind::of(*p, model::Class::None) == Kind::Comfort).collect();
     if !comfort.is_empty() && rng.below(2) == 0 { (index, *rng.pick(&comfort)) } else { (index, *rng.pick(&all)) }
-}
-
-/// An allowed property is held; any other is withheld by its kind.
-fn sort_of(world: &World, index: usize, property: Property) -> Withheld {
-    let device = &UNIVERSE[index];
-    let told = world.phases.iter().flatten().any(|g| {
-        g.device == device.id && g.property == property && matches!(g.allowed, testkit::released::Allowed::Told(..))
-    });
-    let class = device.description.properties.get(&property).map_or(model::Class::None, |d| d.class);
-    if told { Withheld::BetweenTicks } else { Withheld::Kind(Kind::of(property, class)) }
 }
 
 /// Another value, a little away.
@@ -437,6 +470,8 @@ pub struct Timeline {
     parts: Vec<(i64, Steady, Timestamp)>,
     /// Ticks at which time is kept, and when.
     pub kept: Vec<(i64, Timestamp)>,
+    /// From this moment of a restart on, a hub that ran before it had shown this time.
+    peaks: Vec<(i64, Timestamp)>,
     /// Beats at which the grants expire that do, and the time then.
     pub expiries: Vec<(i64, Timestamp)>,
 }
@@ -451,7 +486,7 @@ impl Timeline {
         let (mut floor, mut stored) = (Timestamp::default(), Timestamp::default());
         let (mut parts, mut kept, mut expiries) = (vec![(0, steady, floor)], Vec::new(), Vec::new());
         let expiry = story.world().expiry;
-        let mut is_past = false;
+        let (mut is_past, mut peaks) = (false, Vec::new());
         let mut next = beat;
         let shown = |steady: &Steady, floor: Timestamp, at: i64| steady.now(at).max(floor);
         let events = story.steps.iter().filter(|s| matches!(s.what, What::Public(Public::Clock(_) | Public::Restart)));
@@ -475,6 +510,7 @@ impl Timeline {
             match step.map(|s| &s.what) {
                 Some(What::Public(Public::Clock(by))) => wall += by,
                 Some(What::Public(Public::Restart)) => {
+                    peaks.push((until, shown(&steady, floor, until)));
                     steady = Steady::new(Timestamp::from_millis(wall + until), until);
                     floor = stored;
                     parts.push((until, steady, floor));
@@ -482,7 +518,13 @@ impl Timeline {
                 _ => {}
             }
         }
-        Self { parts, kept, expiries }
+        Self { parts, kept, peaks, expiries }
+    }
+
+    /// A restarted hub, whose clock was set back, shows a time from before its restart: it knows that only to a quarter of an
+    /// hour. What it would tell unasked then is told in no story: of which tick it is, the readings decide.
+    pub fn is_behind(&self, at: i64) -> bool {
+        self.peaks.iter().any(|(from, peak)| *from <= at && self.at(at) < *peak)
     }
 
     /// The hub's time.

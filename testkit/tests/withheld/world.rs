@@ -9,11 +9,11 @@ use home::{Description, PropertyDescription};
 use jiff::tz::TimeZone;
 use links::Link;
 use model::{
-    ALL_RUNGS, ALL_TRIGGERS, Class, DeviceId, DoorState, GrantId, HouseholdId, LinkId, LockState, MemberId, PartnerId,
-    Property, RunningState, SystemMode, Timestamp, Trigger, Value,
+    ALL_RUNGS, ALL_TRIGGERS, Class, Color, DeviceId, DoorState, FanDirection, GrantId, HouseholdId, Kind, LinkId,
+    LockState, MemberId, PartnerId, Property, RunningState, SystemMode, Timestamp, Trigger, Value,
 };
 use policy::{Grant, Table, What};
-use testkit::released::{Allowed, Given, Shape};
+use testkit::released::{Allowed, Given, Shape, Takes};
 
 use crate::rng::Rng;
 
@@ -24,6 +24,9 @@ pub const HOUR: i64 = 60 * MINUTE;
 
 /// How many worlds there are: the policies of each are compiled once.
 const WORLDS: usize = 18;
+
+/// So many devices of the universe are in one.
+const DEVICES: usize = 8;
 
 pub fn zone() -> TimeZone {
     TimeZone::get("Europe/Paris").unwrap()
@@ -87,6 +90,15 @@ fn thermostat(dual: bool) -> Features {
     }
 }
 
+/// Three set points at once, and a schedule.
+fn triple() -> Features {
+    Features { triple_setpoints: true, schedules: true, ..thermostat(true) }
+}
+
+fn white() -> Features {
+    Features { min_color_kelvin: Some(2_200), max_color_kelvin: Some(6_000), ..Features::default() }
+}
+
 /// Every device that a home may have.
 pub static UNIVERSE: LazyLock<Vec<Device>> = LazyLock::new(|| {
     use Property as P;
@@ -131,7 +143,54 @@ pub static UNIVERSE: LazyLock<Vec<Device>> = LazyLock::new(|| {
             &[(P::LockState, true, n), (P::ContactOpen, false, Class::Door), (P::BatteryPercent, false, n)],
         ),
         device("garage", f(), &[(P::DoorState, true, Class::Garage), (P::Motion, false, n)]),
-        device("lamp", f(), &[(P::OnOff, true, Class::Light), (P::CurrentLevel, true, n), (P::ActivePower, false, n)]),
+        device(
+            "t-triple",
+            triple(),
+            &[
+                (P::LocalTemperature, false, n),
+                (P::OccupiedSetpoint, true, n),
+                (P::OccupiedHeatingSetpoint, true, n),
+                (P::OccupiedCoolingSetpoint, true, n),
+                (P::SystemMode, true, n),
+                (P::SetpointHold, true, n),
+                (P::SetpointHoldDuration, true, n),
+            ],
+        ),
+        device(
+            "lamp",
+            white(),
+            &[
+                (P::OnOff, true, Class::Light),
+                (P::CurrentLevel, true, n),
+                (P::ColorTemperature, true, n),
+                (P::Color, true, n),
+                (P::ActivePower, false, n),
+            ],
+        ),
+        device(
+            "blind",
+            f(),
+            &[
+                (P::CoverPosition, true, Class::Blind),
+                (P::CoverTilt, true, Class::Blind),
+                (P::DoorState, true, Class::Blind),
+                (P::BatteryPercent, false, n),
+            ],
+        ),
+        device("awning", f(), &[(P::DoorState, true, Class::Blind), (P::CoverTilt, false, Class::Blind)]),
+        device("shutter", f(), &[(P::CoverPosition, true, Class::Window), (P::ContactOpen, false, Class::Window)]),
+        device(
+            "fan",
+            f(),
+            &[
+                (P::OnOff, true, Class::Fan),
+                (P::FanPercent, true, n),
+                (P::FanOscillation, true, n),
+                (P::FanDirection, true, n),
+                (P::RelativeHumidity, false, n),
+            ],
+        ),
+        device("scene", f(), &[(P::Scene, true, n), (P::BatteryPercent, false, n)]),
         device(
             "air",
             f(),
@@ -165,6 +224,7 @@ pub static UNIVERSE: LazyLock<Vec<Device>> = LazyLock::new(|| {
             &[(P::LocalTemperature, false, n), (P::OccupiedHeatingSetpoint, true, n), (P::SystemMode, true, n)],
         ),
         device("x-lamp", f(), &[(P::OnOff, true, Class::Light), (P::CurrentLevel, true, n)]),
+        device("x-blind", f(), &[(P::CoverPosition, true, Class::Blind), (P::CoverTilt, true, Class::Blind)]),
         device(
             "x-air",
             f(),
@@ -185,9 +245,22 @@ pub fn shape(description: &Description) -> Shape {
         (Property::SerialNumber, description.serial.clone()),
         (Property::SoftwareVersion, description.firmware.clone()),
     ];
+    let kinds = description.properties.iter().map(|(p, d)| Kind::of(*p, d.class));
+    let f = &description.features;
     Shape {
         properties: description.properties.iter().map(|(p, d)| (*p, d.command)).collect(),
-        features: format!("{device_type} {:?}", description.features),
+        device_type: Some(device_type),
+        closes_home: kinds.into_iter().any(|kind| matches!(kind, Kind::Opening | Kind::Lock)),
+        takes: Takes {
+            modes: f.modes.clone(),
+            range_milli: (f.min_setpoint_milli, f.max_setpoint_milli),
+            least_milli: f.min_setpoint_delta_milli,
+            dual: f.dual_setpoints,
+            single: f.single_setpoint,
+            triple: f.triple_setpoints,
+            schedules: f.schedules,
+            kelvin: (f.min_color_kelvin, f.max_color_kelvin),
+        },
         metadata: metadata.into_iter().filter_map(|(p, text)| Some((p, text?))).collect(),
         household_name: None,
     }
@@ -198,6 +271,11 @@ pub fn value(rng: &mut Rng, property: Property) -> Value {
     use Property as P;
     match property {
         P::LocalTemperature | P::OutdoorTemperature => Value::Temperature(17_000 + rng.below(6_000) as i32),
+        P::OccupiedSetpoint => Value::Temperature(18_000 + rng.below(10) as i32 * 500),
+        P::SetpointHoldDuration => Value::Minutes(rng.below(240) as u16),
+        P::ColorTemperature => Value::ColorTemperature(2_200 + rng.below(3_800) as u16),
+        P::Color => Value::Color(Color { hue: rng.below(36_001) as u16, saturation: rng.below(10_001) as u16 }),
+        P::FanDirection => Value::FanDirection(*rng.pick(&[FanDirection::Forward, FanDirection::Reverse])),
         P::OccupiedHeatingSetpoint => Value::Temperature(16_000 + rng.below(10) as i32 * 500),
         P::OccupiedCoolingSetpoint => Value::Temperature(22_000 + rng.below(10) as i32 * 500),
         P::SystemMode => Value::SystemMode(*rng.pick(&[
@@ -210,7 +288,7 @@ pub fn value(rng: &mut Rng, property: Property) -> Value {
         P::RunningState => {
             Value::RunningState(*rng.pick(&[RunningState::Idle, RunningState::Heating, RunningState::Cooling]))
         }
-        P::RelativeHumidity | P::CurrentLevel | P::BatteryPercent | P::CoverPosition | P::FanPercent => {
+        P::RelativeHumidity | P::CurrentLevel | P::BatteryPercent | P::CoverPosition | P::CoverTilt | P::FanPercent => {
             Value::Percent(rng.below(10_001) as u16)
         }
         P::Co2Concentration | P::VocConcentration => Value::Ppm(400 + rng.below(1200) as u32),
@@ -229,6 +307,8 @@ pub struct World {
     pub phases: Vec<Vec<Given>>,
     /// When those grants expire that do.
     pub expiry: Timestamp,
+    /// The link may be told unasked.
+    pub reports: bool,
     tables: Vec<[OnceLock<Arc<Table>>; 2]>,
     pub link: Link,
     pub other: Link,
@@ -253,12 +333,12 @@ impl World {
     fn new(n: usize) -> Self {
         let mut rng = Rng::new(0xA11CE + n as u64);
         let mut devices: Vec<usize> = (0..UNIVERSE.len()).filter(|i| !UNIVERSE[*i].is_extra()).collect();
-        while devices.len() > 5 {
+        while devices.len() > DEVICES {
             let out = rng.below(devices.len() as u64) as usize;
             devices.remove(out);
         }
         // A thermostat of each sort is in enough of them.
-        let wanted = [0, 1, 2][n % 3];
+        let wanted = [0, 1, 2, 1, 0, 6][n % 6];
         if !devices.contains(&wanted) {
             devices[0] = wanted;
         }
@@ -283,7 +363,8 @@ impl World {
             })
             .collect();
         let tables = phases.iter().map(|_| [OnceLock::new(), OnceLock::new()]).collect();
-        World { devices, phases, expiry, tables, link: link("link", 1), other: link("other", 7) }
+        let reports = n % 2 == 0;
+        World { devices, phases, expiry, reports, tables, link: link("link", 1), other: link("other", 7) }
     }
 
     pub fn devices(&self) -> impl Iterator<Item = &'static Device> {
@@ -399,5 +480,6 @@ fn singles(rng: &mut Rng, devices: &[usize]) -> Vec<Given> {
 /// Everything that a device of the universe can tell.
 pub fn told_by(device: &Device) -> Vec<Property> {
     let known: BTreeMap<Property, ()> = device.description.properties.keys().map(|p| (*p, ())).collect();
-    known.into_keys().chain([Property::Reachable]).collect()
+    // A scene has no state.
+    known.into_keys().filter(|p| *p != Property::Scene).chain([Property::Reachable]).collect()
 }
