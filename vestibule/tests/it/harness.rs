@@ -183,8 +183,18 @@ impl Mosquitto {
 
     /// Kills it and starts it again on the same port: it has forgotten everything.
     pub fn restart(&mut self) {
+        self.kill();
+        self.again();
+    }
+
+    /// Kills it.
+    pub fn kill(&mut self) {
         self.process.signal("KILL");
         let _ = self.process.child.wait();
+    }
+
+    /// Starts it again on the same port after it was killed.
+    pub fn again(&mut self) {
         self.process = Self::launch(self.dir.path());
     }
 

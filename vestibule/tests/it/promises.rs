@@ -1,4 +1,4 @@
-//! Three promises, of the whole hub and from outside: nothing withheld is among the bytes that leave, a refusal is an answer
+//! Five promises, of the whole hub and from outside: coarse is never false, asking buys nothing, nothing withheld is among the bytes that leave, a refusal is an answer
 //! that hurts nobody and is on record, and losing a partner costs the home nothing.
 
 use std::io::{Read as _, Write as _};
@@ -7,7 +7,7 @@ use std::net::TcpStream;
 use serde_json::{Value, json};
 use testkit::directive;
 
-use crate::harness::{Hub, Mosquitto, PATIENCE, Subscriber, publish, sha256};
+use crate::harness::{Hub, Mosquitto, PATIENCE, Subscriber, program, publish, sha256};
 use crate::wire::post;
 
 /// What devices say of themselves, where they say it, and what the household calls one.
@@ -30,6 +30,11 @@ const TEXTS: &[&str] = &[
 const ROUNDS: [(f64, f64, f64); 3] = [(19.37, 43.21, 17.75), (21.83, 57.94, 18.25), (22.62, 61.18, 16.35)];
 
 fn begin() -> (Mosquitto, Hub, tempfile::TempDir) {
+    begin_at(None)
+}
+
+/// With a clock that stands, until the file is written anew: `CLOCK` in the directory.
+fn begin_at(millis: Option<i64>) -> (Mosquitto, Hub, tempfile::TempDir) {
     let mosquitto = Mosquitto::start();
     let port = mosquitto.port;
     let device = format!(
@@ -61,9 +66,44 @@ fn begin() -> (Mosquitto, Hub, tempfile::TempDir) {
     publish(port, "d/open", "ON");
     publish(port, &format!("{}/mode", TEXTS[6]), "heat");
     let dir = tempfile::tempdir().unwrap();
-    let hub = Hub::start(&dir.path().join("data"), &mosquitto.url());
+    let data = dir.path().join("data");
+    let mut command = program();
+    command.args(["serve", "--data"]).arg(&data).env("VESTIBULE__MQTT__URL", mosquitto.url());
+    if let Some(millis) = millis {
+        set_clock(&dir, millis);
+        command.env("VESTIBULE_CLOCK", dir.path().join(CLOCK));
+    }
+    let hub = Hub::spawn(command, &data);
     live(&hub, port, ROUNDS[0]);
     (mosquitto, hub, dir)
+}
+
+/// The file that a moved clock is read from.
+const CLOCK: &str = "clock";
+
+fn set_clock(dir: &tempfile::TempDir, millis: i64) {
+    // Never half written.
+    let new = dir.path().join("clock.new");
+    std::fs::write(&new, millis.to_string()).unwrap();
+    std::fs::rename(new, dir.path().join(CLOCK)).unwrap();
+}
+
+const MINUTE_MS: i64 = 60_000;
+
+/// Ten past an hour of an afternoon in November 2025.
+const TEN_PAST_MS: i64 = 1_764_000_000_000 - 1_764_000_000_000 % (60 * MINUTE_MS) + 10 * MINUTE_MS;
+
+/// What a poll tells of an endpoint of this category: name, value and time of each property.
+fn state(hub: &Hub, token: &str, category: &str) -> Vec<(String, Value, String)> {
+    let id = endpoints(hub, token).into_iter().find(|(_, c)| c == category).unwrap().0;
+    let (_, json) = ask(hub, token, REPORT, &id, json!({}));
+    let all = json["context"]["properties"].as_array().unwrap().clone();
+    let text = |v: &Value| v.as_str().unwrap().to_owned();
+    all.iter().map(|p| (text(&p["name"]), p["value"].clone(), text(&p["timeOfSample"]))).collect()
+}
+
+fn one(all: &[(String, Value, String)], name: &str) -> Option<(Value, String)> {
+    all.iter().find(|(n, ..)| n == name).map(|(_, value, time)| (value.clone(), time.clone()))
 }
 
 /// One round of readings, until the hub has them.
@@ -439,4 +479,59 @@ fn losing_a_partner_costs_the_home_and_other_partners_nothing_and_it_is_told_not
     assert!(is_silent(&mut quiet), "something came unasked");
     drop(hanging);
     assert_eq!(hub.cli_json(&["ledger", "verify"])["ok"], true);
+}
+
+#[test]
+fn coarse_was_true_at_its_tick_and_locks_and_doors_are_exact_or_not_told() {
+    let (mosquitto, hub, dir) = begin_at(Some(TEN_PAST_MS));
+    let (glance, everything) = (link(&hub, "glance"), link(&hub, "everything"));
+    let celsius = |value: f64| json!({"value": value, "scale": "CELSIUS"});
+    let rfc = |millis: i64| model::Timestamp::from_millis(millis).to_rfc3339();
+    let room = |hub: &Hub| one(&state(hub, &glance, "THERMOSTAT"), "temperature").unwrap();
+    assert_eq!(room(&hub), (celsius(19.0), rfc(TEN_PAST_MS)), "19.37 °C, when it was granted");
+    set_clock(&dir, TEN_PAST_MS + 20 * MINUTE_MS);
+    live(&hub, mosquitto.port, ROUNDS[1]);
+    assert_eq!(room(&hub), (celsius(19.0), rfc(TEN_PAST_MS)));
+    // The next tick comes between the second reading and the third.
+    set_clock(&dir, TEN_PAST_MS + 55 * MINUTE_MS);
+    live(&hub, mosquitto.port, ROUNDS[2]);
+    assert_eq!(room(&hub), (celsius(22.0), rfc(TEN_PAST_MS + 50 * MINUTE_MS)), "21.83 °C at the hour");
+    for (lock, door) in [("LOCKED", "OFF"), ("UNLOCKED", "ON"), ("LOCKED", "ON")] {
+        publish(mosquitto.port, "d/lock", lock);
+        publish(mosquitto.port, "d/open", door);
+        let is_told = |d: &Value| {
+            let text = d.to_string();
+            text.contains(&format!("\"{}\"", lock.to_lowercase()))
+                && text.contains(&format!("\"value\":{}", door == "ON"))
+        };
+        hub.wait_until(&["devices"], is_told);
+        let all = state(&hub, &everything, "SMARTLOCK");
+        assert_eq!(one(&all, "lockState").unwrap(), (json!(lock), rfc(TEN_PAST_MS + 55 * MINUTE_MS)));
+        let detected = if door == "ON" { "DETECTED" } else { "NOT_DETECTED" };
+        assert_eq!(one(&all, "detectionState").unwrap().0, json!(detected));
+        let known = state(&hub, &glance, "SMARTLOCK");
+        assert!(known.iter().all(|(name, ..)| name == "connectivity"), "{known:?}");
+    }
+}
+
+#[test]
+fn who_asks_often_is_told_what_is_told_to_who_asks_seldom() {
+    let (mosquitto, hub, dir) = begin_at(Some(TEN_PAST_MS));
+    let (often, seldom) = (link(&hub, "glance"), link(&hub, "glance"));
+    let before = state(&hub, &seldom, "THERMOSTAT");
+    for (n, round) in [ROUNDS[1], ROUNDS[2], ROUNDS[0]].into_iter().enumerate() {
+        set_clock(&dir, TEN_PAST_MS + (n as i64 + 1) * 10 * MINUTE_MS);
+        live(&hub, mosquitto.port, round);
+        for (id, _) in endpoints(&hub, &often) {
+            // A change by nothing tells no more than a poll.
+            ask(&hub, &often, ADJUST, &id, json!({"targetSetpointDelta": {"value": 0.0, "scale": "CELSIUS"}}));
+            ask(&hub, &often, REPORT, &id, json!({}));
+        }
+        assert_eq!(state(&hub, &often, "THERMOSTAT"), before, "within the hour, for the {n}th time");
+    }
+    assert_eq!(state(&hub, &seldom, "THERMOSTAT"), before);
+    set_clock(&dir, TEN_PAST_MS + 55 * MINUTE_MS);
+    let after = state(&hub, &seldom, "THERMOSTAT");
+    assert_ne!(after, before);
+    assert_eq!(state(&hub, &often, "THERMOSTAT"), after);
 }

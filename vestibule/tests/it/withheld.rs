@@ -12,10 +12,10 @@ use model::Timestamp;
 use serde_json::{Value, json};
 use testkit::latency::Latencies;
 
-use crate::harness::{Hub, Mosquitto, PATIENCE, publish};
+use crate::harness::{Hub, Mosquitto, PATIENCE, get, publish};
 
 /// Pairs of the short form, and of the full one.
-const PAIRS: (u64, u64) = (10, 200);
+const PAIRS: (u64, u64) = (12, 200);
 
 /// Directives in one pair.
 const MOVES: u64 = 10;
@@ -291,6 +291,24 @@ impl Pair {
         [Wire::open(&self.hubs[0].partners), Wire::open(&self.hubs[1].partners)]
     }
 
+    fn healthy(&self, wanted: u16) {
+        for hub in &self.hubs {
+            hub.wait_until(&["links"], |_| get(&format!("{}/healthz", hub.console)).0 == wanted);
+        }
+    }
+
+    fn lose_brokers(&mut self) {
+        self.brokers.iter_mut().for_each(Mosquitto::kill);
+        self.healthy(503);
+    }
+
+    /// They have forgotten everything; devices speak again.
+    fn find_brokers(&mut self) {
+        self.brokers.iter_mut().for_each(Mosquitto::again);
+        self.healthy(200);
+        self.brokers.iter().for_each(|broker| announce(broker.port, 0));
+    }
+
     fn restart(&mut self, how: &str) {
         for n in 0..2 {
             self.hubs[n].process.signal(how);
@@ -306,10 +324,11 @@ fn two_real_hubs_with_other_days_behind_them_send_the_same() {
     let pairs = if std::env::var("VESTIBULE_FORM").is_ok_and(|f| f == "full") { PAIRS.1 } else { PAIRS.0 };
     let mut pair = begin();
     let mut wires: BTreeMap<&str, [Wire; 2]> = BTreeMap::new();
-    let (mut compared, mut bytes) = (0u64, 0usize);
+    let (mut compared, mut bytes, mut told_away) = (0u64, 0usize, 0u64);
     for seed in 0..pairs {
         let mut dice = [Dice(seed * 3 + 1), Dice(seed * 3 + 2), Dice(seed * 3 + 3)];
-        let fault = match seed % 5 {
+        let fault = match seed % 6 {
+            5 => "broker away",
             2 => "restart",
             3 => "killed",
             4 => "grants edited",
@@ -343,7 +362,11 @@ fn two_real_hubs_with_other_days_behind_them_send_the_same() {
         while now_ms() <= settled + SKEW_MS {
             std::thread::sleep(Duration::from_millis(10));
         }
-        let (profile, token) = pair.tokens[(seed % 2) as usize].clone();
+        if fault == "broker away" {
+            pair.lose_brokers();
+        }
+        // By turns with each fault.
+        let (profile, token) = pair.tokens[((seed + seed / 6) % 2) as usize].clone();
         let [one, other] = wires.entry(profile).or_insert_with(|| pair.wires());
         // A connection that idles is closed by the hub after a while. What was told over one still holds on the next.
         let [again_one, again_other] = pair.wires();
@@ -368,8 +391,12 @@ fn two_real_hubs_with_other_days_behind_them_send_the_same() {
                 endpoints = found.iter().filter_map(|e| e["endpointId"].as_str().map(str::to_owned)).collect();
             }
             dice[2].0 ^= x.bytes().fold(0u64, |h, b| h.rotate_left(5) ^ u64::from(b));
+            told_away += u64::from(a.body["event"]["payload"]["type"] == "BRIDGE_UNREACHABLE");
             compared += 1;
             bytes += a.raw.len();
+        }
+        if fault == "broker away" {
+            pair.find_brokers();
         }
         for n in 0..2 {
             agree(pair.brokers[n].port);
@@ -377,7 +404,7 @@ fn two_real_hubs_with_other_days_behind_them_send_the_same() {
         pair.settle(101 + seed * 2);
     }
     println!("{pairs} pairs of real hubs: {compared} answers, {bytes} bytes each, all the same");
-    assert!(compared == pairs * MOVES && bytes > 1000);
+    assert!(compared == pairs * MOVES && bytes > 1000 && told_away > 0);
     // The two homes did differ: a link that is told everything sees it.
     let times = |hub: &Hub| -> Vec<String> {
         let all = hub.cli_json(&["devices"]);
