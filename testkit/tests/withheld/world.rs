@@ -363,7 +363,7 @@ impl World {
             })
             .collect();
         let tables = phases.iter().map(|_| [OnceLock::new(), OnceLock::new()]).collect();
-        let reports = n % 2 == 0;
+        let reports = n % 3 != 0;
         World { devices, phases, expiry, reports, tables, link: link("link", 1), other: link("other", 7) }
     }
 
