@@ -95,6 +95,8 @@ pub enum Event {
     CommandWhile(Command, Vec<Given>),
     /// Another link, which may see and command everything, gave a command.
     OtherCommand(DeviceId, Wish, (bool, bool)),
+    /// The link is told, unasked, what has become of a command of its own that was answered with a promise to do so.
+    Outcome(Command),
     /// The link may be told unasked, from now on.
     Reports,
     /// A tick at which the link is told unasked, and whether the hub could record.
@@ -201,6 +203,7 @@ impl Released {
                 self.other(device, wish, *weather, now);
                 None
             }
+            Event::Outcome(command) => Some(self.outcome(command, now)),
             Event::Reports => {
                 self.reports = true;
                 self.announce();
@@ -449,6 +452,14 @@ impl Released {
             view.facts.push(fact);
         }
         view
+    }
+
+    /// What it may see of the device after its commands, as that is by now; and what it said itself.
+    fn outcome(&self, c: &Command, now: Timestamp) -> View {
+        let Some(device) = c.device.as_ref().filter(|d| self.announces(d)) else { return View::default() };
+        let mut words = self.described(device);
+        words.extend([c.words.clone(), format!("{now:?}")]);
+        View { facts: self.facts(device, Trigger::DirectiveResponse, now), words, handed: None }
     }
 
     fn replace(&mut self, device: &DeviceId, property: Property, time: Timestamp, value: &Value) {

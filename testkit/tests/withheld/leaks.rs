@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use disclosure::{ActError, Acted, Answer, Capability, Command, Disclosed, EndpointView, Gate, Question, Refusal};
 use gate::{Decided, GateState, Session};
-use model::{DeviceId, EndpointId, Property, Rung, SystemMode, Timestamp, Trigger, Value};
+use model::{DeviceId, EndpointId, LockState, Property, Rung, SystemMode, Timestamp, Trigger, Value};
 use policy::Table;
 use serde_json::{Value as Json, json};
 
@@ -157,6 +157,10 @@ leaks! {
     DimmingTellsResult,
     /// A lamp that shows a colour takes no white.
     ColorTellsItself,
+    /// A lock that is there already is answered for at once.
+    DeferredOnlyWhenNeeded,
+    /// The outcome says where the lock is.
+    OutcomeTellsLock,
 }
 
 /// What the planted leak knows.
@@ -314,6 +318,11 @@ impl Spy {
         let device = device.cloned().unwrap_or_else(|| world.devices().next().unwrap().id.clone());
         let read = |p: Property| get(state, |s| newest(s, &device, p));
         let refused: Vec<&Decided> = decided.iter().filter(|d| d.outcome.is_err()).collect();
+        let is_there = || read(Property::LockState).is_some_and(|(v, _)| v == Value::LockState(LockState::Locked));
+        if leak == Leak::DeferredOnlyWhenNeeded && event["event"]["header"]["name"] == "DeferredResponse" && is_there()
+        {
+            event["event"]["header"]["name"] = json!("Response");
+        }
         let properties = event.pointer_mut("/context/properties").and_then(Json::as_array_mut);
         match (leak, properties) {
             (Leak::UncertaintyIsTheAge, Some(all)) => {
@@ -370,6 +379,11 @@ impl Spy {
     pub fn render_unasked(&mut self, event: &mut Json, state: &Mutex<GateState>, world: &World) {
         let Some(id) = event.pointer("/event/endpoint/endpointId").and_then(Json::as_str) else { return };
         let device = world.devices().find(|d| world.link.endpoint(&d.id).as_str() == id).map(|d| d.id.clone());
+        if let (Some(Leak::OutcomeTellsLock), Some(device), "Response") =
+            (self.leak, &device, event["event"]["header"]["name"].as_str().unwrap_or_default())
+        {
+            event["context"]["lock"] = json!(get(state, |s| newest(s, device, Property::LockState).map(|(v, _)| v)));
+        }
         let asked_for = |d: &DeviceId| get(state, |s| s.home.iter().any(|(x, _, k)| x == d && k.desired.is_some()));
         let Some(change) = event.pointer_mut("/event/payload/change") else { return };
         match self.leak {

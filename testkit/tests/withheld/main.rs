@@ -28,7 +28,7 @@ use story::{FAULTS, Fault, Withheld, all_withheld};
 const PAIRS: (u64, u64) = (800, 20_000);
 
 /// So many times as many at most, until no cell is empty: some meet seldom.
-const ROUNDS: u64 = 4;
+const ROUNDS: u64 = 12;
 
 /// Seeds from here on.
 const FIRST_SEED: u64 = 1;

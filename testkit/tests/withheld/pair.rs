@@ -1,6 +1,8 @@
 //! Pairs of lives: what the link may know is equal, the rest is not, and the wire must not tell them apart.
 
 use std::collections::BTreeSet;
+use std::iter::{Enumerate, Peekable};
+use std::slice::Iter;
 
 use testkit::released::{Event, Fact, Released, View, Wish};
 
@@ -39,13 +41,27 @@ fn same_view(story: &Story, timeline: &Timeline, life: &Life, wanted: &[View]) -
     if world.reports {
         released.step(timeline.at(0), &Event::Reports);
     }
-    let mut asked = life.asked.iter().enumerate();
+    let mut asked = life.asked.iter().enumerate().peekable();
     let mut expiries = timeline.expiries.iter().peekable();
+    // What became of its commands is told in between.
+    let told = |released: &mut Released, asked: &mut Peekable<Enumerate<Iter<'_, Asked>>>, until: i64| {
+        let is_due = |(_, a): &(usize, &Asked)| a.message == Message::Outcome && a.at <= until;
+        std::iter::from_fn(|| asked.next_if(is_due)).all(|(n, outcome)| {
+            let (now, event) = &life.events[outcome.event];
+            released.step(*now, event).as_ref() == wanted.get(n)
+        })
+    };
     for step in &story.steps {
-        while let Some((_, now)) = expiries.next_if(|(at, _)| *at <= step.at) {
+        while let Some((at, now)) = expiries.next_if(|(at, _)| *at <= step.at) {
+            if !told(&mut released, &mut asked, *at) {
+                return false;
+            }
             released.step(*now, &Event::Beat);
         }
         use crate::story::{Home, Public, What};
+        if !told(&mut released, &mut asked, step.at) {
+            return false;
+        }
         let now = timeline.at(step.at);
         let event = match &step.what {
             What::Home(Home::Reading(index, property, value)) if present.contains(index) => {
@@ -93,7 +109,7 @@ fn same_view(story: &Story, timeline: &Timeline, life: &Life, wanted: &[View]) -
         };
         released.step(now, &event);
     }
-    true
+    told(&mut released, &mut asked, i64::MAX)
 }
 
 /// Whether what the gate gave out is what the view says, and no more.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use alexa::parse;
-use alexa::report::{self, Report, Reported};
+use alexa::report::{self, Deferred, Report, Reported};
 use disclosure::{Command as Order1, Disclosed, Gate};
 use gate::{Actuator, ActuatorError, GateState, Order, Session, StateWrite};
 use home::{Description, Reading};
@@ -50,6 +50,8 @@ pub enum Message {
     ChangeReport,
     AddOrUpdateReport,
     DeleteReport,
+    /// What has become of a command that was answered with a promise to tell it.
+    Outcome,
     /// A tick at which nothing was told unasked: that is seen too.
     QuietRound,
 }
@@ -83,8 +85,15 @@ pub const DIRECTIVES: [Message; 24] = [
 ];
 
 /// What it is told unasked.
-pub const EVENTS: [Message; 4] =
-    [Message::ChangeReport, Message::AddOrUpdateReport, Message::DeleteReport, Message::QuietRound];
+pub const EVENTS: [Message; 5] =
+    [Message::ChangeReport, Message::AddOrUpdateReport, Message::DeleteReport, Message::Outcome, Message::QuietRound];
+
+/// An outcome that is due at a time of the monotonic clock.
+struct Due {
+    at: i64,
+    deferred: Deferred,
+    command: Command,
+}
 
 /// What leaves at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -184,6 +193,8 @@ pub struct Hub {
     /// What it has taken unasked.
     announced: BTreeMap<EndpointId, String>,
     reported: BTreeMap<EndpointId, Reported>,
+    /// What it was promised to be told. A hub that stops keeps none of it.
+    due: Vec<Due>,
     mood: u64,
     moves: u64,
     life: Life,
@@ -219,6 +230,7 @@ pub fn live(story: &Story, timeline: &Timeline, leak: Option<Leak>) -> Life {
         endpoints: Vec::new(),
         announced: BTreeMap::new(),
         reported: BTreeMap::new(),
+        due: Vec::new(),
         mood: story.seed,
         moves: 0,
         life: Life::default(),
@@ -231,17 +243,21 @@ pub fn live(story: &Story, timeline: &Timeline, leak: Option<Leak>) -> Life {
     let mut kept = timeline.kept.iter().peekable();
     let mut expiries = timeline.expiries.iter().peekable();
     for step in &story.steps {
-        while let Some((_, now)) = expiries.next_if(|(at, _)| *at <= step.at) {
+        while let Some((at, now)) = expiries.next_if(|(at, _)| *at <= step.at) {
+            hub.outcomes(story, *at, timeline);
             hub.expire(*now);
         }
-        while let Some((_, shown)) = kept.next_if(|(at, _)| *at <= step.at) {
+        while let Some((at, shown)) = kept.next_if(|(at, _)| *at <= step.at) {
+            hub.outcomes(story, *at, timeline);
             let write = hub.state.lock().unwrap().keep_time(*shown);
             hub.store(write);
         }
+        hub.outcomes(story, step.at, timeline);
         if step.what != What::Public(Public::Round) || !timeline.is_behind(step.at) {
             hub.step(story, step, timeline.at(step.at));
         }
     }
+    hub.outcomes(story, i64::MAX, timeline);
     hub.life
 }
 
@@ -415,6 +431,7 @@ impl Hub {
         }
         self.store(writes);
         *self.state.lock().unwrap() = new;
+        self.due.clear();
         self.spy.restarted(&self.state, now);
     }
 
@@ -428,7 +445,8 @@ impl Hub {
             let texts: BTreeMap<EndpointId, String> =
                 found.endpoints.iter().map(|(id, json, _)| (id.clone(), json.to_string())).collect();
             let gone: Vec<EndpointId> = self.announced.keys().filter(|id| !texts.contains_key(*id)).cloned().collect();
-            let changed = found.endpoints.into_iter().filter(|(id, _, _)| self.announced.get(id) != texts.get(id)).collect();
+            let changed =
+                found.endpoints.into_iter().filter(|(id, _, _)| self.announced.get(id) != texts.get(id)).collect();
             for chunk in report::chunks(changed) {
                 self.unasked(story, now, &mut given, |gate| ((), Some(report::add_or_update(gate, &chunk))));
                 messages.push(Message::AddOrUpdateReport);
@@ -465,6 +483,31 @@ impl Hub {
         let asked = Asked { at, message, frames, event, given, found: true, handed: None, messages };
         self.life.asked.push(asked);
         self.log(now, Event::Round(self.weather.recorder));
+    }
+
+    /// Tells the outcomes that are due: always as long after the answer, whatever the device did meanwhile.
+    fn outcomes(&mut self, story: &Story, until: i64, timeline: &Timeline) {
+        for due in self.due.extract_if(.., |due| due.at <= until).collect::<Vec<_>>() {
+            let now = timeline.at(due.at);
+            let mut given = Vec::new();
+            if self.weather.recorder {
+                self.unasked(story, now, &mut given, |gate| ((), report::outcome(gate, &due.deferred)));
+            }
+            let (frames, event) = (self.life.frames.len(), self.life.events.len());
+            let messages = vec![Message::Outcome];
+            let message = Message::Outcome;
+            self.life.asked.push(Asked {
+                at: due.at,
+                message,
+                frames,
+                event,
+                given,
+                found: true,
+                handed: None,
+                messages,
+            });
+            self.log(now, Event::Outcome(due.command));
+        }
     }
 
     /// One message that nobody asked for, if there is one to send.
@@ -516,7 +559,7 @@ impl Hub {
         let orders = self.broker.orders.lock().unwrap().len() - before;
         // The commit of the INTENT.
         let waits = self.broker.weather.lock().unwrap().waits + 1;
-        let mut event = reply.event;
+        let (mut event, deferred) = (reply.event, reply.deferred);
         self.spy.render(&mut event, &self.state, &finished.decided, self.world, device.as_ref(), now);
         let frame = if self.weather.recorder {
             self.store(finished.writes);
@@ -536,7 +579,7 @@ impl Hub {
         self.life.frames.extend(frames);
         self.life.orders += orders;
         let name = json["event"]["header"]["name"].as_str().unwrap_or_default();
-        let handed = answer.status == 200 && matches!(name, "Response" | "ActivationStarted");
+        let handed = answer.status == 200 && matches!(name, "Response" | "ActivationStarted" | "DeferredResponse");
         let weather = (self.weather.broker, self.weather.recorder);
         let is_command =
             !matches!(turn.message, Message::Discover | Message::ReportState | Message::AcceptGrant | Message::Unknown);
@@ -547,6 +590,10 @@ impl Hub {
             _ => {
                 let words = format!("{:?} {} {:?} {}", turn.message, turn.name, turn.instance, turn.payload);
                 let command = Command { device, words, wish: turn.wish, of: turn.of, weather };
+                if let Some(deferred) = deferred.filter(|_| answer.status == 200) {
+                    let at = at + i64::from(alexa::limits::DEFERRAL_S) * 1000;
+                    self.due.push(Due { at, deferred, command: command.clone() });
+                }
                 match meanwhile {
                     Some(phase) => Event::CommandWhile(command, self.world.phases[phase].clone()),
                     None => Event::Command(command),
@@ -592,6 +639,38 @@ struct Turn {
 impl Turn {
     /// What the partner does next: by its strategy, and by everything that it was told so far (which is in the dice).
     fn choose(strategy: Strategy, n: u64, endpoints: &[(String, Vec<String>)], rng: &mut Rng) -> Self {
+        // Mostly it says what Discovery has named a device for.
+        let mut turn = Turn::draw(strategy, n, endpoints, rng);
+        for _ in 0..4 {
+            if turn.is_for_one_of(endpoints) {
+                break;
+            }
+            turn = Turn::draw(strategy, n, endpoints, rng);
+        }
+        turn.id = rng.next();
+        let fitting: Vec<&(String, Vec<String>)> = endpoints.iter().filter(|e| turn.fits(e)).collect();
+        if endpoints.is_empty() || rng.below(30) == 0 {
+            return turn;
+        }
+        turn.endpoint = match fitting.as_slice() {
+            [] => rng.pick(endpoints).0.clone(),
+            _ if rng.below(10) == 0 => rng.pick(endpoints).0.clone(),
+            fitting => rng.pick(fitting).0.clone(),
+        };
+        turn
+    }
+
+    fn is_for_one_of(&self, endpoints: &[(String, Vec<String>)]) -> bool {
+        self.namespace.matches('.').count() == 0 || endpoints.iter().any(|e| self.fits(e))
+    }
+
+    /// Whether Discovery has named this endpoint for it.
+    fn fits(&self, endpoint: &(String, Vec<String>)) -> bool {
+        endpoint.1.contains(&format!("{}/{}", self.namespace, self.instance.unwrap_or_default()))
+    }
+
+    /// What it could say, to nobody yet.
+    fn draw(strategy: Strategy, n: u64, endpoints: &[(String, Vec<String>)], rng: &mut Rng) -> Self {
         let message = match strategy {
             _ if n == 1 || endpoints.is_empty() && rng.below(2) == 0 => Message::Discover,
             Strategy::Polls if rng.below(8) > 0 => Message::ReportState,
@@ -603,6 +682,8 @@ impl Turn {
                 Message::SetTargetTemperature,
                 Message::SetTargetTemperature,
                 Message::AdjustTargetTemperature,
+                Message::Lock,
+                Message::SetRangeValue,
             ]),
             _ => *rng.pick(&DIRECTIVES),
         };
@@ -618,19 +699,6 @@ impl Turn {
             id: 0,
         };
         turn.say(strategy, rng);
-        turn.id = rng.next();
-        // Mostly to a device that Discovery has named it for.
-        let wanted = format!("{}/{}", turn.namespace, turn.instance.unwrap_or_default());
-        let fits = |e: &&(String, Vec<String>)| e.1.contains(&wanted);
-        let fitting: Vec<&(String, Vec<String>)> = endpoints.iter().filter(fits).collect();
-        if endpoints.is_empty() || rng.below(30) == 0 {
-            return turn;
-        }
-        turn.endpoint = match fitting.as_slice() {
-            [] => rng.pick(endpoints).0.clone(),
-            _ if rng.below(10) == 0 => rng.pick(endpoints).0.clone(),
-            fitting => rng.pick(fitting).0.clone(),
-        };
         turn
     }
 

@@ -186,19 +186,16 @@ impl Story {
             let v = value(&mut rng, property);
             let at = rng.below(duration as u64) as i64;
             story.push(at, What::Home(Home::Reading(index, property, v)), Fault::None);
-            match rng.below(12) {
-                0 => {
-                    let gone = Value::Bool(false);
-                    story.push(at, What::Home(Home::Reading(index, Property::Reachable, gone)), Fault::DeviceOffline);
-                    if rng.below(2) == 0 {
-                        story.push(
-                            at + 30 * MINUTE,
-                            What::Home(Home::Reading(index, Property::Reachable, Value::Bool(true))),
-                            Fault::None,
-                        );
-                    }
+            if rng.below(12) == 0 {
+                let gone = Value::Bool(false);
+                story.push(at, What::Home(Home::Reading(index, Property::Reachable, gone)), Fault::DeviceOffline);
+                if rng.below(2) == 0 {
+                    story.push(
+                        at + 30 * MINUTE,
+                        What::Home(Home::Reading(index, Property::Reachable, Value::Bool(true))),
+                        Fault::None,
+                    );
                 }
-                _ => {}
             }
         }
         for _ in 0..10 + rng.below(12) {

@@ -23,7 +23,7 @@ pub const MINUTE: i64 = 60_000;
 pub const HOUR: i64 = 60 * MINUTE;
 
 /// How many worlds there are: the policies of each are compiled once.
-const WORLDS: usize = 18;
+const WORLDS: usize = 30;
 
 /// So many devices of the universe are in one.
 const DEVICES: usize = 8;
@@ -281,8 +281,8 @@ pub fn value(rng: &mut Rng, property: Property) -> Value {
         P::SystemMode => Value::SystemMode(*rng.pick(&[
             SystemMode::Off,
             SystemMode::Heat,
-            SystemMode::Heat,
             SystemMode::Cool,
+            SystemMode::Auto,
             SystemMode::Auto,
         ])),
         P::RunningState => {
@@ -338,7 +338,7 @@ impl World {
             devices.remove(out);
         }
         // A thermostat of each sort is in enough of them.
-        let wanted = [0, 1, 2, 1, 0, 6][n % 6];
+        let wanted = [0, 6, 2, 1, 3, 6][n % 6];
         if !devices.contains(&wanted) {
             devices[0] = wanted;
         }
@@ -347,11 +347,16 @@ impl World {
         let expiry = Timestamp::from_millis(START + 70 * MINUTE + rng.below(120) as i64 * MINUTE);
         let phases: Vec<Vec<Given>> = (0..3)
             .map(|phase| {
-                let mut given = match (n + phase) % 6 {
+                let mut given = match (n + phase) % 10 {
                     0 => profile("commands-only", &devices),
-                    1 | 2 => profile("glance", &devices),
+                    1 => profile("glance", &devices),
+                    2 => profile("convenience", &devices),
                     3 => profile("everything", &devices),
-                    4 => singles(&mut rng, &devices),
+                    4 => profile("routines", &devices),
+                    5 => half_told(&mut rng, profile("convenience", &devices)),
+                    6 => singles(&mut rng, &devices),
+                    7 => half_told(&mut rng, profile("everything", &devices)),
+                    8 => slower(&mut rng, profile("everything", &devices)),
                     _ => [profile("commands-only", &devices), singles(&mut rng, &devices)].concat(),
                 };
                 for g in &mut given {
@@ -363,7 +368,7 @@ impl World {
             })
             .collect();
         let tables = phases.iter().map(|_| [OnceLock::new(), OnceLock::new()]).collect();
-        let reports = n % 3 != 0;
+        let reports = !n.is_multiple_of(3);
         World { devices, phases, expiry, reports, tables, link: link("link", 1), other: link("other", 7) }
     }
 
@@ -434,7 +439,10 @@ fn profile(slug: &str, devices: &[usize]) -> Vec<Given> {
         n += 1;
         GrantId::new(format!("p{n}")).ok()
     };
-    let change = policy::apply(policy::profile(slug).unwrap(), &facts, &link.id, &[], &terms, ids).unwrap();
+    // Of sensors that are named, each second one.
+    let named = devices.iter().step_by(2).map(|i| UNIVERSE[*i].id.clone());
+    let profile = policy::profile(slug).unwrap().naming(named);
+    let change = policy::apply(&profile, &facts, &link.id, &[], &terms, ids).unwrap();
     let given = change.add.into_iter().map(|g| Given {
         device: g.device,
         property: g.property,
@@ -445,6 +453,24 @@ fn profile(slug: &str, devices: &[usize]) -> Vec<Given> {
         expires: None,
     });
     given.collect()
+}
+
+/// The same, but that each second device tells nothing of its state: edited row by row.
+fn half_told(rng: &mut Rng, mut given: Vec<Given>) -> Vec<Given> {
+    let quiet: BTreeMap<DeviceId, bool> = given.iter().map(|g| (g.device.clone(), rng.below(2) == 0)).collect();
+    let is_state = |g: &Given| matches!(g.allowed, Allowed::Told(..)) && !g.property.is_metadata();
+    given.retain(|g| !(is_state(g) && quiet[&g.device]));
+    given
+}
+
+/// The same, but all state at a rung of its own.
+fn slower(rng: &mut Rng, mut given: Vec<Given>) -> Vec<Given> {
+    for g in given.iter_mut().filter(|g| !g.property.is_metadata() && !g.property.is_live_only()) {
+        if let Allowed::Told(_, rung) = &mut g.allowed {
+            *rung = *rng.pick(&ALL_RUNGS);
+        }
+    }
+    given
 }
 
 /// Single grants at random, each at a rung of its own.

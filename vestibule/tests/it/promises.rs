@@ -1,5 +1,5 @@
-//! Five promises, of the whole hub and from outside: coarse is never false, asking buys nothing, nothing withheld is among the bytes that leave, a refusal is an answer
-//! that hurts nobody and is on record, and losing a partner costs the home nothing.
+//! Five promises, of the whole hub and from outside: coarse is never false, asking buys nothing, nothing withheld is among the
+//! bytes that leave, a refusal is an answer that hurts nobody and is on record, and losing a partner costs the home nothing.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
