@@ -12,11 +12,11 @@ const FORM: &str = "VESTIBULE_FORM";
 struct Soak {
     name: &'static str,
     what: &'static str,
-    /// The package, and the filter that picks its tests.
-    package: &'static str,
+    /// The test target, and the filter that picks its tests.
+    target: &'static str,
     filter: &'static str,
-    /// Release builds have no points of failure: tests that need them are built for development.
-    release: bool,
+    /// Optimised builds have no points of failure: tests that need them are built for development.
+    optimised: bool,
 }
 
 /// Every soak. `cargo xtask soak NAME` runs one, without a name all in this order.
@@ -24,86 +24,86 @@ const SOAKS: &[Soak] = &[
     Soak {
         name: "record",
         what: "100,000 mixed messages captured at the socket are the ledger's, one for one",
-        package: "vestibule",
+        target: "it",
         filter: "record::",
-        release: true,
+        optimised: true,
     },
     Soak {
         name: "crash",
         what: "1,000 times kill -9, at injected points and at any time",
-        package: "vestibule",
+        target: "it",
         filter: "crash::",
-        release: false,
+        optimised: false,
     },
     Soak {
         name: "disk",
         what: "a store that fails at every write, a full, a read-only and a slow disk",
-        package: "vestibule",
+        target: "it",
         filter: "disk::",
-        release: false,
+        optimised: false,
     },
     Soak {
         name: "power",
         what: "every prefix of what was written to the database, as after a power cut",
-        package: "store",
+        target: "power_cut",
         filter: "power_cut",
-        release: true,
+        optimised: true,
     },
     Soak {
         name: "events",
         what: "20,000 rounds of what is told unasked, to an Amazon that fails in every way",
-        package: "vestibule",
+        target: "it",
         filter: "events::days",
-        release: true,
+        optimised: true,
     },
     Soak {
         name: "canaries",
         what: "nothing secret in logs, metrics, errors, or in files where it does not belong",
-        package: "vestibule",
+        target: "it",
         filter: "canaries::",
-        release: true,
+        optimised: true,
     },
     Soak {
         name: "pairs",
         what: "20,000 pairs of homes with equal released views, through the gate and Alexa; planted leaks",
-        package: "testkit",
+        target: "withheld",
         filter: "homes",
-        release: true,
+        optimised: true,
     },
     Soak {
         name: "proofs",
         what: "the solver and the table on whatever claims about a thousand homes with random grants",
-        package: "prove",
+        target: "claims",
         filter: "whatever",
-        release: true,
+        optimised: true,
     },
     Soak {
         name: "hubs",
         what: "200 pairs of real hubs with other days behind them, captured at the socket",
-        package: "vestibule",
+        target: "it",
         filter: "withheld::",
-        release: true,
+        optimised: true,
     },
     Soak {
         name: "decision",
         what: "a million questions to the table, to Cedar and to a naive evaluator",
-        package: "policy",
+        target: "decision",
         filter: "table_cedar",
-        release: true,
+        optimised: true,
     },
     Soak {
         name: "parsers",
         what: "250,000 mutations of the corpus for each parser of what outsiders send",
-        package: "hostile",
+        target: "replay",
         filter: "",
-        release: true,
+        optimised: true,
     },
     Soak {
         name: "week",
         what: "a week of everything at once, in an hour",
-        package: "vestibule",
+        target: "it",
         filter: "week::",
-        release: true,
+        optimised: true,
     },
 ];
 
@@ -137,9 +137,10 @@ pub fn run(names: &[&str]) -> Result<(), TaskError> {
     let mut failed = Vec::new();
     for soak in SOAKS.iter().filter(|soak| names.is_empty() || names.contains(&soak.name)) {
         eprintln!("xtask: soak {}: {}", soak.name, soak.what);
-        let mut arguments = vec!["test", "--locked", "-p", soak.package];
-        if soak.release {
-            arguments.push("--release");
+        // All of the workspace each time: a part of it would build its dependencies anew, with other features.
+        let mut arguments = vec!["test", "--locked", "--workspace", "--test", soak.target];
+        if soak.optimised {
+            arguments.extend(["--profile", "soak"]);
         }
         arguments.extend(["--", soak.filter, "--nocapture", "--test-threads=1"]);
         let mut command = shell::cargo(&arguments);
