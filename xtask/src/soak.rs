@@ -15,8 +15,6 @@ struct Soak {
     /// The test target, and the filter that picks its tests.
     target: &'static str,
     filter: &'static str,
-    /// Optimised builds have no points of failure: tests that need them are built for development.
-    optimised: bool,
 }
 
 /// Every soak. `cargo xtask soak NAME` runs one, without a name all in this order.
@@ -26,85 +24,68 @@ const SOAKS: &[Soak] = &[
         what: "100,000 mixed messages captured at the socket are the ledger's, one for one",
         target: "it",
         filter: "record::",
-        optimised: true,
     },
     Soak {
         name: "crash",
         what: "1,000 times kill -9, at injected points and at any time",
         target: "it",
         filter: "crash::",
-        optimised: false,
     },
     Soak {
         name: "disk",
         what: "a store that fails at every write, a full, a read-only and a slow disk",
         target: "it",
         filter: "disk::",
-        optimised: false,
     },
     Soak {
         name: "power",
         what: "every prefix of what was written to the database, as after a power cut",
         target: "power_cut",
         filter: "power_cut",
-        optimised: true,
     },
     Soak {
         name: "events",
         what: "20,000 rounds of what is told unasked, to an Amazon that fails in every way",
         target: "it",
         filter: "events::days",
-        optimised: true,
     },
     Soak {
         name: "canaries",
         what: "nothing secret in logs, metrics, errors, or in files where it does not belong",
         target: "it",
         filter: "canaries::",
-        optimised: true,
     },
     Soak {
         name: "pairs",
         what: "20,000 pairs of homes with equal released views, through the gate and Alexa; planted leaks",
         target: "withheld",
         filter: "homes",
-        optimised: true,
     },
     Soak {
         name: "proofs",
         what: "the solver and the table on whatever claims about a thousand homes with random grants",
         target: "claims",
         filter: "whatever",
-        optimised: true,
     },
     Soak {
         name: "hubs",
         what: "200 pairs of real hubs with other days behind them, captured at the socket",
         target: "it",
         filter: "withheld::",
-        optimised: true,
     },
     Soak {
         name: "decision",
         what: "a million questions to the table, to Cedar and to a naive evaluator",
         target: "decision",
         filter: "table_cedar",
-        optimised: true,
     },
     Soak {
         name: "parsers",
         what: "250,000 mutations of the corpus for each parser of what outsiders send",
         target: "replay",
         filter: "",
-        optimised: true,
     },
-    Soak {
-        name: "week",
-        what: "a week of everything at once, in an hour",
-        target: "it",
-        filter: "week::",
-        optimised: true,
-    },
+    Soak { name: "week", what: "a week of everything at once, in an hour", target: "it", filter: "week::" },
 ];
 
 /// What the release binary may not hold, each with the file that does: the variable that arms points of failure, a point, and
@@ -138,12 +119,9 @@ pub fn run(names: &[&str]) -> Result<(), TaskError> {
     for soak in SOAKS.iter().filter(|soak| names.is_empty() || names.contains(&soak.name)) {
         eprintln!("xtask: soak {}: {}", soak.name, soak.what);
         // All of the workspace each time: a part of it would build its dependencies anew, with other features.
-        let mut arguments = vec!["test", "--locked", "--workspace", "--test", soak.target];
-        if soak.optimised {
-            arguments.extend(["--profile", "soak"]);
-        }
-        arguments.extend(["--", soak.filter, "--nocapture", "--test-threads=1"]);
+        let arguments = ["test", "--locked", "--workspace", "--test", soak.target, "--profile", "soak"];
         let mut command = shell::cargo(&arguments);
+        command.args(["--", soak.filter, "--nocapture", "--test-threads=1"]);
         command.env(FORM, "full").envs(variables.iter().map(|(name, path)| (name, path)));
         if let Err(error) = shell::run(command) {
             eprintln!("xtask: {error}");
