@@ -156,6 +156,10 @@ fn grant(n: usize, link: &str, device: &str, property: Property, what: What) -> 
         affects: Vec::new(),
         created: Timestamp::default(),
         profile: None,
+        hours: Vec::new(),
+        window: None,
+        routine: None,
+        stepped_down: false,
     }
 }
 

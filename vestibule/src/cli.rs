@@ -142,6 +142,9 @@ enum Cmd {
     /// Grants, one by one
     #[command(subcommand)]
     Grant(grants::GrantCmd),
+    /// Windows: grants that count for a few minutes, when you say so
+    #[command(subcommand)]
+    Window(grants::WindowCmd),
     /// Measure how much of a home's life can be told from what partners are sent
     Infer(InferArgs),
     /// The docket: what partners demanded
@@ -528,6 +531,7 @@ fn dispatch(command: Cmd) -> Result<(), Failure> {
         },
         Cmd::Policy(command) => grants::policy(command),
         Cmd::Grant(command) => grants::grant(command),
+        Cmd::Window(command) => grants::window(command),
         Cmd::Infer(args) => infer::run(&args, print),
         Cmd::Docket(DocketCmd::Add { partner, file, deadline, threat, data }) => {
             let text = text_file(&file, "the letter", LETTER_MAX_BYTES)?;

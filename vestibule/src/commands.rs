@@ -2,6 +2,7 @@
 
 use links::oauth::ClientTerms;
 use model::{ClientId, DeviceId, GrantId, Kind, LinkId, PartnerId, Property, Rung, Trigger};
+use policy::{Hours, Name};
 use serde::{Deserialize, Serialize};
 
 /// A request. The running hub and the command line alone carry it out by the same code.
@@ -112,6 +113,20 @@ pub enum Request {
         selection: GrantSelection,
         /// For how many days from now; none is as long as such a grant may last.
         days: Option<u16>,
+    },
+    /// The windows that grants name, and until when each is open.
+    Windows,
+    /// Opens a window for some minutes.
+    WindowOpen {
+        /// Its name, as a grant has it.
+        name: Name,
+        /// 1 to [`policy::WINDOW_MAX_MINUTES`].
+        minutes: u16,
+    },
+    /// Closes a window.
+    WindowClose {
+        /// Its name.
+        name: Name,
     },
     /// All links.
     Links,
@@ -258,6 +273,15 @@ pub struct GrantWish {
     pub open: bool,
     /// For how many days; none is as long as such a grant may last.
     pub days: Option<u16>,
+    /// Only within these hours.
+    #[serde(default)]
+    pub hours: Vec<Hours>,
+    /// Only while this window is open.
+    #[serde(default)]
+    pub window: Option<Name>,
+    /// The partner's routine that it is for.
+    #[serde(default)]
+    pub routine: Option<Name>,
 }
 
 /// Grants that are meant: all that fit everything that is named.
@@ -268,6 +292,9 @@ pub struct GrantSelection {
     pub ids: Vec<GrantId>,
     /// The partner, or the id of one of its links.
     pub link: Option<String>,
+    /// The routine that they are for.
+    #[serde(default)]
+    pub routine: Option<Name>,
     /// Their device.
     pub device: Option<DeviceId>,
     /// Their property.

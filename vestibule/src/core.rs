@@ -26,7 +26,7 @@ use home::{Description, Reading, Registered, RegistryError, Update};
 use ledger::{Body, Digest, Draft, LinkEvent, Receipt};
 use links::{LINKS_MAX, Link};
 use model::{Clock, DeviceId, GrantId, HouseholdId, LinkId, MemberId, PartnerId, Timestamp};
-use policy::{Change, Grant, Profile, Table};
+use policy::{Change, Grant, Moment, Name, Profile, Table, Windows};
 use serde_json::{Value, json};
 use store::ledger::{Append, Filter, LedgerWriter, Opening};
 use store::{History, Store};
@@ -91,6 +91,8 @@ pub struct Core {
     pub tally: Arc<Tally>,
     writer: LedgerWriter,
     grants: Mutex<BTreeMap<GrantId, Grant>>,
+    /// Windows that the household has opened.
+    windows: Mutex<Windows>,
     /// What is told unasked, link by link.
     pub events: Arc<EventLines>,
     /// Amazon's addresses and the skill's secrets, if they are set.
@@ -229,6 +231,7 @@ impl Core {
         let events = Arc::new(EventLines::default());
         let users = DeviceUsers::default();
         let (mut grants, mut members, mut renewals) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let mut windows = Windows::new();
         for (key, value) in writer.reader().load_held().map_err(|e| chain(&e))? {
             if let Some(name) = key.strip_prefix("mqttuser/") {
                 let hash = serde_json::from_str(&value).map_err(|e| format!("the store holds `{key}` wrongly: {e}"))?;
@@ -237,6 +240,9 @@ impl Core {
                 if !read {
                     return Err(format!("the store holds `{key}`, which this version can't read"));
                 }
+            } else if let Some(name) = key.strip_prefix(WINDOW) {
+                let until = name.parse().ok().zip(serde_json::from_str(&value).ok().map(Timestamp::from_millis));
+                windows.extend([until.ok_or_else(|| unreadable(&key))?]);
             } else if let Some(link) = key.strip_prefix(renewal::PREFIX) {
                 renewal::restore(&mut renewals, link, &value).ok_or_else(|| unreadable(&key))?;
             } else if !restore(&mut gate, &mut grants, &mut members, &key, &value) {
@@ -256,6 +262,7 @@ impl Core {
             tally: Arc::new(Tally::default()),
             writer,
             grants: Mutex::new(grants),
+            windows: Mutex::new(windows),
             events,
             event_settings,
             members: Mutex::new(members),
@@ -531,15 +538,24 @@ impl Core {
     fn compile(&self) -> Result<Table, String> {
         let facts = self.facts();
         let grants: Vec<Grant> = lock(&self.grants).values().cloned().collect();
-        policy::compile(&facts, &grants, self.ceiling.as_deref(), self.now()).map_err(|e| chain(&e))
+        let windows = lock(&self.windows).clone();
+        let moment = Moment { now: self.now(), zone: &self.config.timezone, windows: &windows };
+        table_at(&facts, grants, self.ceiling.as_deref(), moment).map_err(|e| chain(&e))
     }
 
     /// The same on a thread of its own: of a large home it takes long, and answers don't wait for it.
     async fn compile_aside(&self, grants: Vec<Grant>, now: Timestamp) -> Result<Table, String> {
-        let (facts, ceiling) = (self.facts(), self.ceiling.clone());
-        let compiled =
-            tokio::task::spawn_blocking(move || policy::compile(&facts, &grants, ceiling.as_deref(), now)).await;
-        compiled.map_err(|e| e.to_string())?.map_err(|e| chain(&e))
+        let windows = lock(&self.windows).clone();
+        self.compile_under(grants, windows, now).await
+    }
+
+    /// The same, with other windows open.
+    async fn compile_under(&self, grants: Vec<Grant>, windows: Windows, now: Timestamp) -> Result<Table, String> {
+        let (facts, ceiling, zone) = (self.facts(), self.ceiling.clone(), self.config.timezone.clone());
+        let compiled = tokio::task::spawn_blocking(move || {
+            table_at(&facts, grants, ceiling.as_deref(), Moment { now, zone: &zone, windows: &windows })
+        });
+        compiled.await.map_err(|e| e.to_string())?.map_err(|e| chain(&e))
     }
 
     fn facts(&self) -> policy::Facts {
@@ -547,36 +563,68 @@ impl Core {
         gate.facts(self.household.clone(), links::is_gatekeeper)
     }
 
-    /// Recompiles when devices have come or a grant has expired. Called by the scheduler.
+    /// Recompiles when devices have come, a grant has expired, or hours or a window have begun or ended. Called by the scheduler.
+    /// What ends is refused before that is recorded, what begins is told after.
     pub async fn recompile_if_due(&self) -> Result<(), String> {
         let stale = self.stale.swap(false, std::sync::atomic::Ordering::SeqCst);
         let now = self.now();
-        let expired = self.state().table().next_expiry().is_some_and(|t| t <= now);
-        if !stale && !expired {
+        let due = self.state().table().next_change().is_some_and(|t| t <= now);
+        if !stale && !due {
             return Ok(());
         }
         let _one = self.changing.lock().await;
-        let previous = Digest::new(self.state().table().policy_hash());
+        let before = Arc::clone(self.state().table());
+        let ended = self.end_grants(now)?;
+        let closed: Vec<Name> = {
+            let mut windows = lock(&self.windows);
+            let closed = windows.iter().filter(|(_, until)| **until <= now).map(|(name, _)| name.clone()).collect();
+            windows.retain(|_, until| now < *until);
+            closed
+        };
         let grants: Vec<Grant> = lock(&self.grants).values().cloned().collect();
-        let table = self.compile_aside(grants, now).await?;
+        let table = Arc::new(self.compile_aside(grants, now).await?);
         faults::pass(faults::TABLE_COMPILED);
-        let next = Digest::new(table.policy_hash());
-        let writes = self.state().replace_table(Arc::new(table), now);
-        let mut held = held(writes);
-        let mut drafts = Vec::new();
-        if expired {
-            let gone: Vec<GrantId> = {
-                let mut grants = lock(&self.grants);
-                let gone: Vec<GrantId> =
-                    grants.values().filter(|g| g.expires.is_some_and(|t| t <= now)).map(|g| g.id.clone()).collect();
-                gone.iter().for_each(|id| drop(grants.remove(id)));
-                gone
+        let (previous, next) = (Digest::new(before.policy_hash()), Digest::new(table.policy_hash()));
+        let mut entries = ended.entries;
+        entries.extend(closed.iter().map(|name| (format!("{WINDOW}{name}"), None)));
+        if previous != next {
+            let mut held = self::held(self.state().replace_table(Arc::new(before.meet(&table)), now));
+            held.extend(self::held(self.state().preview(&table, now)));
+            held.append(&mut entries);
+            let change = match (ended.expired, ended.stepped) {
+                (0, 0) => "hours or windows of grants have begun or ended".to_owned(),
+                (expired, 0) => format!("{expired} grants expired"),
+                (expired, stepped) => format!("{expired} grants expired, {stepped} tell a rung less"),
             };
-            held.extend(gone.iter().map(|id| (format!("grant/{id}"), None)));
-            let change = format!("{} grants expired", gone.len());
-            drafts.push(policy_leaf(now, (previous, next), "hub", change, None, Vec::new())?);
+            let leaf = policy_leaf(now, (previous, next), "hub", change, None, Vec::new())?;
+            // In vain, what begins waits: the table that was put in force is due again at once.
+            self.append(vec![leaf], held).await?;
         }
-        self.append(drafts, held).await.map(drop)
+        entries.extend(self::held(self.state().replace_table(table, now)));
+        self.put(entries).await
+    }
+
+    /// Takes out the grants that have expired, and puts in what some of them become.
+    fn end_grants(&self, now: Timestamp) -> Result<EndedGrants, String> {
+        let mut grants = lock(&self.grants);
+        let gone: Vec<Grant> = grants.values().filter(|g| !g.holds_at(now)).cloned().collect();
+        let mut ended = EndedGrants::default();
+        for grant in gone {
+            let key = format!("grant/{}", grant.id);
+            grants.remove(&grant.id);
+            match grant.step_down().filter(|g| g.holds_at(now)) {
+                Some(less) => {
+                    ended.stepped += 1;
+                    ended.entries.push((key, Some(to_json(&less)?)));
+                    grants.insert(less.id.clone(), less);
+                }
+                None => {
+                    ended.expired += 1;
+                    ended.entries.push((key, None));
+                }
+            }
+        }
+        Ok(ended)
     }
 
     /// Puts a changed set of grants in force and records it. Narrowing takes effect before it is recorded, widening after:
@@ -853,6 +901,9 @@ impl Core {
             Request::PolicyImport { document, doing } => self.policy_import(&document, &doing).await,
             Request::GrantAdd { wish, doing } => self.grant_add(wish, &doing).await,
             Request::GrantList { link } => self.grant_list(link.as_deref()),
+            Request::Windows => Ok(self.window_rows()),
+            Request::WindowOpen { name, minutes } => self.window_open(name, minutes).await,
+            Request::WindowClose { name } => self.window_close(&name).await,
             Request::GrantRevoke { selection } => self.grant_revoke(&selection).await,
             Request::GrantRenew { selection, days } => self.grant_renew(&selection, days).await,
             Request::Links => Ok(self.link_rows()),
@@ -1563,6 +1614,32 @@ fn restore(
         Some(("member", id)) => linking::restore_member(members, id, value),
         _ => gate.restore(key, value),
     }
+}
+
+/// Key of the stored windows.
+const WINDOW: &str = "window/";
+
+/// What has come to an end.
+#[derive(Default)]
+struct EndedGrants {
+    expired: usize,
+    /// Those that go on, a rung coarser.
+    stepped: usize,
+    /// What to store.
+    entries: Entries,
+}
+
+/// The table at a moment: of the grants whose conditions are met, beside what all of them together promise.
+fn table_at(
+    facts: &policy::Facts,
+    grants: Vec<Grant>,
+    ceiling: Option<&str>,
+    moment: Moment<'_>,
+) -> Result<Table, policy::CompileError> {
+    let is_conditional = grants.iter().any(Grant::is_conditional);
+    let promised = is_conditional.then(|| policy::compile(facts, &grants, ceiling, moment.now)).transpose()?;
+    let (held, next) = policy::in_force(grants, moment);
+    Ok(policy::compile(facts, &held, ceiling, moment.now)?.with_conditions(promised.map(Arc::new), next))
 }
 
 /// The secret bytes of the signing key; made when there is none.

@@ -197,8 +197,9 @@ impl<A: Actuator> Session<A> {
         let known = state.registry.get(device)?;
         let link = state.links.get(&self.link)?;
         let on_link = link.device(device)?.clone();
-        let mut capabilities = capabilities(&table, (&self.link, state.is_reporting(&self.link)), device, known);
-        let announced = announced(&table, &self.link, device, &capabilities);
+        let promised = table.promised();
+        let mut capabilities = capabilities(promised, (&self.link, state.is_reporting(&self.link)), device, known);
+        let announced = announced(promised, &self.link, device, &capabilities);
         capabilities.retain(|c| belongs(c.property, part));
         let (device_type, features) = match part {
             Part::Sensor => (sensor_type(&capabilities), Features::default()),

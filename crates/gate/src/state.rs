@@ -276,7 +276,8 @@ impl GateState {
     pub(crate) fn announces(&self, link: &LinkId, device: &DeviceId) -> bool {
         let reports = self.is_reporting(link);
         self.registry.get(device).is_some_and(|known| {
-            announced(&self.table, link, device, &capabilities(&self.table, (link, reports), device, known))
+            let table = self.table.promised();
+            announced(table, link, device, &capabilities(table, (link, reports), device, known))
         })
     }
 

@@ -392,6 +392,10 @@ fn what_is_taken_back_while_the_broker_has_an_order_is_not_told_in_its_answer() 
             affects: vec![owner.clone()],
             created: Timestamp::from_millis(START),
             profile: None,
+            hours: Vec::new(),
+            window: None,
+            routine: None,
+            stepped_down: false,
         };
         let mut left = vec![
             grant("a", Property::LocalTemperature, Trigger::DirectiveResponse),

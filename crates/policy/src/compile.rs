@@ -368,6 +368,7 @@ pub fn compile_as(
         partners: facts.links.iter().map(|l| (l.link.clone(), l.partner.clone())).collect(),
         kinds,
         next_expiry: held.iter().filter_map(|g| g.expires).min(),
+        promised: None,
         policy_hash: hash.finalize().into(),
         table_hash: [0; 32],
     };
@@ -501,6 +502,10 @@ mod tests {
             affects: vec![owner],
             created: Timestamp::default(),
             profile: None,
+            hours: Vec::new(),
+            window: None,
+            routine: None,
+            stepped_down: false,
         }
     }
 
@@ -551,7 +556,7 @@ mod tests {
         let grants = [grant(0, "home", 0, 0, Property::LocalTemperature, poll(Rung::Hour), Some(5))];
         let at = |h: i64| Timestamp::from_millis(h * HOUR_MS);
         let table = compile(&facts(), &grants, None, at(4)).unwrap();
-        assert_eq!(table.next_expiry(), Some(at(5)));
+        assert_eq!(table.next_change(), Some(at(5)));
         assert_eq!(
             table.decide(&link(0), &device(0), Property::LocalTemperature, Trigger::PartnerPoll).rung,
             Ok(Rung::Hour)

@@ -46,8 +46,8 @@ pub struct Difference {
 /// An end that moves by less is not told.
 const LONGER_FROM_MS: i64 = 86_400_000;
 
-/// What would be allowed for longer, by a day or more: a grant of something that is granted already, and that would end later.
-/// One line each.
+/// What would be allowed for longer, by a day or more, or under other conditions: a grant of something that is granted already,
+/// and that would end later, or count at other times. One line each.
 pub fn longer(before: &[Grant], after: &[Grant]) -> Vec<String> {
     type Thing<'a> = (&'a LinkId, &'a DeviceId, Property, What);
     // An end that never comes is the latest.
@@ -64,6 +64,21 @@ pub fn longer(before: &[Grant], after: &[Grant]) -> Vec<String> {
             format!("until {}", Timestamp::from_millis(millis).to_rfc3339().split('T').next().unwrap_or_default())
         }
     };
+    let standing = |grant: &Grant| -> Vec<&Grant> {
+        let same = |g: &&Grant| (&g.link, &g.device, g.property) == (&grant.link, &grant.device, grant.property);
+        before.iter().filter(same).filter(|g| g.what == grant.what).collect()
+    };
+    let at_other_times = after.iter().filter_map(|grant| {
+        let was = standing(grant);
+        let is_news = !was.is_empty() && was.iter().all(|g| g.is_conditional() && g.conditions() != grant.conditions());
+        let or_always = |text: String| if text.is_empty() { "at all times".to_owned() } else { text };
+        is_news.then(|| {
+            let (label, what) = (grant.property.label(), in_words(grant.what));
+            let was: Vec<String> = was.iter().map(|g| or_always(g.conditions())).collect();
+            format!("{} {label}: {what}, {} (now: {})", grant.device, or_always(grant.conditions()), was.join("; "))
+        })
+    });
+    let at_other_times: Vec<String> = at_other_times.collect();
     let mut lines: Vec<String> = after
         .iter()
         .filter_map(|grant| {
@@ -73,6 +88,7 @@ pub fn longer(before: &[Grant], after: &[Grant]) -> Vec<String> {
                 format!("{} {label}: {what}, {} (now: {})", grant.device, words(end(grant)), words(was))
             })
         })
+        .chain(at_other_times)
         .collect();
     lines.sort();
     lines

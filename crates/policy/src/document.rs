@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::compile::GRANTS_MAX;
 use crate::grant::{Grant, What};
+use crate::when::{HOURS_MAX, HoursError, NameError};
 
 /// The version of the document that this crate writes.
 const VERSION: u32 = 1;
@@ -83,6 +84,18 @@ impl Document {
             if let Some(profile) = &grant.profile {
                 note("profile", profile);
             }
+            if !grant.hours.is_empty() {
+                note("hours", &grant.hours.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "));
+            }
+            if let Some(window) = &grant.window {
+                note("window", window.as_str());
+            }
+            if let Some(routine) = &grant.routine {
+                note("routine", routine.as_str());
+            }
+            if grant.stepped_down {
+                note("stepped_down", "true");
+            }
             text.push_str(&grant.policy_text());
             text
         })
@@ -98,6 +111,10 @@ impl Document {
         }
         let document =
             if text.trim_start().starts_with('{') { Self::from_json(text)? } else { Self::from_cedar(text)? };
+        if let Some(grant) = document.grants.iter().find(|g| g.hours.len() > HOURS_MAX) {
+            let wrong = format!("it names more than {HOURS_MAX} spans of hours");
+            return Err(DocumentError::Policy { id: grant.id.to_string(), wrong });
+        }
         if document.grants.len() > GRANTS_MAX {
             return Err(DocumentError::TooMany);
         }
@@ -200,6 +217,15 @@ fn grant(policy: &Policy) -> Result<Grant, DocumentError> {
         affects: affects.map_err(bad_id)?,
         created: time("created", needs("created")?)?,
         profile: note("profile"),
+        hours: match note("hours") {
+            Some(text) => {
+                text.split("; ").map(str::parse).collect::<Result<_, HoursError>>().map_err(|e| wrong(e.to_string()))?
+            }
+            None => Vec::new(),
+        },
+        window: note("window").map(|t| t.parse()).transpose().map_err(|e: NameError| wrong(e.to_string()))?,
+        stepped_down: note("stepped_down").is_some(),
+        routine: note("routine").map(|t| t.parse()).transpose().map_err(|e: NameError| wrong(e.to_string()))?,
     };
     // Compared as Cedar itself reads both: comments and spaces don't count, every condition does.
     let said = meaning(policy).ok_or_else(|| wrong(form.to_owned()))?;
@@ -245,6 +271,14 @@ mod tests {
                 affects: (0..n % 3).map(|m| MemberId::new(format!("m{m}")).unwrap()).collect(),
                 created: Timestamp::from_millis(1_700_000_000_001),
                 profile: (n % 3 == 0).then(|| "glance".to_owned()),
+                hours: ["mon-fri 06:30-08:00", "daily 22:00-06:00"]
+                    .iter()
+                    .take(n % 3)
+                    .map(|h| h.parse().unwrap())
+                    .collect(),
+                window: (n % 4 == 0).then(|| "guests".parse().unwrap()),
+                routine: (n % 5 == 0).then(|| "Leaving home, quickly".parse().unwrap()),
+                stepped_down: n % 7 == 0,
             })
             .collect()
     }

@@ -4,6 +4,7 @@ use model::{DeviceId, GrantId, HouseholdId, LinkId, MemberId, Property, Rung, Ti
 use serde::{Deserialize, Serialize};
 
 use crate::table::rung_words;
+use crate::when::{Hours, Name};
 
 /// What is granted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -48,12 +49,50 @@ pub struct Grant {
     pub created: Timestamp,
     /// The profile that it came with, by slug.
     pub profile: Option<String>,
+    /// Only within these hours, if any are named; at most [`HOURS_MAX`](crate::HOURS_MAX).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hours: Vec<Hours>,
+    /// Only while the household has opened this window.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<Name>,
+    /// It has expired already, and tells a rung less for a while before it ends.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stepped_down: bool,
+    /// The partner's routine that it is for. No partner says which routine of its own asks: this is what the household agreed
+    /// to it for, and what it is taken back by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub routine: Option<Name>,
 }
 
 impl Grant {
     /// Whether it still holds.
     pub fn holds_at(&self, now: Timestamp) -> bool {
         self.expires.is_none_or(|t| now < t)
+    }
+
+    /// What becomes of it when it expires: where there is a coarser rung it is told at that for [`STEP_DOWN_DAYS`] more, so that
+    /// what the household uses gets worse before it fails. Once; then it ends.
+    pub fn step_down(&self) -> Option<Grant> {
+        let What::Disclose { trigger, rung } = self.what else { return None };
+        let next =
+            rung.and_coarser().nth(1).filter(|_| !self.property.is_live_only() && !self.property.is_metadata())?;
+        let expires = self.expires?.plus_millis(STEP_DOWN_DAYS * DAY_MS);
+        let what = What::Disclose { trigger, rung: next };
+        (!self.stepped_down).then(|| Grant { what, expires: Some(expires), stepped_down: true, ..self.clone() })
+    }
+
+    /// Whether it counts at some times alone.
+    pub fn is_conditional(&self) -> bool {
+        !self.hours.is_empty() || self.window.is_some()
+    }
+
+    /// When it counts and what it is for, in plain words; empty when it counts at all times, for whatever.
+    pub fn conditions(&self) -> String {
+        let hours: Vec<String> = self.hours.iter().map(ToString::to_string).collect();
+        let hours = (!hours.is_empty()).then(|| format!("only {}", hours.join(" and ")));
+        let window = self.window.as_ref().map(|name| format!("only while the window \u{201c}{name}\u{201d} is open"));
+        let routine = self.routine.as_ref().map(|name| format!("for the routine \u{201c}{name}\u{201d}"));
+        [hours, window, routine].into_iter().flatten().collect::<Vec<_>>().join(", ")
     }
 
     /// The Cedar policy as text. Ids hold no character that could end a string, so nothing is escaped.
@@ -75,6 +114,11 @@ impl Grant {
         )
     }
 }
+
+/// For how many days an expired grant tells a rung less before it ends.
+pub const STEP_DOWN_DAYS: i64 = 30;
+
+const DAY_MS: i64 = 86_400_000;
 
 /// How many days a grant lasts at most: what is sent unasked is agreed to more often than what is asked for.
 pub fn days_at_most(what: What) -> i64 {

@@ -14,6 +14,7 @@ mod profile;
 mod questions;
 mod schema;
 mod table;
+mod when;
 mod world;
 
 pub use compile::{
@@ -21,9 +22,12 @@ pub use compile::{
 };
 pub use difference::{Changed, Difference, difference, longer};
 pub use document::{DOCUMENT_MAX_BYTES, Document, DocumentError};
-pub use grant::{Grant, What, days_at_most, in_words};
+pub use grant::{Grant, STEP_DOWN_DAYS, What, days_at_most, in_words};
 pub use impact::{Confidence, Impact, Works, impact};
 pub use profile::{Change, Cost, Profile, Terms, apply, profile, profiles};
 pub use questions::{Answer, Proposal, Question, propose, questions};
 pub use table::{Decision, MatrixRow, Table, rung_words};
+pub use when::{
+    HOURS_MAX, Hours, HoursError, Moment, NAME_MAX_BYTES, Name, NameError, WINDOW_MAX_MINUTES, Windows, in_force,
+};
 pub use world::{Action, World};

@@ -250,6 +250,10 @@ pub fn apply(
                 affects: terms.affects.clone(),
                 created: terms.now,
                 profile: Some(profile.slug.clone()),
+                hours: Vec::new(),
+                window: None,
+                routine: None,
+                stepped_down: false,
             });
         }
     }
@@ -413,6 +417,10 @@ pub(crate) mod tests {
             id: GrantId::new("by-hand").unwrap(),
             what: by_hand,
             profile: None,
+            hours: Vec::new(),
+            window: None,
+            routine: None,
+            stepped_down: false,
             ..everything[0].clone()
         });
         let other = LinkId::new("other").unwrap();

@@ -46,6 +46,8 @@ pub struct Table {
     pub(crate) partners: HashMap<LinkId, PartnerId>,
     pub(crate) kinds: HashMap<(DeviceId, Property), Kind>,
     pub(crate) next_expiry: Option<Timestamp>,
+    /// What the grants come to whenever their conditions are met, where that is more.
+    pub(crate) promised: Option<Arc<Table>>,
     pub(crate) policy_hash: [u8; 32],
     pub(crate) table_hash: [u8; 32],
 }
@@ -140,6 +142,7 @@ impl Table {
             partners: self.partners.clone(),
             kinds: self.kinds.clone(),
             next_expiry: self.next_expiry,
+            promised: self.promised.as_ref().map(|mine| Arc::new(mine.meet(other.promised()))),
             policy_hash: self.policy_hash,
             table_hash: self.table_hash,
         }
@@ -172,9 +175,22 @@ impl Table {
         }
     }
 
-    /// When the next grant expires: the table must be compiled anew then.
-    pub fn next_expiry(&self) -> Option<Timestamp> {
+    /// When the next grant expires, or the conditions of one may be met or no longer be: the table must be compiled anew then.
+    pub fn next_change(&self) -> Option<Timestamp> {
         self.next_expiry
+    }
+
+    /// The same, where the conditions of some grants are settled: what they come to whenever those are met, and when they may
+    /// next be other than now.
+    #[must_use]
+    pub fn with_conditions(self, promised: Option<Arc<Table>>, next: Option<Timestamp>) -> Self {
+        Self { next_expiry: self.next_expiry.into_iter().chain(next).min(), promised, ..self }
+    }
+
+    /// What the link may be promised: that a device is there and what can be done with it does not come and go with the
+    /// hours.
+    pub fn promised(&self) -> &Table {
+        self.promised.as_deref().unwrap_or(self)
     }
 
     /// SHA-256 over the schema and all policies in force.

@@ -197,6 +197,10 @@ impl World {
             affects: vec![owner],
             created: Timestamp::default(),
             profile: None,
+            hours: Vec::new(),
+            window: None,
+            routine: None,
+            stepped_down: false,
         }
     }
 
@@ -489,6 +493,10 @@ fn one_grant() -> World {
             affects: vec![owner],
             created: Timestamp::default(),
             profile: None,
+            hours: Vec::new(),
+            window: None,
+            routine: None,
+            stepped_down: false,
         }],
         rules: Vec::new(),
         now: Timestamp::from_millis(10 * HOUR_MS),

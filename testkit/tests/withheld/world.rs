@@ -420,6 +420,10 @@ fn grant(id: usize, link: &Link, g: &Given) -> Grant {
         affects: vec![owner],
         created: Timestamp::from_millis(START),
         profile: None,
+        hours: Vec::new(),
+        window: None,
+        routine: None,
+        stepped_down: false,
     }
 }
 

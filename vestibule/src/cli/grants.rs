@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use model::{ALL_PROPERTIES, ALL_RUNGS, ALL_TRIGGERS, DeviceId, GrantId, Kind, Property, Rung, Trigger};
+use policy::{Hours, Name};
 use serde_json::Value;
 
 use super::{DataArgs, Failure, ShowArgs, ask, id, listing, print, print_json, table, text};
@@ -117,6 +118,15 @@ pub(super) enum GrantCmd {
         /// For how many days (180 if not given; 30 for what is sent unasked)
         #[arg(long)]
         days: Option<u16>,
+        /// Only within these hours by the home's clock, as in "mon-fri 06:30-08:00" (may be repeated)
+        #[arg(long)]
+        hours: Vec<Hours>,
+        /// Only while this window is open (see `vestibule window`)
+        #[arg(long)]
+        window: Option<Name>,
+        /// For this routine of the partner: what `grant list` says and `grant revoke --routine` takes back
+        #[arg(long)]
+        routine: Option<Name>,
         #[command(flatten)]
         consent: Consent,
         #[command(flatten)]
@@ -168,6 +178,9 @@ pub(super) struct Which {
     /// All of this partner or link
     #[arg(long)]
     link: Option<String>,
+    /// All for this routine
+    #[arg(long)]
+    routine: Option<Name>,
     /// All of this device
     #[arg(long)]
     device: Option<String>,
@@ -181,6 +194,7 @@ impl Which {
         Ok(GrantSelection {
             ids: self.ids.into_iter().map(|g| id(GrantId::new(g))).collect::<Result<_, _>>()?,
             link: self.link,
+            routine: self.routine,
             device: self.device.map(|d| id(DeviceId::new(d))).transpose()?,
             property: self.property,
         })
@@ -271,14 +285,36 @@ pub(super) fn policy(command: PolicyCmd) -> Result<(), Failure> {
 
 pub(super) fn grant(command: GrantCmd) -> Result<(), Failure> {
     match command {
-        GrantCmd::Add { link, property, device, kind, triggers, rung, control, open, days, consent, show } => {
+        GrantCmd::Add {
+            link,
+            property,
+            device,
+            kind,
+            triggers,
+            rung,
+            control,
+            open,
+            days,
+            hours,
+            window,
+            routine,
+            consent,
+            show,
+        } => {
             let device = device.map(|d| id(DeviceId::new(d))).transpose()?;
-            let wish = GrantWish { link, device, kind, property, triggers, rung, control, open, days };
+            let (hours, window, routine) = (hours.clone(), window.clone(), routine.clone());
+            let wish =
+                GrantWish { link, device, kind, property, triggers, rung, control, open, days, hours, window, routine };
             consented(&consent, &show, |doing| Request::GrantAdd { wish: wish.clone(), doing })
         }
         GrantCmd::List { link, show } => {
             let done = ask(&show.data, Request::GrantList { link })?;
-            listing(&show, &done, &["id", "link", "device", "property", "words", "days_left", "profile"], "no grants")
+            listing(
+                &show,
+                &done,
+                &["id", "link", "device", "property", "words", "conditions", "days_left", "profile"],
+                "no grants",
+            )
         }
         GrantCmd::Revoke { which, show } => {
             let done = ask(&show.data, Request::GrantRevoke { selection: which.selection()? })?;
@@ -295,11 +331,60 @@ pub(super) fn grant(command: GrantCmd) -> Result<(), Failure> {
     }
 }
 
+#[derive(Subcommand)]
+pub(super) enum WindowCmd {
+    /// Open a window for some minutes: the grants that name it count meanwhile
+    Open {
+        /// Its name, as a grant has it
+        name: Name,
+        /// For how many minutes, 60 at most
+        #[arg(long, default_value_t = 10)]
+        minutes: u16,
+        #[command(flatten)]
+        show: ShowArgs,
+    },
+    /// Close a window: in force at once
+    Close {
+        /// Its name
+        name: Name,
+        #[command(flatten)]
+        show: ShowArgs,
+    },
+    /// List the windows that grants name
+    List {
+        #[command(flatten)]
+        show: ShowArgs,
+    },
+}
+
+pub(super) fn window(command: WindowCmd) -> Result<(), Failure> {
+    match command {
+        WindowCmd::Open { name, minutes, show } => {
+            let done = ask(&show.data, Request::WindowOpen { name, minutes })?;
+            if show.json {
+                return print_json(&done);
+            }
+            print(&format!("open until {}, for {} grants\n", text(&done, "open_until"), done["grants"]))
+        }
+        WindowCmd::Close { name, show } => {
+            let done = ask(&show.data, Request::WindowClose { name })?;
+            if show.json { print_json(&done) } else { print("closed\n") }
+        }
+        WindowCmd::List { show } => {
+            let done = ask(&show.data, Request::Windows)?;
+            listing(&show, &done, &["window", "open_until", "grants"], "no grant names a window")
+        }
+    }
+}
+
 /// Shows what a change would let through and stop, asks, and does it.
 fn consented(consent: &Consent, show: &ShowArgs, request: impl Fn(Doing) -> Request) -> Result<(), Failure> {
     let mut done = ask(&show.data, request(Doing { apply: consent.yes, shown: None }))?;
     if !show.json {
         differences(&done["difference"], &done["longer"])?;
+        for line in done["conditions"].as_array().into_iter().flatten() {
+            print(&format!("  {}\n", super::shown(line)))?;
+        }
     }
     if !consent.yes && !consent.dry_run {
         if !std::io::stdin().is_terminal() {

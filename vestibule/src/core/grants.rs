@@ -6,10 +6,13 @@ use std::sync::Arc;
 use ledger::Digest;
 use links::Link;
 use model::{ALL_TRIGGERS, DeviceId, GrantId, LinkId, Property, Rung, Timestamp, Trigger};
-use policy::{Difference, Document, Grant, Table, What, days_at_most, difference, in_words, longer};
+use policy::{
+    Difference, Document, Grant, HOURS_MAX, Moment, Name, Table, WINDOW_MAX_MINUTES, What, Windows, days_at_most,
+    difference, in_words, longer,
+};
 use serde_json::{Value, json};
 
-use super::{Core, chain, lock, no_link, owner, random_id, to_json};
+use super::{Core, OWNER, WINDOW, chain, held, lock, no_link, owner, policy_leaf, random_id, to_json};
 use crate::commands::{Doing, GrantSelection, GrantWish};
 
 const DAY_MS: i64 = 86_400_000;
@@ -26,8 +29,13 @@ struct Planned {
 impl Planned {
     /// Stands for what a person was shown: the same only while the same would change.
     fn shown(&self) -> String {
-        let all = serde_json::to_vec(&(&self.difference, &self.longer)).unwrap_or_default();
+        let all = serde_json::to_vec(&(&self.difference, &self.longer, self.conditions())).unwrap_or_default();
         Digest::of(&all).to_string()
+    }
+
+    /// When what is granted counts, and what it is for.
+    fn conditions(&self) -> BTreeSet<String> {
+        self.add.iter().map(Grant::conditions).filter(|c| !c.is_empty()).collect()
     }
 }
 
@@ -92,6 +100,9 @@ impl Core {
         }
         wanted.sort_unstable();
         wanted.dedup();
+        if wish.hours.len() > HOURS_MAX {
+            return Err(format!("name at most {HOURS_MAX} spans of hours"));
+        }
         let property = wish.property;
         if property.is_live_only() && wish.rung != Rung::Live && !wish.triggers.is_empty() {
             return Err(format!("the {} has no coarser form: grant it with --rung live, or not", property.label()));
@@ -130,6 +141,10 @@ impl Core {
                 affects: vec![owner.clone()],
                 created: now,
                 profile: None,
+                hours: wish.hours.clone(),
+                window: wish.window.clone(),
+                routine: wish.routine.clone(),
+                stepped_down: false,
             })
         };
         for device in devices {
@@ -159,7 +174,8 @@ impl Core {
             if !known.iter().any(|g| lasts(g)) {
                 let granted = new(&device.device, Property::DeviceTypeName, typed)?;
                 let id = known.first().map_or(granted.id.clone(), |g| g.id.clone());
-                add.push(Grant { id, expires: needed, ..granted });
+                // That there is such a device is told at all hours: it would come and go otherwise.
+                add.push(Grant { id, expires: needed, hours: Vec::new(), window: None, ..granted });
             }
         }
         remove.sort();
@@ -189,9 +205,11 @@ impl Core {
         if doing.shown.as_ref().is_some_and(|before| *before != shown) {
             return Err("the home or its grants have changed since this was shown: nothing was done; look again".into());
         }
+        let conditions = planned.conditions();
         let Planned { links, add, remove, difference, longer } = planned;
         let answer = json!({
             "links": links, "added": add.len(), "removed": remove.len(), "applied": doing.apply, "shown": shown,
+            "conditions": conditions,
             "grants": add.iter().map(|g| &g.id).collect::<Vec<_>>(), "difference": difference, "longer": longer,
         });
         if doing.apply && !(add.is_empty() && remove.is_empty()) {
@@ -210,12 +228,17 @@ impl Core {
         let links: Option<BTreeSet<LinkId>> =
             who.map(|who| self.links_named(who)).transpose()?.map(|l| l.into_iter().map(|l| l.id).collect());
         let now = self.now();
+        let windows = lock(&self.windows).clone();
+        let moment = Moment { now, zone: &self.config.timezone, windows: &windows };
         let mut grants = self.grants_of(|g| links.as_ref().is_none_or(|l| l.contains(&g.link)));
         grants.sort_by(|a, b| (&a.link, &a.device, a.property, a.what).cmp(&(&b.link, &b.device, b.property, b.what)));
         let rows = grants.iter().map(|g| {
             let days = g.expires.map(|t| (t.as_millis() - now.as_millis()).div_euclid(DAY_MS));
             let mut row = serde_json::to_value(g).unwrap_or_default();
+            let conditions = g.conditions();
             row["words"] = json!(in_words(g.what));
+            row["counts_now"] = json!(moment.meets(g));
+            row["conditions"] = json!(conditions);
             row["created"] = json!(g.created.to_rfc3339());
             row["expires"] = json!(g.expires.map(Timestamp::to_rfc3339));
             row["days_left"] = json!(days);
@@ -230,12 +253,16 @@ impl Core {
             Some(who) => Some(self.links_named(who)?.into_iter().map(|l| l.id).collect()),
             None => None,
         };
-        if selection.ids.is_empty() && links.is_none() && selection.device.is_none() && selection.property.is_none() {
-            return Err("name the grants: by id (`vestibule grant list`), --link, --device or --property".into());
+        let names_none = selection.ids.is_empty() && links.is_none() && selection.routine.is_none();
+        if names_none && selection.device.is_none() && selection.property.is_none() {
+            return Err(
+                "name the grants: by id (`vestibule grant list`), --link, --routine, --device or --property".into()
+            );
         }
         let fits = |g: &Grant| {
             (selection.ids.is_empty() || selection.ids.contains(&g.id))
                 && links.as_ref().is_none_or(|l| l.contains(&g.link))
+                && selection.routine.as_ref().is_none_or(|r| g.routine.as_ref() == Some(r))
                 && selection.device.as_ref().is_none_or(|d| g.device == *d)
                 && selection.property.is_none_or(|p| g.property == p)
         };
@@ -278,12 +305,84 @@ impl Core {
                 return Err(format!("`{}` lasts 1 to {most} days, then it is asked for again", grant.id));
             }
             let expires = grant.expires.map(|t| t.max(now.plus_millis(days * DAY_MS)));
-            add.push(Grant { expires, granted_by: by.clone(), affects: vec![by.clone()], created: now, ..grant });
+            // What told a rung less since it expired goes on so: the finer rung is asked for by `grant add`.
+            let (granted_by, affects) = (by.clone(), vec![by.clone()]);
+            add.push(Grant { expires, granted_by, affects, created: now, stepped_down: false, ..grant });
         }
         let renewed = add.len();
         let change = format!("{renewed} grants renewed");
         self.change_grants(&links, (add, Vec::new()), &by, change, Vec::new(), Vec::new()).await?;
         Ok(json!({"renewed": renewed}))
+    }
+
+    /// The windows that grants name, and those that are open.
+    pub(super) fn window_rows(&self) -> Value {
+        let open = lock(&self.windows).clone();
+        let named = self.grants_of(|g| g.window.is_some());
+        let names: BTreeSet<&Name> = named.iter().filter_map(|g| g.window.as_ref()).chain(open.keys()).collect();
+        let row = |name: &Name| {
+            let grants = named.iter().filter(|g| g.window.as_ref() == Some(name)).count();
+            json!({"window": name, "open_until": open.get(name).map(|t| t.to_rfc3339()), "grants": grants})
+        };
+        Value::Array(names.into_iter().map(row).collect())
+    }
+
+    /// Opens a window: what it lets through is recorded first.
+    pub(super) async fn window_open(&self, name: Name, minutes: u16) -> Result<Value, String> {
+        if !(1..=WINDOW_MAX_MINUTES).contains(&minutes) {
+            return Err(format!("a window is open for 1 to {WINDOW_MAX_MINUTES} minutes"));
+        }
+        let _one = self.changing.lock().await;
+        let named = self.grants_of(|g| g.window.as_ref() == Some(&name));
+        if named.is_empty() {
+            return Err(format!("no grant is for a window \u{201c}{name}\u{201d}; `vestibule window list` lists them"));
+        }
+        let now = self.now();
+        let until = now.plus_millis(i64::from(minutes) * 60_000);
+        let mut windows = lock(&self.windows).clone();
+        windows.insert(name.clone(), until);
+        let table = self.compile_under(self.grants_of(|_| true), windows.clone(), now).await?;
+        let change = format!("window {name} opened until {}, for {} grants", until.to_rfc3339(), named.len());
+        let mut entries = vec![(format!("{WINDOW}{name}"), Some(to_json(&until.as_millis())?))];
+        entries.extend(held(self.state().preview(&table, now)));
+        self.record_window(&table, change, &entries).await?;
+        *lock(&self.windows) = windows;
+        let writes = self.state().replace_table(Arc::new(table), now);
+        self.put(held(writes)).await?;
+        Ok(json!({"window": name, "open_until": until.to_rfc3339(), "grants": named.len()}))
+    }
+
+    /// Closes a window: in force at once.
+    pub(super) async fn window_close(&self, name: &Name) -> Result<Value, String> {
+        let _one = self.changing.lock().await;
+        let mut windows: Windows = lock(&self.windows).clone();
+        if windows.remove(name).is_none() {
+            return Err(format!("the window \u{201c}{name}\u{201d} is not open; `vestibule window list` lists them"));
+        }
+        let now = self.now();
+        let table = self.compile_under(self.grants_of(|_| true), windows.clone(), now).await?;
+        let leaf = self.window_leaf(&table, format!("window {name} closed"))?;
+        *lock(&self.windows) = windows;
+        let mut entries = held(self.state().replace_table(Arc::new(table), now));
+        entries.push((format!("{WINDOW}{name}"), None));
+        self.append(vec![leaf], entries).await?;
+        Ok(json!({"window": name}))
+    }
+
+    async fn record_window(
+        &self,
+        table: &Table,
+        change: String,
+        entries: &[(String, Option<String>)],
+    ) -> Result<(), String> {
+        let leaf = self.window_leaf(table, change)?;
+        self.try_append(&[leaf], entries).await.map(drop)
+    }
+
+    fn window_leaf(&self, table: &Table, change: String) -> Result<ledger::Draft, String> {
+        let previous = Digest::new(self.state().table().policy_hash());
+        let next = Digest::new(table.policy_hash());
+        policy_leaf(self.now(), (previous, next), OWNER, change, None, Vec::new())
     }
 
     /// The links of grants, each once.
@@ -330,7 +429,18 @@ impl Core {
             let id = GrantId::new(policy.as_str()).ok();
             grants.extend(id.and_then(|id| lock(&self.grants).get(&id).cloned()));
         }
+        let waiting: Vec<Grant> = match decision.rung {
+            Err(disclosure::Refusal::NoGrant) => self.grants_of(|g| {
+                (&g.link, &g.device, g.property) == (&link.id, device, property)
+                    && matches!(g.what, What::Disclose { trigger: t, .. } if t == trigger)
+            }),
+            _ => Vec::new(),
+        };
         let change = match decision.rung {
+            Err(_) if !waiting.is_empty() => {
+                let when: Vec<String> = waiting.iter().map(Grant::conditions).collect();
+                format!("nothing: it is granted, {}", when.join("; "))
+            }
             Ok(_) if grants.is_empty() => String::new(),
             Ok(_) => {
                 let ids: Vec<&str> = grants.iter().map(|g| g.id.as_str()).collect();
@@ -352,8 +462,8 @@ impl Core {
             "link": link.id, "partner": link.partner, "device": device, "property": property, "trigger": trigger,
             "allowed": decision.rung.is_ok(), "rung": decision.rung.ok(), "refusal": decision.rung.err().map(|r| r.as_str()),
             "policies": decision.policies.to_vec(), "why": table.explain(&link.id, device, property, trigger),
-            "granted": grants.iter().map(|g| json!({
-                "id": g.id, "by": g.granted_by, "affects": g.affects, "created": g.created.to_rfc3339(),
+            "granted": grants.iter().chain(&waiting).map(|g| json!({
+                "conditions": g.conditions(), "id": g.id, "by": g.granted_by, "affects": g.affects, "created": g.created.to_rfc3339(),
                 "expires": g.expires.map(Timestamp::to_rfc3339), "profile": g.profile,
             })).collect::<Vec<_>>(),
             "change": change,

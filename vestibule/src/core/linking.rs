@@ -147,7 +147,18 @@ impl Core {
 
     /// When this link ends by itself, and what to say of that or of its state.
     pub fn link_end(&self, link: &LinkId, now: Timestamp) -> (Option<Timestamp>, Option<String>) {
-        let grants = lock(&self.grants).values().filter(|g| g.link == *link).filter_map(|g| g.expires).min();
+        let near = |t: Timestamp| t.as_millis() - now.as_millis() < ANNOUNCE_MS;
+        let (mut grants, mut ending): (Option<Timestamp>, Option<Timestamp>) = (None, None);
+        for (grant, end) in
+            lock(&self.grants).values().filter(|g| g.link == *link).filter_map(|g| Some((g, g.expires?)))
+        {
+            grants = Some(grants.map_or(end, |t| t.min(end)));
+            // One that is meant to last for a month is not said to end from its first day on.
+            let half = end.as_millis() - (end.as_millis() - grant.created.as_millis()) / 2;
+            if near(end) && now.as_millis() >= half {
+                ending = Some(ending.map_or(end, |t| t.min(end)));
+            }
+        }
         let state = self.state();
         let family = state.links.oauth.family(link);
         if let Some(stopped) = family.and_then(|f| f.stopped) {
@@ -166,12 +177,11 @@ impl Core {
                 Some("agreed to anew; what is added counts when the partner fetches its new tokens".into()),
             );
         }
-        let near = |t: &Timestamp| t.as_millis() - now.as_millis() < ANNOUNCE_MS;
         let day = |t: Timestamp| t.to_rfc3339().get(..10).unwrap_or_default().to_owned();
-        let notice = match (tokens.filter(near), grants.filter(near)) {
+        let notice = match (tokens.filter(|t| near(*t)), ending) {
             // A profile would take away what was granted by hand.
             (_, Some(t)) => Some(format!(
-                "grants end on {}: `vestibule grant renew --link {link}` renews what stands, `vestibule grant add` gives \
+                "grants end on {}, or tell a rung less from then on: `vestibule grant renew --link {link}` renews what stands, `vestibule grant add` gives \
                  some of it anew",
                 day(t)
             )),

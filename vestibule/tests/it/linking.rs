@@ -525,6 +525,9 @@ fn age(file: &std::path::Path, to: i64) {
     for (key, json) in rows {
         let mut value: Value = serde_json::from_str(&json).unwrap();
         value["expires"] = json!(to);
+        if key.starts_with("grant/") {
+            value["created"] = json!(to - 180 * 86_400_000);
+        }
         connection.execute("UPDATE held SET json = ?1 WHERE key = ?2", (value.to_string(), key)).unwrap();
     }
 }

@@ -5,6 +5,7 @@
 mod browser;
 mod canaries;
 mod command_line;
+mod conditions;
 mod crash;
 mod demo;
 mod devices_and_alexa;

@@ -34,7 +34,7 @@ fn begin() -> (Mosquitto, Hub, tempfile::TempDir) {
 }
 
 /// With a clock that stands, until the file is written anew: `CLOCK` in the directory.
-fn begin_at(millis: Option<i64>) -> (Mosquitto, Hub, tempfile::TempDir) {
+pub fn begin_at(millis: Option<i64>) -> (Mosquitto, Hub, tempfile::TempDir) {
     let mosquitto = Mosquitto::start();
     let port = mosquitto.port;
     let device = format!(
@@ -81,7 +81,7 @@ fn begin_at(millis: Option<i64>) -> (Mosquitto, Hub, tempfile::TempDir) {
 /// The file that a moved clock is read from.
 const CLOCK: &str = "clock";
 
-fn set_clock(dir: &tempfile::TempDir, millis: i64) {
+pub fn set_clock(dir: &tempfile::TempDir, millis: i64) {
     // Never half written.
     let new = dir.path().join("clock.new");
     std::fs::write(&new, millis.to_string()).unwrap();
@@ -94,7 +94,7 @@ const MINUTE_MS: i64 = 60_000;
 const TEN_PAST_MS: i64 = 1_764_000_000_000 - 1_764_000_000_000 % (60 * MINUTE_MS) + 10 * MINUTE_MS;
 
 /// What a poll tells of an endpoint of this category: name, value and time of each property.
-fn state(hub: &Hub, token: &str, category: &str) -> Vec<(String, Value, String)> {
+pub fn state(hub: &Hub, token: &str, category: &str) -> Vec<(String, Value, String)> {
     let id = endpoints(hub, token).into_iter().find(|(_, c)| c == category).unwrap().0;
     let (_, json) = ask(hub, token, REPORT, &id, json!({}));
     let all = json["context"]["properties"].as_array().unwrap().clone();
@@ -102,7 +102,7 @@ fn state(hub: &Hub, token: &str, category: &str) -> Vec<(String, Value, String)>
     all.iter().map(|p| (text(&p["name"]), p["value"].clone(), text(&p["timeOfSample"]))).collect()
 }
 
-fn one(all: &[(String, Value, String)], name: &str) -> Option<(Value, String)> {
+pub fn one(all: &[(String, Value, String)], name: &str) -> Option<(Value, String)> {
     all.iter().find(|(n, ..)| n == name).map(|(_, value, time)| (value.clone(), time.clone()))
 }
 

@@ -51,8 +51,8 @@ pub const ACCESS_LIFE_MS: i64 = 3_600_000;
 /// How long a refresh token is good for, counted anew at each refresh.
 pub const REFRESH_LIFE_MS: i64 = 180 * 86_400_000;
 
-/// An end that is nearer than this is announced.
-pub const ANNOUNCE_MS: i64 = 14 * 86_400_000;
+/// An end that is nearer than this is announced; of what lasts less than twice as long, in its second half.
+pub const ANNOUNCE_MS: i64 = 30 * 86_400_000;
 
 /// Most access tokens of one link that are good at once; the oldest goes first.
 pub const ACCESS_MAX: usize = 16;

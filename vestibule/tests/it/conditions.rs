@@ -1,0 +1,143 @@
+//! Grants that count at some times alone, and what becomes of those that expire, of the whole hub with a moved clock.
+
+use serde_json::{Value, json};
+
+use crate::harness::{Hub, program, run};
+use crate::promises::{begin_at, one, set_clock, state};
+
+const MINUTE_MS: i64 = 60_000;
+const DAY_MS: i64 = 24 * 60 * MINUTE_MS;
+
+/// Monday, 24 November 2025, 05:00 in UTC.
+const MONDAY_MS: i64 = 1_763_960_400_000;
+
+fn linked(hub: &Hub) -> String {
+    hub.cli(&["link", "alexa", "--profile", "commands-only", "--print-token"]).trim().to_owned()
+}
+
+/// What a poll of the thermostat tells of the room temperature, as soon as that is as wanted.
+fn temperature(hub: &Hub, token: &str, wanted: Option<f64>) {
+    let told = || one(&state(hub, token, "THERMOSTAT"), "temperature").and_then(|(v, _)| v["value"].as_f64());
+    // The scheduler goes by the clock in its own time.
+    let patience = (0..200).find(|_| {
+        let is = told() == wanted;
+        if !is {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        is
+    });
+    assert!(patience.is_some(), "told {:?}, not {wanted:?}", told());
+}
+
+fn changes(hub: &Hub) -> Vec<String> {
+    let leaves = hub.ledger();
+    let shown = leaves.iter().filter(|l| l["type"] == "policy").map(|l| {
+        let leaf = hub.cli_json(&["ledger", "show", &l["index"].to_string()]);
+        leaf["leaf"]["change"].as_str().unwrap_or_default().to_owned()
+    });
+    shown.collect()
+}
+
+#[test]
+fn a_grant_with_hours_counts_within_them_alone_and_is_announced_at_all_times() {
+    let (_broker, hub, dir) = begin_at(Some(MONDAY_MS));
+    let token = linked(&hub);
+    let add = ["grant", "add", "alexa", "local_temperature", "--trigger", "partner_poll", "--rung", "live", "--yes"];
+    let hours =
+        ["--hours", "mon-fri 06:30-08:00", "--hours", "sat,sun 09:00-11:00", "--routine", "Warm in the morning"];
+    let added = hub.cli_json(&[&add[..], &hours].concat());
+    let conditions = "only mon,tue,wed,thu,fri 06:30-08:00 and sat,sun 09:00-11:00, for the routine \u{201c}Warm in the morning\u{201d}";
+    assert_eq!(added["conditions"], json!([conditions]));
+    assert_eq!(added["difference"]["flows"].as_array().unwrap().len(), 1, "{added}");
+
+    // That it can be asked for is told at all hours: a partner discovers once.
+    let alexa = testkit::PretendAlexa::new(&hub.partners, &token);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async { alexa.discover().await.unwrap() });
+    assert!(alexa.endpoint_with("Alexa.TemperatureSensor", None).is_some());
+
+    temperature(&hub, &token, None);
+    let why = hub.cli_json(&["policy", "explain", "alexa", "local_temperature", "partner_poll"]);
+    let change = why[0]["change"].as_str().unwrap();
+    assert!(change.starts_with("nothing: it is granted, only mon"), "{change}");
+    for (minutes, told) in [(89, None), (90, Some(19.4)), (179, Some(19.4)), (180, None)] {
+        set_clock(&dir, MONDAY_MS + minutes * MINUTE_MS);
+        temperature(&hub, &token, told);
+    }
+    // Saturday, and not yet nine.
+    set_clock(&dir, MONDAY_MS + 5 * DAY_MS + 120 * MINUTE_MS);
+    temperature(&hub, &token, None);
+    set_clock(&dir, MONDAY_MS + 5 * DAY_MS + 241 * MINUTE_MS);
+    temperature(&hub, &token, Some(19.4));
+    let began_and_ended =
+        changes(&hub).iter().filter(|c| *c == "hours or windows of grants have begun or ended").count();
+    assert!(began_and_ended >= 3, "{:?}", changes(&hub));
+
+    // Taken back by the routine's name.
+    hub.cli(&["grant", "revoke", "--routine", "Warm in the morning"]);
+    temperature(&hub, &token, None);
+    assert_eq!(hub.cli_json(&["ledger", "verify"])["ok"], true);
+}
+
+#[test]
+fn a_window_lets_through_while_it_is_open_also_over_a_restart() {
+    let (broker, mut hub, dir) = begin_at(Some(MONDAY_MS));
+    let token = linked(&hub);
+    let add = ["grant", "add", "alexa", "local_temperature", "--trigger", "partner_poll", "--rung", "live", "--yes"];
+    hub.cli(&[&add[..], &["--window", "guests"]].concat());
+    temperature(&hub, &token, None);
+    let data = hub.data.display().to_string();
+    let unknown = run(&["window", "open", "gusts", "--data", &data]);
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("no grant is for a window"), "{unknown:?}");
+    let long = run(&["window", "open", "guests", "--minutes", "61", "--data", &data]);
+    assert!(String::from_utf8_lossy(&long.stderr).contains("1 to 60 minutes"), "{long:?}");
+
+    hub.cli(&["window", "open", "guests", "--minutes", "5"]);
+    temperature(&hub, &token, Some(19.4));
+    let open = |hub: &Hub| -> Value { hub.cli_json(&["window", "list"])[0]["open_until"].clone() };
+    assert_eq!(open(&hub), "2025-11-24T05:05:00.000Z");
+    hub.stop();
+    let mut command = program();
+    command.args(["serve", "--data"]).arg(&hub.data).env("VESTIBULE__MQTT__URL", broker.url());
+    command.env("VESTIBULE_CLOCK", dir.path().join("clock"));
+    let again = hub.data.clone();
+    drop(hub);
+    let hub = Hub::spawn(command, &again);
+    temperature(&hub, &token, Some(19.4));
+    set_clock(&dir, MONDAY_MS + 5 * MINUTE_MS);
+    temperature(&hub, &token, None);
+
+    hub.cli(&["window", "open", "guests"]);
+    temperature(&hub, &token, Some(19.4));
+    hub.cli(&["window", "close", "guests"]);
+    temperature(&hub, &token, None);
+    let changes = changes(&hub);
+    assert!(changes.iter().any(|c| c.starts_with("window guests opened until")), "{changes:?}");
+    assert!(changes.iter().any(|c| c == "window guests closed"), "{changes:?}");
+    assert_eq!(hub.cli_json(&["ledger", "verify"])["ok"], true);
+}
+
+#[test]
+fn an_expired_grant_tells_a_rung_less_for_a_month_and_ends() {
+    let (_broker, hub, dir) = begin_at(Some(MONDAY_MS));
+    let token = linked(&hub);
+    let add = ["grant", "add", "alexa", "local_temperature", "--trigger", "partner_poll", "--rung", "hour", "--yes"];
+    hub.cli(&add);
+    let granted = ["grant", "list", "--link", "alexa"];
+    temperature(&hub, &token, Some(19.4));
+    set_clock(&dir, MONDAY_MS + 160 * DAY_MS);
+    let notice = hub.cli_json(&["links"])[0]["notice"].as_str().unwrap_or_default().to_owned();
+    assert!(notice.contains("grants end on 2026-05-23"), "{notice}");
+    set_clock(&dir, MONDAY_MS + 180 * DAY_MS);
+    // Rounded from then on; the name of a device ends with what is granted of it.
+    hub.wait_until(&granted, |g| g.as_array().unwrap().iter().any(|g| g["stepped_down"] == true));
+    let rows = hub.cli_json(&granted);
+    let row = rows.as_array().unwrap().iter().find(|g| g["property"] == "local_temperature").unwrap();
+    assert_eq!(
+        (&row["words"], &row["days_left"]),
+        (&json!("told when it asks, rounded, held for an hour"), &json!(30))
+    );
+    assert!(changes(&hub).iter().any(|c| c.contains("tell a rung less")), "{:?}", changes(&hub));
+    set_clock(&dir, MONDAY_MS + 210 * DAY_MS);
+    hub.wait_until(&granted, |g| g.as_array().unwrap().iter().all(|g| g["property"] != "local_temperature"));
+}
