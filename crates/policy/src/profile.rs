@@ -229,14 +229,19 @@ pub fn apply(
         }
         for (property, what) in wanted {
             let expires = terms.now.plus_millis(days_at_most(what) * DAY_MS);
-            if let Some(old) = before.remove(&(device.device.clone(), property, what)) {
-                let renew = old.expires.is_some_and(|t| t < expires.plus_millis(-RENEW_FROM_MS));
-                if !renew {
-                    continue;
+            match before.remove(&(device.device.clone(), property, what)) {
+                Some(old) if !old.is_conditional() => {
+                    let renew = old.expires.is_some_and(|t| t < expires.plus_millis(-RENEW_FROM_MS));
+                    if !renew {
+                        continue;
+                    }
+                    change.remove.push(old.id.clone());
                 }
-                change.remove.push(old.id.clone());
-            } else {
-                change.rows.push(format!("+ {} {}: {}", device.device, property.label(), in_words(what)));
+                // No profile has hours or windows: one that has is less than the profile says.
+                old => {
+                    change.remove.extend(old.map(|g| g.id.clone()));
+                    change.rows.push(format!("+ {} {}: {}", device.device, property.label(), in_words(what)));
+                }
             }
             change.add.push(Grant {
                 id: ids().ok_or(CompileError::NoId)?,
@@ -409,6 +414,12 @@ pub(crate) mod tests {
         let until = |days: i64| Some(Timestamp::from_millis((90 + days) * DAY_MS));
         assert!(renewed.iter().all(|g| g.expires == until(days_at_most(g.what))));
         assert!(renewed.iter().any(|g| g.expires == until(180)) && renewed.iter().any(|g| g.expires == until(30)));
+        // One that counts in some hours alone is less than the profile says.
+        let mut some_hours = everything.clone();
+        some_hours[0].hours = vec!["daily 06:00-08:00".parse().unwrap()];
+        let (whole, change) = applied("everything", &facts, &some_hours, 0);
+        assert_eq!((change.add.len(), change.remove.len(), change.rows.len()), (1, 1, 1));
+        assert!(whole.len() == everything.len() && whole.iter().all(|g| !g.is_conditional()));
         // Narrower, over a grant that stands twice, one by hand, and one of another link.
         let mut before = everything.clone();
         before.push(Grant { id: GrantId::new("doubled").unwrap(), ..everything[0].clone() });

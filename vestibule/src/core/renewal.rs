@@ -78,11 +78,7 @@ fn split(change: Change, standing: &BTreeMap<GrantId, Grant>) -> (Change, Change
 impl Core {
     /// What the link's grants are, in one word.
     fn standing(&self, link: &LinkId) -> String {
-        let all: Vec<(GrantId, Option<i64>)> = lock(&self.grants)
-            .values()
-            .filter(|g| g.link == *link)
-            .map(|g| (g.id.clone(), g.expires.map(model::Timestamp::as_millis)))
-            .collect();
+        let all: Vec<Grant> = lock(&self.grants).values().filter(|g| g.link == *link).cloned().collect();
         Digest::of(&serde_json::to_vec(&all).unwrap_or_default()).to_string()
     }
 

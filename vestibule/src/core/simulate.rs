@@ -46,11 +46,14 @@ impl Core {
             Some(text) => self.read_document(text)?.grants,
             None => lock(&self.grants).values().cloned().collect(),
         };
-        let table = Arc::new(self.compile_aside(grants, now).await?);
+        let (facts, ceiling) = (self.facts(), self.ceiling.clone());
         let recorded = self.recorded(span).await?;
         let links: Vec<Link> = self.state().links.iter().cloned().collect();
         let poll_ms = i64::from(every) * 60_000;
         blocking(move || {
+            // As if hours and windows always held.
+            let table = policy::compile(&facts, &grants, ceiling.as_deref(), now).map_err(|e| chain(&e))?;
+            let table = Arc::new(table);
             let one = |mut link: Link| {
                 // What was never granted to it before gets its id now, as a grant would give it.
                 link.enroll(recorded.devices.iter().map(|(id, device)| (id, device.device_type())));
