@@ -29,7 +29,8 @@
 //!
 //! What is not in the table never reaches Alexa: CO2, VOC, power, energy, outdoor temperature, hold. Alarms (smoke, carbon
 //! monoxide, water) neither: the interface for them, EventDetectionSensor, was withdrawn by Amazon in February 2023.
-//! Energy would go by DeviceUsage.Meter, whose reports can't be asked for: it stays undeclared until events are sent.
+//! Energy would go by DeviceUsage.Meter, in events of its own over closed intervals: it stays undeclared, since Amazon's words
+//! for its unit and its way of measuring could not be looked up.
 
 use disclosure::{Capability, Disclosed, EndpointView};
 use model::{
