@@ -142,6 +142,22 @@ enum Cmd {
     /// Grants, one by one
     #[command(subcommand)]
     Grant(grants::GrantCmd),
+    /// Which grants the last days had a use for, which not, and what was refused: what a smallest set would be
+    Suggest {
+        /// Only of this partner or link
+        link: Option<String>,
+        /// How many days are looked at
+        #[arg(long, default_value_t = 14)]
+        days: u16,
+        /// Grant in the file what was refused, too, as coarsely as it can be
+        #[arg(long)]
+        with_refused: bool,
+        /// Write the grants here, for `policy diff` and `policy import`
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+        #[command(flatten)]
+        show: ShowArgs,
+    },
     /// Windows: grants that count for a few minutes, when you say so
     #[command(subcommand)]
     Window(grants::WindowCmd),
@@ -532,6 +548,9 @@ fn dispatch(command: Cmd) -> Result<(), Failure> {
         Cmd::Policy(command) => grants::policy(command),
         Cmd::Grant(command) => grants::grant(command),
         Cmd::Window(command) => grants::window(command),
+        Cmd::Suggest { link, days, with_refused, out, show } => {
+            grants::suggest(Request::Suggest { link, days, with_refused }, out.as_deref(), &show)
+        }
         Cmd::Infer(args) => infer::run(&args, print),
         Cmd::Docket(DocketCmd::Add { partner, file, deadline, threat, data }) => {
             let text = text_file(&file, "the letter", LETTER_MAX_BYTES)?;

@@ -114,6 +114,15 @@ pub enum Request {
         /// For how many days from now; none is as long as such a grant may last.
         days: Option<u16>,
     },
+    /// What of the grants the last days had a use for, and what was refused.
+    Suggest {
+        /// Only of this partner or link.
+        link: Option<String>,
+        /// How many days.
+        days: u16,
+        /// Whether the file grants what was refused.
+        with_refused: bool,
+    },
     /// The windows that grants name, and until when each is open.
     Windows,
     /// Opens a window for some minutes.

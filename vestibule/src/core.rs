@@ -8,6 +8,7 @@ mod linking;
 mod owed;
 mod renewal;
 mod simulate;
+mod suggest;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -901,6 +902,7 @@ impl Core {
             Request::PolicyImport { document, doing } => self.policy_import(&document, &doing).await,
             Request::GrantAdd { wish, doing } => self.grant_add(wish, &doing).await,
             Request::GrantList { link } => self.grant_list(link.as_deref()),
+            Request::Suggest { link, days, with_refused } => self.suggest(link.as_deref(), days, with_refused).await,
             Request::Windows => Ok(self.window_rows()),
             Request::WindowOpen { name, minutes } => self.window_open(name, minutes).await,
             Request::WindowClose { name } => self.window_close(&name).await,
@@ -1681,7 +1683,7 @@ fn client_id(path: &Path) -> std::io::Result<String> {
 }
 
 /// Runs what waits for a file where it holds nobody up.
-async fn blocking(work: impl FnOnce() -> Result<Value, String> + Send + 'static) -> Result<Value, String> {
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, String> + Send + 'static) -> Result<T, String> {
     tokio::task::spawn_blocking(work).await.map_err(|e| e.to_string())?
 }
 

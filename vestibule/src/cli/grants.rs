@@ -377,6 +377,45 @@ pub(super) fn window(command: WindowCmd) -> Result<(), Failure> {
     }
 }
 
+pub(super) fn suggest(request: Request, out: Option<&Path>, show: &ShowArgs) -> Result<(), Failure> {
+    let done = ask(&show.data, request)?;
+    if let Some(file) = out {
+        let failed = |e: std::io::Error| Failure::Failed(format!("`{}`: {e}", file.display()));
+        std::fs::write(file, done["document"].as_str().unwrap_or_default()).map_err(failed)?;
+    }
+    if show.json {
+        return print_json(&done);
+    }
+    let rows = |link: &Value, list: &str, verb: &str, times: &str| -> Vec<Value> {
+        let each = |row: &Value| {
+            let of = &row[times];
+            let used = format!("{} times on {} days", of["count"], of["days"]);
+            serde_json::json!({
+                "": verb, "device": row["device"], "property": row["property"], "words": row["words"], "used": used,
+                "tells": text(row, "reveals").replace('_', " "),
+            })
+        };
+        link[list].as_array().into_iter().flatten().map(each).collect()
+    };
+    for link in done["links"].as_array().into_iter().flatten() {
+        print(&format!("{} {}, since {}\n", text(link, "partner"), text(link, "link"), text(&done, "from")))?;
+        let mut all = rows(link, "keep", "keep", "used");
+        all.extend(rows(link, "unused", "not used", "used"));
+        all.extend(rows(link, "refused", "refused", "asked"));
+        table(&all, &["", "device", "property", "words", "used", "tells"])?;
+        let ids: Vec<String> = link["unused"].as_array().into_iter().flatten().map(|row| text(row, "id")).collect();
+        if !ids.is_empty() {
+            print(&format!("what was not used is taken back by: vestibule grant revoke {}\n", ids.join(" ")))?;
+        }
+        for row in link["refused"].as_array().into_iter().flatten() {
+            print(&format!("what was refused is granted by: {}\n", text(row, "grant")))?;
+        }
+    }
+    print(
+        "No protocol tells your question from a partner's own curiosity: that something was asked for is no reason to grant it.\n",
+    )
+}
+
 /// Shows what a change would let through and stop, asks, and does it.
 fn consented(consent: &Consent, show: &ShowArgs, request: impl Fn(Doing) -> Request) -> Result<(), Failure> {
     let mut done = ask(&show.data, request(Doing { apply: consent.yes, shown: None }))?;

@@ -41,7 +41,7 @@ impl Planned {
 
 impl Core {
     /// Links of a partner, or the one with this id.
-    fn links_named(&self, who: &str) -> Result<Vec<Link>, String> {
+    pub(super) fn links_named(&self, who: &str) -> Result<Vec<Link>, String> {
         let gate = self.state();
         let is = |l: &&Link| l.id.as_str() == who || l.partner.as_str() == who;
         let found: Vec<Link> = gate.links.iter().filter(is).cloned().collect();
@@ -59,7 +59,7 @@ impl Core {
         }
     }
 
-    fn grants_of(&self, fits: impl Fn(&Grant) -> bool) -> Vec<Grant> {
+    pub(super) fn grants_of(&self, fits: impl Fn(&Grant) -> bool) -> Vec<Grant> {
         lock(&self.grants).values().filter(|g| fits(g)).cloned().collect()
     }
 

@@ -1,4 +1,5 @@
-//! Grants that count at some times alone, and what becomes of those that expire, of the whole hub with a moved clock.
+//! Grants that count at some times alone, what becomes of those that expire, and which of them were of use: of the whole hub with
+//! a moved clock.
 
 use serde_json::{Value, json};
 
@@ -140,4 +141,66 @@ fn an_expired_grant_tells_a_rung_less_for_a_month_and_ends() {
     assert!(changes(&hub).iter().any(|c| c.contains("tell a rung less")), "{:?}", changes(&hub));
     set_clock(&dir, MONDAY_MS + 210 * DAY_MS);
     hub.wait_until(&granted, |g| g.as_array().unwrap().iter().all(|g| g["property"] != "local_temperature"));
+}
+
+#[test]
+fn the_smallest_grants_are_those_of_use_and_under_them_the_same_days_go_the_same() {
+    let (_broker, hub, dir) = begin_at(Some(MONDAY_MS));
+    let token = linked(&hub);
+    let grant = |property: &str| {
+        hub.cli(&["grant", "add", "alexa", property, "--trigger", "partner_poll", "--rung", "live", "--yes"]);
+    };
+    grant("local_temperature");
+    grant("contact_open");
+    let alexa = testkit::PretendAlexa::new(&hub.partners, &token);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    // Three weeks ago somebody asked for the door: that is long over.
+    runtime.block_on(async {
+        alexa.discover().await.unwrap();
+        let door = alexa.endpoint_with("Alexa.ContactSensor", None).unwrap();
+        assert!(alexa.report_state(&door).await.unwrap().property("Alexa.ContactSensor", "detectionState").is_some());
+    });
+    set_clock(&dir, MONDAY_MS + 21 * DAY_MS);
+    let live = || {
+        runtime.block_on(async {
+            let thermostat = alexa.endpoint_with("Alexa.ThermostatController", None).unwrap();
+            let state = alexa.report_state(&thermostat).await.unwrap();
+            let set = alexa.set_temperature(&thermostat, 19.5).await;
+            (
+                state.property("Alexa.TemperatureSensor", "temperature").cloned(),
+                set.unwrap().property("Alexa.ThermostatController", "targetSetpoint").cloned(),
+            )
+        })
+    };
+    let before = live();
+    assert!(before.0.is_some() && before.1.is_some());
+    let flushed = |s: &Value| s["links"][0]["refused"].as_array().is_some_and(|r| !r.is_empty());
+    set_clock(&dir, MONDAY_MS + 21 * DAY_MS + 30 * MINUTE_MS);
+    let said = hub.wait_until(&["suggest"], flushed);
+    let link = &said["links"][0];
+    let named = |list: &str| -> Vec<String> {
+        let rows = link[list].as_array().unwrap();
+        rows.iter().map(|r| format!("{}: {}", r["property"].as_str().unwrap(), r["words"].as_str().unwrap())).collect()
+    };
+    let (keep, unused, refused) = (named("keep"), named("unused"), named("refused"));
+    assert!(keep.contains(&"local_temperature: told when it asks, exact, at once".to_owned()), "{keep:?}");
+    assert!(keep.contains(&"occupied_heating_setpoint: may command it".to_owned()), "{keep:?}");
+    assert!(unused.contains(&"contact_open: told when it asks, exact, at once".to_owned()), "{unused:?}");
+    assert!(unused.contains(&"lock_state: may unlock or open it".to_owned()), "{unused:?}");
+    assert!(refused.iter().any(|r| r.starts_with("system_mode: told when it asks, rounded")), "{refused:?}");
+    assert!(!keep.iter().any(|k| unused.contains(k) && !k.contains("discovery")), "{keep:?} {unused:?}");
+
+    // The file narrows, and under it the same is told and done.
+    let file = dir.path().join("smallest.json");
+    let shown = hub.cli(&["suggest", "alexa", "--out", file.to_str().unwrap()]);
+    assert!(shown.contains("vestibule grant revoke") && shown.contains("no reason to grant it"), "{shown}");
+    let difference = hub.cli_json(&["policy", "diff", file.to_str().unwrap()]);
+    assert_eq!(difference["only_narrows"], true, "{difference}");
+    assert!(!difference["stops"].as_array().unwrap().is_empty());
+    hub.cli(&["policy", "import", file.to_str().unwrap(), "--yes"]);
+    assert_eq!(live(), before);
+    // What was refused is in the file only when it is asked for.
+    hub.cli(&["suggest", "alexa", "--with-refused", "--out", file.to_str().unwrap()]);
+    let wider = hub.cli_json(&["policy", "diff", file.to_str().unwrap()]);
+    assert!(wider["flows"].to_string().contains("system_mode"), "{wider}");
 }

@@ -167,6 +167,22 @@ impl LedgerReader {
             .collect()
     }
 
+    /// The leaves of a range.
+    ///
+    /// # Errors
+    /// When the store can't be read, or a leaf is damaged.
+    pub fn leaves(&self, range: std::ops::Range<u64>) -> Result<Vec<Leaf>, ReadError> {
+        let first = range.start;
+        let leaves = self.tree().leaves(range)?;
+        (first..)
+            .zip(leaves)
+            .map(|(index, bytes)| {
+                Leaf::decode(&bytes)
+                    .map_err(|source| ReadError::Leaf { index: i64::try_from(index).unwrap_or(i64::MAX), source })
+            })
+            .collect()
+    }
+
     /// All that is known of one leaf; none when there is no such leaf.
     ///
     /// # Errors
