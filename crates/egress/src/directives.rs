@@ -258,7 +258,7 @@ async fn answer<A: Actuator, R: Recorder>(
         alexa::Outcome::RefusedByPolicy => Outcome::Refused,
         alexa::Outcome::Error => Outcome::Error,
     };
-    let body = serde_json::to_vec(&reply.event).unwrap_or_default();
+    let body = reply.wire();
     let asked = asked(link, now, reply.message, outcome, &answered.decided, &answered.echoed, body.len());
     let intent = Intent {
         partner: link.partner.clone(),

@@ -363,10 +363,8 @@ impl<R: Recorder> Events<R> {
         let Found { endpoints: found, mixed, .. } = report::endpoints(&mut session);
         self.tally.in_part(id, mixed);
         let decided = session.finish();
-        let digests: BTreeMap<EndpointId, String> = found
-            .iter()
-            .map(|(id, json, _)| (id.clone(), Digest::of(json.to_string().as_bytes()).to_string()))
-            .collect();
+        let digests: BTreeMap<EndpointId, String> =
+            found.iter().map(|(id, json, _)| (id.clone(), Digest::of(json.as_bytes()).to_string())).collect();
         let gone: Vec<EndpointId> = line.announced.keys().filter(|id| !digests.contains_key(*id)).cloned().collect();
         line.refused.retain(|id, _| digests.contains_key(id));
         let is_news = |id: &EndpointId| {

@@ -210,10 +210,10 @@ impl Partner {
             message: reply.event_name(),
             trigger: reply.trigger,
             endpoint,
-            body: reply.event.to_string().into_bytes(),
+            body: reply.wire(),
             facts: self.facts(&decided, &reply.told),
         });
-        Ok(reply.event)
+        Ok(reply.event())
     }
 
     /// One round of what is told unasked, as the hub makes it: first which devices there are, then what has changed.

@@ -122,7 +122,7 @@ fn live_answer(recorded: &Recorded, slug: &str, sent: &Sent) -> Vec<u8> {
     let directive = alexa::parse(question.to_string().as_bytes()).unwrap();
     let mut answer = std::pin::pin!(alexa::answer(&mut session, &directive));
     match answer.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(reply) => serde_json::to_vec(&reply.event).unwrap(),
+        Poll::Ready(reply) => reply.wire(),
         Poll::Pending => panic!("an answer waits"),
     }
 }

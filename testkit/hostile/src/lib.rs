@@ -204,9 +204,10 @@ pub fn directive(bytes: &[u8]) {
     let id = "00000000-0000-4000-8000-000000000000".to_owned();
     let mut session = Session::new(state, Arc::new(Nobody), &link, now, directive.message_name().to_owned(), id);
     let reply = alexa::answer(&mut session, &directive).now_or_never().expect("nothing here is waited for");
-    let text = reply.event.to_string();
+    let text = reply.event().to_string();
     assert!(text.len() <= ANSWER_MAX_BYTES, "{} bytes", text.len());
-    let header = &reply.event.get("event").and_then(|e| e.get("header")).expect("an event has a header");
+    let event = reply.event();
+    let header = &event.get("event").and_then(|e| e.get("header")).expect("an event has a header");
     assert!(header.get("namespace").is_some() && header.get("messageId").is_some());
     assert!(!text.contains(&own), "the token came back: {text}");
     session.finish();

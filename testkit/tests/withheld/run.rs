@@ -443,7 +443,7 @@ impl Hub {
         if self.weather.recorder {
             let found = self.unasked(story, now, &mut given, |gate| (report::endpoints(gate), None)).0;
             let texts: BTreeMap<EndpointId, String> =
-                found.endpoints.iter().map(|(id, json, _)| (id.clone(), json.to_string())).collect();
+                found.endpoints.iter().map(|(id, json, _)| (id.clone(), json.clone())).collect();
             let gone: Vec<EndpointId> = self.announced.keys().filter(|id| !texts.contains_key(*id)).cloned().collect();
             let changed =
                 found.endpoints.into_iter().filter(|(id, _, _)| self.announced.get(id) != texts.get(id)).collect();
@@ -559,7 +559,7 @@ impl Hub {
         let orders = self.broker.orders.lock().unwrap().len() - before;
         // The commit of the INTENT.
         let waits = self.broker.weather.lock().unwrap().waits + 1;
-        let (mut event, deferred) = (reply.event, reply.deferred);
+        let (mut event, deferred) = (reply.event(), reply.deferred);
         self.spy.render(&mut event, &self.state, &finished.decided, self.world, device.as_ref(), now);
         let frame = if self.weather.recorder {
             self.store(finished.writes);

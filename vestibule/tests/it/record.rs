@@ -98,6 +98,11 @@ impl Load {
 
     /// A message on a connection that stays.
     async fn talk(&self, wire: &mut Wire, link: &Link, random: &mut Random) {
+        // Whoever says nothing for as long as a header may take is cut off, and may find that out with its next message: a
+        // client takes a new connection then. This one waited elsewhere for what is cut off, too.
+        if wire.quiet() > egress::HEADER_READ_TIMEOUT / 2 {
+            *wire = Wire::connect(&self.base).await.unwrap();
+        }
         let (from, bytes, sent) = match random.below(20) {
             0..9 => (From::Link(link), right(link, random), "right"),
             9..13 => (From::Link(link), wrong(link, random), "wrong"),

@@ -21,6 +21,8 @@ pub struct Wire {
     stream: TcpStream,
     /// What has come and was not taken as an answer yet.
     got: Vec<u8>,
+    /// When something was last written to it, or came.
+    used: tokio::time::Instant,
 }
 
 impl Wire {
@@ -28,10 +30,16 @@ impl Wire {
     pub async fn connect(base: &str) -> io::Result<Self> {
         let stream = TcpStream::connect(base.trim_start_matches("http://")).await?;
         stream.set_nodelay(true)?;
-        Ok(Self { stream, got: Vec::new() })
+        Ok(Self { stream, got: Vec::new(), used: tokio::time::Instant::now() })
+    }
+
+    /// For how long nothing was written to it and nothing has come.
+    pub fn quiet(&self) -> Duration {
+        self.used.elapsed()
     }
 
     pub async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.used = tokio::time::Instant::now();
         self.stream.write_all(bytes).await
     }
 
@@ -69,6 +77,7 @@ impl Wire {
         match read.expect("the hub answers or hangs up") {
             Ok(0) | Err(_) => None,
             Ok(n) => {
+                self.used = tokio::time::Instant::now();
                 self.got.extend_from_slice(&piece[..n]);
                 Some(())
             }

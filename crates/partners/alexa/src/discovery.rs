@@ -1,7 +1,11 @@
 //! Discover: which devices there are, and what is honest to promise of them.
 
+use std::borrow::Cow;
+use std::sync::LazyLock;
+
 use disclosure::{EndpointView, Gate};
 use model::{DeviceType, EndpointId, Property, Value};
+use serde::Serialize;
 use serde_json::{Map, Value as Json, json};
 
 use crate::directive::{Directive, is_endpoint_id};
@@ -37,8 +41,8 @@ pub(crate) fn answer<G: Gate>(gate: &mut G, directive: &Directive) -> Reply {
         told.extend(properties.into_iter().map(|p| (id.clone(), p)));
         endpoints.push(json);
     }
-    let event = plain(gate, "Alexa.Discovery", "Discover.Response", one("endpoints", endpoints.into()));
-    Reply { told, left_out, mixed, ..Reply::new(directive, event, Outcome::Answered) }
+    let event = plain(gate, "Alexa.Discovery", "Discover.Response", one("endpoints", Json::Array(Vec::new())));
+    Reply { endpoints, told, left_out, mixed, ..Reply::new(directive, event, Outcome::Answered) }
 }
 
 /// What Discovery tells.
@@ -56,9 +60,9 @@ pub(crate) fn endpoints<G: Gate>(gate: &mut G) -> Found {
     let views = gate.endpoints();
     let (mut endpoints, mut mixed) = (Vec::new(), Vec::new());
     let (mut bytes, mut left_out) = (0usize, 0);
-    for (view, json) in views.iter().filter_map(|v| Some((v, endpoint(v)?))) {
+    for (view, (json, promise)) in views.iter().filter_map(|v| Some((v, endpoint(v)?))) {
         // The first ones by endpoint id, which tells nothing: what is left out stays left out until devices go.
-        bytes = bytes.saturating_add(length(&json));
+        bytes = bytes.saturating_add(json.len());
         if endpoints.len() >= ENDPOINTS_MAX || bytes > DISCOVERY_MAX_BYTES {
             left_out += 1;
             continue;
@@ -67,32 +71,11 @@ pub(crate) fn endpoints<G: Gate>(gate: &mut G) -> Found {
         // Its category and a name are told of every endpoint; the gate knows whether the name is a granted one.
         let always = [Property::DeviceTypeName, Property::NodeLabel];
         endpoints.push((view.id.clone(), json, known.chain(always).collect()));
-        if promise(view) == Promise::InPart {
+        if promise == Promise::InPart {
             mixed.push(view.id.clone());
         }
     }
     Found { endpoints, left_out, mixed }
-}
-
-/// How many bytes it takes on the wire, at most.
-fn length(json: &Json) -> usize {
-    let byte = |b: u8| match b {
-        0..0x20 => 6,
-        b'"' | b'\\' => 2,
-        _ => 1,
-    };
-    let text = |s: &str| s.bytes().map(byte).sum::<usize>().saturating_add(2);
-    match json {
-        Json::Null | Json::Bool(_) => 5,
-        Json::Number(_) => 24,
-        Json::String(s) => text(s),
-        Json::Array(items) => items.iter().map(|i| length(i).saturating_add(1)).sum::<usize>().saturating_add(2),
-        Json::Object(map) => map
-            .iter()
-            .map(|(k, v)| text(k).saturating_add(length(v)).saturating_add(2))
-            .sum::<usize>()
-            .saturating_add(2),
-    }
 }
 
 /// What an endpoint can be promised to report.
@@ -107,11 +90,20 @@ pub(crate) enum Promise {
     InPart,
 }
 
+/// What Discovery names of an endpoint. Whoever asks more than once keeps it: it is most of the work.
+fn declared(view: &EndpointView) -> Vec<&'static Slot> {
+    SLOTS.iter().filter(|s| s.declared(view)).collect()
+}
+
 /// What is promised of an endpoint: one word for all of its interfaces.
 pub(crate) fn promise(view: &EndpointView) -> Promise {
+    promise_of(view, &declared(view))
+}
+
+fn promise_of(view: &EndpointView, declared: &[&'static Slot]) -> Promise {
     let (mut some, mut all) = (false, true);
     for interface in INTERFACES.into_iter().filter(|i| *i != Interface::Scene) {
-        let slots: Vec<&Slot> = SLOTS.iter().filter(|s| s.interface == interface && s.declared(view)).collect();
+        let slots: Vec<&Slot> = declared.iter().copied().filter(|s| s.interface == interface).collect();
         // A connectivity that is a constant never changes: it is reported by never being so.
         if slots.is_empty() || is_constant(view, &slots) {
             continue;
@@ -141,33 +133,105 @@ fn retrievable(view: &EndpointView, interface: Interface, slots: &[&Slot]) -> bo
     }
 }
 
-/// An endpoint, or nothing for a device of which Alexa has no word for anything that is granted.
-fn endpoint(view: &EndpointView) -> Option<Json> {
-    let speaks = |s: &Slot| s.interface != Interface::Health && s.declared(view);
-    if !is_endpoint_id(view.id.as_str()) || !SLOTS.iter().any(speaks) {
+/// An endpoint and what is promised of it, or nothing for a device of which Alexa has no word for anything that is granted.
+fn endpoint(view: &EndpointView) -> Option<(String, Promise)> {
+    let declared = declared(view);
+    if !is_endpoint_id(view.id.as_str()) || declared.iter().all(|s| s.interface == Interface::Health) {
         return None;
     }
+    let promise = promise_of(view, &declared);
     let name = Some(cut(&view.name, NAME_MAX_CHARS)).filter(|n| !n.is_empty());
-    let name = name.unwrap_or_else(|| view.device_type.neutral_name().to_owned());
-    let maker = text(view, Property::VendorName, NAME_MAX_CHARS).unwrap_or_else(|| MANUFACTURER.to_owned());
-    let mut endpoint = Map::new();
-    endpoint.insert("endpointId".to_owned(), view.id.as_str().into());
-    endpoint.insert("manufacturerName".to_owned(), maker.into());
-    endpoint.insert("friendlyName".to_owned(), name.into());
+    let maker = text(view, Property::VendorName, NAME_MAX_CHARS);
     let is_scene = view.device_type == DeviceType::Scene;
-    endpoint.insert("description".to_owned(), if is_scene { SCENE_DESCRIPTION } else { DESCRIPTION }.into());
-    endpoint.insert("displayCategories".to_owned(), json!([category(view.device_type)]));
     let attributes: Map<String, Json> = ATTRIBUTES
         .iter()
         .filter_map(|(key, p)| Some(((*key).to_owned(), text(view, *p, ATTRIBUTE_MAX_CHARS)?.into())))
         .collect();
-    if !attributes.is_empty() {
-        endpoint.insert("additionalAttributes".to_owned(), attributes.into());
+    let capabilities = INTERFACES.into_iter().filter_map(|i| capability(view, i, &declared, promise));
+    let endpoint = Announced {
+        endpoint_id: view.id.as_str(),
+        manufacturer_name: maker.as_deref().unwrap_or(MANUFACTURER),
+        friendly_name: name.as_deref().unwrap_or_else(|| view.device_type.neutral_name()),
+        description: if is_scene { SCENE_DESCRIPTION } else { DESCRIPTION },
+        display_categories: [category(view.device_type)],
+        additional_attributes: attributes,
+        capabilities: capabilities.chain([Capability::new("Alexa", "3")]).collect(),
+    };
+    // Of strings and numbers alone: that can always be written.
+    Some((serde_json::to_string(&endpoint).ok()?, promise))
+}
+
+/// An endpoint on the wire. Written from here straight to text: as a tree of values it took most of the time of a discovery to
+/// build and to drop.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Announced<'a> {
+    endpoint_id: &'a str,
+    manufacturer_name: &'a str,
+    friendly_name: &'a str,
+    description: &'a str,
+    display_categories: [&'static str; 1],
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    additional_attributes: Map<String, Json>,
+    capabilities: Vec<Capability>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Capability {
+    #[serde(rename = "type")]
+    of: &'static str,
+    interface: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    instance: Option<&'static str>,
+    version: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    properties: Option<Properties>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    configuration: Option<Part>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    capability_resources: Option<Part>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    semantics: Option<Part>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    supports_deactivation: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    proactively_reported: Option<bool>,
+}
+
+/// A part that is the same for every device is made once.
+type Part = Cow<'static, Json>;
+
+impl Capability {
+    fn new(interface: &'static str, version: &'static str) -> Self {
+        Self {
+            of: "AlexaInterface",
+            interface,
+            instance: None,
+            version,
+            properties: None,
+            configuration: None,
+            capability_resources: None,
+            semantics: None,
+            supports_deactivation: None,
+            proactively_reported: None,
+        }
     }
-    let mut capabilities: Vec<Json> = INTERFACES.into_iter().filter_map(|i| capability(view, i)).collect();
-    capabilities.push(json!({"type": "AlexaInterface", "interface": "Alexa", "version": "3"}));
-    endpoint.insert("capabilities".to_owned(), capabilities.into());
-    Some(Json::Object(endpoint))
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Properties {
+    supported: Vec<Named>,
+    proactively_reported: bool,
+    retrievable: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    non_controllable: Option<bool>,
+}
+
+#[derive(Serialize)]
+struct Named {
+    name: &'static str,
 }
 
 /// A granted text of the device itself, cut to a length.
@@ -181,49 +245,36 @@ fn text(view: &EndpointView, property: Property, max: usize) -> Option<String> {
 /// What Alexa is promised of one interface: `retrievable` holds only when it holds for each property that is named, and
 /// `proactivelyReported` only when it does for each interface of the endpoint. What can't be asked for is not reported
 /// either: Alexa's tiles break on that pair.
-fn capability(view: &EndpointView, interface: Interface) -> Option<Json> {
-    let slots: Vec<&Slot> = SLOTS.iter().filter(|s| s.interface == interface && s.declared(view)).collect();
+fn capability(
+    view: &EndpointView,
+    interface: Interface,
+    declared: &[&'static Slot],
+    promise: Promise,
+) -> Option<Capability> {
+    let slots: Vec<&Slot> = declared.iter().copied().filter(|s| s.interface == interface).collect();
     if slots.is_empty() {
         return None;
     }
-    let names: Vec<Json> = slots.iter().map(|s| json!({"name": s.name})).collect();
-    let reported = promise(view) == Promise::All;
-    let mut properties = json!({
-        "supported": names,
-        "proactivelyReported": reported,
-        // A constant is told whenever it is asked for.
-        "retrievable": retrievable(view, interface, &slots) || reported,
-    });
+    let mut capability = Capability::new(interface.namespace(), interface.version());
     if interface == Interface::Scene {
-        return Some(json!({
-            "type": "AlexaInterface",
-            "interface": interface.namespace(),
-            "version": interface.version(),
-            "supportsDeactivation": false,
-            "proactivelyReported": false,
-        }));
+        capability.supports_deactivation = Some(false);
+        capability.proactively_reported = Some(false);
+        return Some(capability);
     }
-    let mut capability = Map::new();
-    capability.insert("type".to_owned(), "AlexaInterface".into());
-    capability.insert("interface".to_owned(), interface.namespace().into());
-    if let Some(instance) = interface.instance() {
-        capability.insert("instance".to_owned(), instance.into());
-    }
-    capability.insert("version".to_owned(), interface.version().into());
-    let by_instance = interface.instance().is_some();
+    let reported = promise == Promise::All;
     let controllable = slots.iter().any(|s| s.commanded(view));
-    if by_instance
-        && !controllable
-        && let Json::Object(p) = &mut properties
-    {
-        p.insert("nonControllable".to_owned(), true.into());
-    }
-    capability.insert("properties".to_owned(), properties);
-    let mut more = |key: &str, json: Json| capability.insert(key.to_owned(), json);
-    match interface {
+    capability.instance = interface.instance();
+    capability.properties = Some(Properties {
+        supported: slots.iter().map(|s| Named { name: s.name }).collect(),
+        proactively_reported: reported,
+        // A constant is told whenever it is asked for.
+        retrievable: retrievable(view, interface, &slots) || reported,
+        non_controllable: (interface.instance().is_some() && !controllable).then_some(true),
+    });
+    let (configuration, resources, semantics) = match interface {
         Interface::Thermostat => {
             let has_mode = slots.iter().any(|s| s.name == "thermostatMode");
-            more("configuration", thermostat(view, has_mode));
+            (Some(Part::Owned(thermostat(view, has_mode))), None, None)
         }
         Interface::Hvac => {
             let stages = |name: &str| match name {
@@ -231,39 +282,53 @@ fn capability(view: &EndpointView, interface: Interface) -> Option<Json> {
                 _ => "numberOfPrimaryHeaterOperations",
             };
             let numbers: Map<String, Json> = slots.iter().map(|s| (stages(s.name).to_owned(), 1.into())).collect();
-            more("configuration", numbers.into());
+            (Some(Part::Owned(numbers.into())), None, None)
         }
         Interface::GarageDoor | Interface::BlindMode => {
-            more("configuration", door_modes());
-            more("capabilityResources", friendly("Alexa.Setting.Mode"));
-            more("semantics", door_semantics(view));
+            (Some(made(&DOOR_MODES)), Some(made(&MODE)), Some(Part::Owned(door_semantics(view))))
         }
         Interface::BlindLift | Interface::BlindTilt => {
-            more("configuration", percent_range());
             let lift = interface == Interface::BlindLift;
-            more("capabilityResources", if lift { friendly("Alexa.Setting.Opening") } else { friendly_text("tilt") });
             // "Open" goes to one of them: the position, where there is one.
-            let has_lift = SLOTS.iter().any(|s| s.interface == Interface::BlindLift && s.declared(view));
-            if lift || !has_lift {
-                more("semantics", range_semantics(controllable));
-            }
+            let has_lift = declared.iter().any(|s| s.interface == Interface::BlindLift);
+            let semantics = if controllable { &RANGE_ACTIONS } else { &RANGE_STATES };
+            let semantics = (lift || !has_lift).then(|| made(semantics));
+            (Some(made(&PERCENT)), Some(made(if lift { &OPENING } else { &TILT })), semantics)
         }
-        Interface::FanSpeed => {
-            more("configuration", percent_range());
-            more("capabilityResources", friendly("Alexa.Setting.FanSpeed"));
-        }
-        Interface::FanSwing => {
-            more("capabilityResources", friendly("Alexa.Setting.Oscillate"));
-        }
-        Interface::FanDirection => {
-            let mode = |value: &str, text: &str| json!({"value": value, "modeResources": friendly_text(text)});
-            let modes = [mode(FORWARD, "forward"), mode(REVERSE, "reverse")];
-            more("configuration", json!({"ordered": false, "supportedModes": modes}));
-            more("capabilityResources", friendly("Alexa.Setting.Direction"));
-        }
-        _ => {}
-    }
-    Some(Json::Object(capability))
+        Interface::FanSpeed => (Some(made(&PERCENT)), Some(made(&FAN_SPEED)), None),
+        Interface::FanSwing => (None, Some(made(&OSCILLATE)), None),
+        Interface::FanDirection => (Some(made(&FAN_DIRECTIONS)), Some(made(&DIRECTION)), None),
+        _ => (None, None, None),
+    };
+    capability.configuration = configuration;
+    capability.capability_resources = resources;
+    capability.semantics = semantics;
+    Some(capability)
+}
+
+/// What is the same for every device, made when it is first wanted.
+type Made = LazyLock<Json>;
+
+static DOOR_MODES: Made = LazyLock::new(door_modes);
+static PERCENT: Made = LazyLock::new(percent_range);
+static RANGE_ACTIONS: Made = LazyLock::new(|| range_semantics(true));
+static RANGE_STATES: Made = LazyLock::new(|| range_semantics(false));
+static FAN_DIRECTIONS: Made = LazyLock::new(fan_directions);
+static MODE: Made = LazyLock::new(|| friendly("Alexa.Setting.Mode"));
+static OPENING: Made = LazyLock::new(|| friendly("Alexa.Setting.Opening"));
+static TILT: Made = LazyLock::new(|| friendly_text("tilt"));
+static FAN_SPEED: Made = LazyLock::new(|| friendly("Alexa.Setting.FanSpeed"));
+static OSCILLATE: Made = LazyLock::new(|| friendly("Alexa.Setting.Oscillate"));
+static DIRECTION: Made = LazyLock::new(|| friendly("Alexa.Setting.Direction"));
+
+fn made(part: &'static Made) -> Part {
+    Cow::Borrowed(part)
+}
+
+fn fan_directions() -> Json {
+    let mode = |value: &str, text: &str| json!({"value": value, "modeResources": friendly_text(text)});
+    let modes = [mode(FORWARD, "forward"), mode(REVERSE, "reverse")];
+    json!({"ordered": false, "supportedModes": modes})
 }
 
 fn thermostat(view: &EndpointView, has_mode: bool) -> Json {

@@ -217,7 +217,7 @@ fn is_blind(view: &EndpointView) -> bool {
 }
 
 /// The table, in the order of every context.
-pub(crate) const SLOTS: [Slot; 27] = [
+pub(crate) static SLOTS: [Slot; 27] = [
     Slot {
         interface: Interface::Thermostat,
         name: TARGET,

@@ -45,8 +45,10 @@ pub enum Outcome {
 /// An answer, ready to be recorded and sent.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reply {
-    /// The event, complete.
-    pub event: Json,
+    /// The event; of a Discover.Response without its endpoints.
+    event: Json,
+    /// The endpoints of a Discover.Response, as they are written.
+    endpoints: Vec<String>,
     /// Why it leaves.
     pub trigger: Trigger,
     /// The directive's name for the ledger, as in `Alexa.ReportState`; `unknown` for one that is not known.
@@ -64,10 +66,45 @@ pub struct Reply {
     pub deferred: Option<report::Deferred>,
 }
 
+/// How a Discover.Response without endpoints ends: between the brackets is where they go.
+const NO_ENDPOINTS: &str = "[]}}}";
+
 impl Reply {
     fn new(directive: &Directive, event: Json, outcome: Outcome) -> Self {
         let (trigger, message) = (directive.kind().trigger(), directive.message_name());
-        Self { event, trigger, message, outcome, told: Vec::new(), left_out: 0, mixed: Vec::new(), deferred: None }
+        Self {
+            event,
+            endpoints: Vec::new(),
+            trigger,
+            message,
+            outcome,
+            told: Vec::new(),
+            left_out: 0,
+            mixed: Vec::new(),
+            deferred: None,
+        }
+    }
+
+    /// The event on the wire.
+    pub fn wire(&self) -> Vec<u8> {
+        let mut text = self.event.to_string();
+        if !self.endpoints.is_empty() && text.ends_with(NO_ENDPOINTS) {
+            text.truncate(text.len() - NO_ENDPOINTS.len() + 1);
+            text.reserve(self.endpoints.iter().map(|e| e.len() + 1).sum::<usize>() + NO_ENDPOINTS.len());
+            for (n, endpoint) in self.endpoints.iter().enumerate() {
+                if n > 0 {
+                    text.push(',');
+                }
+                text.push_str(endpoint);
+            }
+            text.push_str(NO_ENDPOINTS.get(1..).unwrap_or_default());
+        }
+        text.into_bytes()
+    }
+
+    /// The event, to be looked into.
+    pub fn event(&self) -> Json {
+        serde_json::from_slice(&self.wire()).unwrap_or(Json::Null)
     }
 
     /// The event's name for the ledger, as in `Alexa.StateReport`.

@@ -135,13 +135,13 @@ pub fn endpoints<G: Gate>(gate: &mut G) -> Found {
 }
 
 /// An endpoint as Discovery tells it: its id, what is told, and whose disclosed values are in that.
-pub type Endpoint = (EndpointId, Json, Vec<Property>);
+pub type Endpoint = (EndpointId, String, Vec<Property>);
 
 /// Parts of so many endpoints, and so long, that Amazon takes each in one message.
 pub fn chunks(endpoints: Vec<Endpoint>) -> Vec<Vec<Endpoint>> {
     let mut chunks: Vec<(usize, Vec<Endpoint>)> = Vec::new();
     for endpoint in endpoints {
-        let bytes = endpoint.1.to_string().len() + 1;
+        let bytes = endpoint.1.len() + 1;
         match chunks.last_mut() {
             Some((sum, chunk)) if chunk.len() < REPORT_ENDPOINTS_MAX && *sum + bytes <= REPORT_MAX_BYTES => {
                 *sum += bytes;
@@ -156,7 +156,7 @@ pub fn chunks(endpoints: Vec<Endpoint>) -> Vec<Vec<Endpoint>> {
 /// New and changed endpoints: one of the [`chunks`].
 pub fn add_or_update<G: Gate>(gate: &mut G, chunk: &[Endpoint]) -> Report {
     let told = chunk.iter().flat_map(|(id, _, told)| told.iter().map(|p| (id.clone(), *p))).collect();
-    let list = chunk.iter().map(|(_, json, _)| json.clone()).collect();
+    let list = chunk.iter().filter_map(|(_, json, _)| serde_json::from_str(json).ok()).collect();
     management(gate, "AddOrUpdateReport", "Alexa.Discovery.AddOrUpdateReport", list, told)
 }
 

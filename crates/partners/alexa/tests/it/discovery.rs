@@ -49,7 +49,7 @@ fn discover(views: Vec<EndpointView>) -> alexa::Reply {
         "payloadVersion": "3", "messageId": "m"}, "payload": {"scope": {"type": "BearerToken", "token": "t"}}}});
     let parsed = alexa::parse(directive.to_string().as_bytes()).unwrap();
     let reply = block_on(alexa::answer(&mut Views(views), &parsed));
-    schema::check_event(&reply.event);
+    schema::check_event(&reply.event());
     reply
 }
 
@@ -93,7 +93,7 @@ proptest! {
             EndpointView { device_type: types[kinds[n]], ..view(n, "x", capabilities, features.clone()) }
         }).collect();
         let reply = discover(views.clone());
-        for endpoint in endpoints(&reply.event) {
+        for endpoint in endpoints(&reply.event()) {
             let view = views.iter().find(|v| v.id.as_str() == endpoint["endpointId"]).unwrap();
             for c in endpoint["capabilities"].as_array().unwrap() {
                 if c["properties"]["retrievable"] == true {
@@ -148,9 +148,9 @@ fn more_endpoints_than_alexa_takes_are_left_out_and_counted() {
     let on = Capability { property: Property::OnOff, poll: true, proactive: false, command: true, command_open: false };
     let many = |n: usize| (0..n).map(|n| view(n, "x", vec![on], Features::default())).collect::<Vec<_>>();
     let full = discover(many(ENDPOINTS_MAX));
-    assert_eq!((endpoints(&full.event).len(), full.left_out), (ENDPOINTS_MAX, 0));
+    assert_eq!((endpoints(&full.event()).len(), full.left_out), (ENDPOINTS_MAX, 0));
     let over = discover(many(ENDPOINTS_MAX + 7));
-    assert_eq!((endpoints(&over.event).len(), over.left_out), (ENDPOINTS_MAX, 7));
+    assert_eq!((endpoints(&over.event()).len(), over.left_out), (ENDPOINTS_MAX, 7));
 }
 
 /// Mixed flags make Alexa poll the whole endpoint, and trust no report of it: an endpoint is promised as a whole or not at
@@ -169,7 +169,7 @@ fn endpoints_are_promised_as_a_whole_and_those_granted_in_part_are_named() {
     ]);
     let mixed: Vec<_> = reply.mixed.iter().map(|id| id.as_str().trim_start_matches('0')).collect();
     assert_eq!(mixed, ["3"]);
-    for (endpoint, promised) in endpoints(&reply.event).iter().zip([false, true, false, true]) {
+    for (endpoint, promised) in endpoints(&reply.event()).iter().zip([false, true, false, true]) {
         for capability in endpoint["capabilities"].as_array().unwrap().iter().filter(|c| c["interface"] != "Alexa") {
             assert_eq!(capability["properties"]["proactivelyReported"], promised, "{capability}");
             assert!(!promised || capability["properties"]["retrievable"] == true, "{capability}");
@@ -185,7 +185,8 @@ fn under_no_shipped_profile_an_endpoint_is_reported_in_part() {
         house.state.lock().unwrap().set_reporting(&house.link.id, true);
         let reply = house.send(&house.directive("", ("Alexa.Discovery", "Discover", ""), json!({})));
         assert!(reply.mixed.is_empty(), "{}: {:?}", profile.slug, reply.mixed);
-        let found = endpoints(&reply.event);
+        let event = reply.event();
+        let found = endpoints(&event);
         let reported = found.iter().filter(|e| e.to_string().contains("\"proactivelyReported\":true")).count();
         // All that has a state; the thermostats and what tells a temperature; the named sensors.
         let expected = match profile.slug.as_str() {
@@ -214,8 +215,8 @@ fn the_largest_home_fits_into_one_answer() {
         v.device_type = DeviceType::WindowCovering;
     }
     let reply = discover(views);
-    assert_eq!((endpoints(&reply.event).len(), reply.left_out), (ENDPOINTS_MAX, 0));
-    let bytes = reply.event.to_string().len();
+    assert_eq!((endpoints(&reply.event()).len(), reply.left_out), (ENDPOINTS_MAX, 0));
+    let bytes = reply.event().to_string().len();
     assert!(bytes < DISCOVERY_MAX_BYTES / 2, "{bytes} bytes");
 }
 

@@ -339,7 +339,7 @@ fn every_directive_and_every_error_is_answered_as_on_file() {
         if !case.wrong {
             schema::check_directive(&request);
         }
-        let response = house.send(&request).event;
+        let response = house.send(&request).event();
         kinds.insert(format!("{}.{}", case.what.0, case.what.1));
         let payload = &response["event"]["payload"];
         if response["event"]["header"]["name"] == "ErrorResponse" {

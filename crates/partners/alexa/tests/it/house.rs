@@ -306,7 +306,7 @@ impl House {
 
     /// Sends a directive as the hub does: what comes again under the same id is not done again.
     pub fn send_once(&self, directive: &Json) -> Json {
-        self.answer(directive, true).event
+        self.answer(directive, true).event()
     }
 
     /// Sends a directive; the event that comes back is valid by its schema and holds no token.
@@ -321,8 +321,8 @@ impl House {
         let session = Session::new(state, broker, &self.link, now, "Test".into(), MESSAGE_ID.into());
         let mut session = session.asked_as(parsed.message_id().filter(|_| once));
         let reply = block_on(alexa::answer(&mut session, &parsed));
-        schema::check_event(&reply.event);
-        assert!(!reply.event.to_string().contains("of-the-customer"), "{}", reply.event);
+        schema::check_event(&reply.event());
+        assert!(!reply.event().to_string().contains("of-the-customer"), "{}", reply.event());
         reply
     }
 
@@ -330,7 +330,7 @@ impl House {
     pub fn ask(&self, id: &str, what: (&str, &str, &str), payload: Json) -> Json {
         let directive = self.directive(id, what, payload);
         schema::check_directive(&directive);
-        self.send(&directive).event
+        self.send(&directive).event()
     }
 
     pub fn poll(&self, id: &str) -> Json {
