@@ -216,8 +216,14 @@ impl GateState {
         let now = self.advance(now);
         let begun = self.begun(&table, now);
         let mut writes: Vec<StateWrite> = begun.iter().filter_map(|(key, sample)| told_write(key, sample)).collect();
-        self.told.retain(|(link, device, property, trigger), _| {
-            table.decide(link, device, *property, *trigger).rung.is_ok()
+        self.told.retain(|key, _| {
+            let (link, device, property, trigger) = key;
+            let is_told = table.decide(link, device, *property, *trigger).rung.is_ok();
+            // In the store as well: a restart would bring it back, were it granted again by then.
+            if !is_told {
+                writes.push(StateWrite::new(told_key(key), FORGOTTEN.to_owned()));
+            }
+            is_told
         });
         self.owed.retain(|key| self.told.contains_key(key));
         self.owed.extend(begun.iter().map(|(key, _)| key.clone()));
@@ -388,11 +394,15 @@ impl GateState {
                     DeviceId::new(*device),
                     property(p),
                     trigger,
-                    serde_json::from_str::<Told>(json),
+                    serde_json::from_str::<Option<Told>>(json),
                 ) else {
                     return false;
                 };
-                self.told.insert((link, device, p, trigger), told);
+                let key = (link, device, p, trigger);
+                match told {
+                    Some(told) => drop(self.told.insert(key, told)),
+                    None => drop(self.told.remove(&key)),
+                }
                 true
             }
             [CLOCK] => {
@@ -458,11 +468,16 @@ pub(crate) fn announced(table: &Table, link: &LinkId, device: &DeviceId, capabil
 /// Key of the stored time.
 const CLOCK: &str = "clock";
 
+/// What stands in the store of a value that a link may be told no longer: JSON's nothing.
+const FORGOTTEN: &str = "null";
+
+fn told_key((link, device, property, trigger): &ToldKey) -> String {
+    format!("told/{link}/{device}/{property}/{trigger}")
+}
+
 fn told_write(key: &ToldKey, told: &Told) -> Option<StateWrite> {
-    let (link, device, property, trigger) = key;
     let json = serde_json::to_string(told).ok()?;
-    let debt = Debt::Told(key.clone());
-    Some(StateWrite { key: format!("told/{link}/{device}/{property}/{trigger}"), json, debt })
+    Some(StateWrite { key: told_key(key), json, debt: Debt::Told(key.clone()) })
 }
 
 /// The stored form of what is known of one property.

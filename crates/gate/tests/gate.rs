@@ -83,7 +83,7 @@ fn house(profile: &str) -> House {
 }
 
 impl House {
-    fn grant(&mut self, profile: &str) {
+    fn grant(&mut self, profile: &str) -> Vec<gate::StateWrite> {
         let mut state = self.state.lock().unwrap();
         let facts = state.facts(household(), |_| true);
         let owner = MemberId::new("owner").unwrap();
@@ -97,7 +97,7 @@ impl House {
         let profile = policy::profile(profile).unwrap();
         let change = policy::apply(profile, &facts, &self.link.id, &[], &terms, ids).unwrap();
         let table = policy::compile(&facts, &change.add, None, terms.now).unwrap();
-        state.replace_table(Arc::new(table), terms.now);
+        state.replace_table(Arc::new(table), terms.now)
     }
 
     fn report(&self, property: Property, value: Value) {
@@ -319,6 +319,28 @@ fn started_again(house: &House, writes: &[gate::StateWrite]) -> GateState {
     }
     new.resume(Arc::clone(old.table()));
     new
+}
+
+/// What was forgotten with its grant stays so over a restart: granted again in the same tick it would come back from the store.
+#[test]
+fn what_was_taken_back_does_not_come_back_with_a_restart() {
+    let mut house = house("commands-only");
+    house.report(Property::LocalTemperature, Value::Temperature(19_000));
+    house.now = START + 5 * MINUTE;
+    house.report(Property::LocalTemperature, Value::Temperature(23_000));
+    house.now = START + 10 * MINUTE;
+    let mut writes = house.grant("glance");
+    assert_eq!(house.polled(Property::LocalTemperature), Some((Value::Temperature(23_000), 10)));
+    writes.extend(house.grant("commands-only"));
+    // For a while at once, then held again: what began with the first grant is over.
+    house.now = START + 20 * MINUTE;
+    writes.extend(house.grant("everything"));
+    house.now = START + 30 * MINUTE;
+    writes.extend(house.grant("glance"));
+    let held = house.polled(Property::LocalTemperature);
+    let new = started_again(&house, &writes);
+    *house.state.lock().unwrap() = new;
+    assert_eq!(house.polled(Property::LocalTemperature), held);
 }
 
 #[test]
