@@ -37,6 +37,8 @@ pub struct Given {
     pub allowed: Allowed,
     /// Until when.
     pub expires: Option<Timestamp>,
+    /// It is within its hours, and its window is open. Of one that is not, the link may know that it will be.
+    pub counts: bool,
 }
 
 /// A device as it describes itself.
@@ -150,6 +152,9 @@ pub struct Released {
     /// The finest rung of each cell, and what may be commanded, by the grants that hold.
     rungs: BTreeMap<Cell, Rung>,
     commands: BTreeSet<(DeviceId, Property, bool)>,
+    /// The same, whenever the conditions of grants are met: what the link may know that it can ask and do.
+    promised: BTreeSet<Cell>,
+    promised_commands: BTreeSet<(DeviceId, Property, bool)>,
     /// What replaces a held value: what the link has set or was told at once, which it knows exactly; or what was true when it
     /// was granted.
     instead: BTreeMap<Cell, (Timestamp, Value, Exact)>,
@@ -223,17 +228,24 @@ impl Released {
     /// exact or refused.
     fn decide(&mut self) {
         (self.rungs, self.commands) = Default::default();
+        (self.promised, self.promised_commands) = Default::default();
         for g in &self.grants {
             match g.allowed {
                 Allowed::Told(trigger, rung) => {
                     if rung != Rung::Live && exact_or_refused(g.property) {
                         continue;
                     }
-                    let finest = self.rungs.entry((g.device.clone(), g.property, trigger)).or_insert(rung);
-                    *finest = rung.min(*finest);
+                    self.promised.insert((g.device.clone(), g.property, trigger));
+                    if g.counts {
+                        let finest = self.rungs.entry((g.device.clone(), g.property, trigger)).or_insert(rung);
+                        *finest = rung.min(*finest);
+                    }
                 }
                 Allowed::Commands { open } => {
-                    self.commands.insert((g.device.clone(), g.property, open));
+                    self.promised_commands.insert((g.device.clone(), g.property, open));
+                    if g.counts {
+                        self.commands.insert((g.device.clone(), g.property, open));
+                    }
                 }
             }
         }
@@ -245,6 +257,16 @@ impl Released {
 
     fn may(&self, device: &DeviceId, property: Property, open: bool) -> bool {
         self.commands.contains(&(device.clone(), property, open))
+    }
+
+    /// Whether the link may know that it is told this, at some times.
+    fn is_promised(&self, device: &DeviceId, property: Property, trigger: Trigger) -> bool {
+        self.promised.contains(&(device.clone(), property, trigger))
+    }
+
+    /// Whether it may know that it may command this, at some times.
+    fn may_at_times(&self, device: &DeviceId, property: Property, open: bool) -> bool {
+        self.promised_commands.contains(&(device.clone(), property, open))
     }
 
     /// The first reading after a grant answers at once and is held until the next tick: what is newly granted begins with
@@ -282,13 +304,13 @@ impl Released {
     /// Whether the link may know that there is this device: its type is granted, and something of it to be told when asked,
     /// or to command.
     fn announces(&self, device: &DeviceId) -> bool {
-        let typed = self.rung(&(device.clone(), Property::DeviceTypeName, Trigger::Discovery)).is_some();
+        let typed = self.is_promised(device, Property::DeviceTypeName, Trigger::Discovery);
         let Some(shape) = self.there(device).filter(|_| typed) else { return false };
         shape.properties.iter().any(|(p, commanded)| {
-            let told = |t| self.rung(&(device.clone(), *p, t)).is_some();
+            let told = |t| self.is_promised(device, *p, t);
             told(Trigger::PartnerPoll)
                 || (self.reports && told(Trigger::ProactiveReport))
-                || (*commanded && (self.may(device, *p, false) || self.may(device, *p, true)))
+                || (*commanded && (self.may_at_times(device, *p, false) || self.may_at_times(device, *p, true)))
         })
     }
 
@@ -349,17 +371,20 @@ impl Released {
         let mut words = vec![format!("{device} {:?} {:?}", shape.device_type, shape.takes)];
         for (p, commanded) in &shape.properties {
             let polled = self.rung(&(device.clone(), *p, Trigger::PartnerPoll));
-            let may = |open| *commanded && self.may(device, *p, open);
-            words.push(format!("{p} {polled:?} {} {} {:?}", may(false), may(true), self.unasked(device, *p)));
+            let asked = self.is_promised(device, *p, Trigger::PartnerPoll);
+            let may = |open| *commanded && self.may_at_times(device, *p, open);
+            let unasked = self.unasked(device, *p);
+            words.push(format!("{p} {polled:?} {asked} {} {} {unasked}", may(false), may(true)));
         }
         words.push(format!("{:?}", self.rung(&(device.clone(), Property::Reachable, Trigger::PartnerPoll))));
-        words.push(format!("{:?}", self.unasked(device, Property::Reachable)));
+        words.push(format!("{}", self.is_promised(device, Property::Reachable, Trigger::PartnerPoll)));
+        words.push(format!("{}", self.unasked(device, Property::Reachable)));
         words
     }
 
-    /// As what the link is told a property unasked.
-    fn unasked(&self, device: &DeviceId, property: Property) -> Option<Rung> {
-        self.rung(&(device.clone(), property, Trigger::ProactiveReport)).filter(|_| self.reports)
+    /// Whether the link is told a property unasked, at some times.
+    fn unasked(&self, device: &DeviceId, property: Property) -> bool {
+        self.reports && self.is_promised(device, property, Trigger::ProactiveReport)
     }
 
     fn discovery(&self) -> View {

@@ -112,9 +112,9 @@ impl Released {
     /// Whether the link may be told of a property or command it.
     fn has_a_word(&self, device: &DeviceId, property: Property) -> bool {
         let Some(commanded) = self.there(device).and_then(|s| s.properties.get(&property)) else { return false };
-        self.rung(&(device.clone(), property, Trigger::PartnerPoll)).is_some()
-            || self.unasked(device, property).is_some()
-            || (*commanded && (self.may(device, property, false) || self.may(device, property, true)))
+        self.is_promised(device, property, Trigger::PartnerPoll)
+            || self.unasked(device, property)
+            || (*commanded && (self.may_at_times(device, property, false) || self.may_at_times(device, property, true)))
     }
 
     /// An error that tells the home's state is a disclosure of it: it is said to a link that is told that state after its

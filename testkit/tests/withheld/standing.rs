@@ -39,7 +39,7 @@ impl<'a> Home<'a> {
             Event::OtherCommand(..) => self.others.push(event),
             Event::Grants(grants) | Event::CommandWhile(_, grants) => {
                 self.told.clear();
-                for g in grants {
+                for g in grants.iter().filter(|g| g.counts) {
                     if let Allowed::Told(_, rung) = g.allowed {
                         let finest = self.told.entry((&g.device, g.property)).or_insert(rung);
                         *finest = rung.min(*finest);

@@ -215,7 +215,7 @@ impl Story {
                 11 => story.hold_back(at, until, *rng.pick(&world.devices), false),
                 12 => story.hold_back(at, until, *rng.pick(&world.devices), true),
                 8 | 9 => {
-                    let phase = rng.below(3) as usize;
+                    let phase = rng.below(6) as usize;
                     story.push(at, What::Public(Public::MoveWhile(phase)), Fault::GrantsEditedWhileAsked);
                 }
                 7 => {
@@ -263,7 +263,8 @@ impl Story {
                     story.push(at + 1, What::Public(Public::Restart), Fault::Restart);
                 }
                 _ => {
-                    let phase = 1 + rng.below(2) as usize;
+                    // Other grants, or the same within other hours.
+                    let phase = 1 + rng.below(5) as usize;
                     story.push(at, What::Public(Public::Grants(phase)), Fault::GrantsEdited);
                     if rng.below(2) == 0 {
                         story.push(until, What::Public(Public::Grants(0)), Fault::GrantsEdited);

@@ -367,6 +367,20 @@ impl World {
                 given
             })
             .collect();
+        // To each there is one in which some grants are outside their hours, or their window is shut. What describes a device
+        // counts at all times.
+        let shut: Vec<Vec<Given>> = phases
+            .iter()
+            .map(|given| {
+                let mut has_hours = |g: &Given| !g.property.is_metadata() && rng.below(3) == 0;
+                let mut given = given.clone();
+                for n in 0..given.len() {
+                    given[n].counts = !has_hours(&given[n]);
+                }
+                given
+            })
+            .collect();
+        let phases: Vec<Vec<Given>> = phases.into_iter().chain(shut).collect();
         let tables = phases.iter().map(|_| [OnceLock::new(), OnceLock::new()]).collect();
         let reports = !n.is_multiple_of(3);
         World { devices, phases, expiry, reports, tables, link: link("link", 1), other: link("other", 7) }
@@ -387,12 +401,17 @@ impl World {
             all.links.insert(self.link.clone());
             all.links.insert(self.other.clone());
             let facts = all.facts(household(), |_| true);
-            let mut grants: Vec<Grant> =
-                self.phases[phase].iter().enumerate().map(|(i, g)| grant(i, &self.link, g)).collect();
             let others = profile("everything", &self.devices);
-            grants.extend(others.iter().enumerate().map(|(i, g)| grant(100_000 + i, &self.other, g)));
             let now = if expired { self.expiry } else { Timestamp::from_millis(START) };
-            Arc::new(policy::compile(&facts, &grants, None, now).unwrap())
+            let compiled = |which: &dyn Fn(&Given) -> bool| {
+                let given = self.phases[phase].iter().enumerate().filter(|(_, g)| which(g));
+                let mut grants: Vec<Grant> = given.map(|(i, g)| grant(i, &self.link, g)).collect();
+                grants.extend(others.iter().enumerate().map(|(i, g)| grant(100_000 + i, &self.other, g)));
+                policy::compile(&facts, &grants, None, now).unwrap()
+            };
+            let is_conditional = self.phases[phase].iter().any(|g| !g.counts);
+            let promised = is_conditional.then(|| Arc::new(compiled(&|_| true)));
+            Arc::new(compiled(&|g| g.counts).with_conditions(promised, None))
         };
         Arc::clone(self.tables[phase][usize::from(expired)].get_or_init(compile))
     }
@@ -455,6 +474,7 @@ fn profile(slug: &str, devices: &[usize]) -> Vec<Given> {
             What::Control { open } => Allowed::Commands { open },
         },
         expires: None,
+        counts: true,
     });
     given.collect()
 }
@@ -482,7 +502,9 @@ fn singles(rng: &mut Rng, devices: &[usize]) -> Vec<Given> {
     let mut all = Vec::new();
     for i in devices {
         let d = &UNIVERSE[*i];
-        let mut give = |property, allowed| all.push(Given { device: d.id.clone(), property, allowed, expires: None });
+        let mut give = |property, allowed| {
+            all.push(Given { device: d.id.clone(), property, allowed, expires: None, counts: true })
+        };
         if rng.below(8) > 0 {
             give(Property::DeviceTypeName, Allowed::Told(Trigger::Discovery, model::Rung::Live));
         }
