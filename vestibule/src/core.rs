@@ -250,6 +250,7 @@ impl Core {
                 return Err(unreadable(&key));
             }
         }
+        let has_expired = grants.values().any(|g| !g.holds_at(clock.now()));
         let thermostat = Unit::open(data, config.thermostat.as_ref(), &config.timezone, &client_id, clock.now())?;
         let core = Arc::new(Self {
             data: data.to_owned(),
@@ -271,7 +272,8 @@ impl Core {
             tokens: tokio::sync::Mutex::default(),
             announced: Mutex::default(),
             partners_at: OnceLock::new(),
-            stale: std::sync::atomic::AtomicBool::new(false),
+            // What expired while no hub ran is ended by the scheduler's first look.
+            stale: std::sync::atomic::AtomicBool::new(has_expired),
             unsaved: Mutex::default(),
             running: Mutex::default(),
             doors: Mutex::default(),

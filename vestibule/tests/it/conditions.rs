@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Hub, program, run};
+use crate::harness::{Hub, Mosquitto, program, run};
 use crate::promises::{begin_at, one, set_clock, state};
 
 const MINUTE_MS: i64 = 60_000;
@@ -28,6 +28,16 @@ fn temperature(hub: &Hub, token: &str, wanted: Option<f64>) {
         is
     });
     assert!(patience.is_some(), "told {:?}, not {wanted:?}", told());
+}
+
+/// The same hub, started again.
+fn again(hub: Hub, broker: &Mosquitto, dir: &tempfile::TempDir) -> Hub {
+    let data = hub.data.clone();
+    drop(hub);
+    let mut command = program();
+    command.args(["serve", "--data"]).arg(&data).env("VESTIBULE__MQTT__URL", broker.url());
+    command.env("VESTIBULE_CLOCK", dir.path().join("clock"));
+    Hub::spawn(command, &data)
 }
 
 fn changes(hub: &Hub) -> Vec<String> {
@@ -98,12 +108,7 @@ fn a_window_lets_through_while_it_is_open_also_over_a_restart() {
     let open = |hub: &Hub| -> Value { hub.cli_json(&["window", "list"])[0]["open_until"].clone() };
     assert_eq!(open(&hub), "2025-11-24T05:05:00.000Z");
     hub.stop();
-    let mut command = program();
-    command.args(["serve", "--data"]).arg(&hub.data).env("VESTIBULE__MQTT__URL", broker.url());
-    command.env("VESTIBULE_CLOCK", dir.path().join("clock"));
-    let again = hub.data.clone();
-    drop(hub);
-    let hub = Hub::spawn(command, &again);
+    let hub = again(hub, &broker, &dir);
     temperature(&hub, &token, Some(19.4));
     set_clock(&dir, MONDAY_MS + 5 * MINUTE_MS);
     temperature(&hub, &token, None);
@@ -120,7 +125,7 @@ fn a_window_lets_through_while_it_is_open_also_over_a_restart() {
 
 #[test]
 fn an_expired_grant_tells_a_rung_less_for_a_month_and_ends() {
-    let (_broker, hub, dir) = begin_at(Some(MONDAY_MS));
+    let (broker, mut hub, dir) = begin_at(Some(MONDAY_MS));
     let token = linked(&hub);
     let add = ["grant", "add", "alexa", "local_temperature", "--trigger", "partner_poll", "--rung", "hour", "--yes"];
     hub.cli(&add);
@@ -129,7 +134,10 @@ fn an_expired_grant_tells_a_rung_less_for_a_month_and_ends() {
     set_clock(&dir, MONDAY_MS + 160 * DAY_MS);
     let notice = hub.cli_json(&["links"])[0]["notice"].as_str().unwrap_or_default().to_owned();
     assert!(notice.contains("grants end on 2026-05-23"), "{notice}");
+    // It expires while no hub runs.
+    hub.stop();
     set_clock(&dir, MONDAY_MS + 180 * DAY_MS);
+    let hub = again(hub, &broker, &dir);
     // Rounded from then on; the name of a device ends with what is granted of it.
     hub.wait_until(&granted, |g| g.as_array().unwrap().iter().any(|g| g["stepped_down"] == true));
     let rows = hub.cli_json(&granted);
