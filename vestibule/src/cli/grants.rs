@@ -402,7 +402,10 @@ pub(super) fn suggest(request: Request, out: Option<&Path>, show: &ShowArgs) -> 
         let mut all = rows(link, "keep", "keep", "used");
         all.extend(rows(link, "unused", "not used", "used"));
         all.extend(rows(link, "refused", "refused", "asked"));
-        table(&all, &["", "device", "property", "words", "used", "tells"])?;
+        match all.is_empty() {
+            true => print("nothing is granted, and nothing was refused\n")?,
+            false => table(&all, &["", "device", "property", "words", "used", "tells"])?,
+        }
         let ids: Vec<String> = link["unused"].as_array().into_iter().flatten().map(|row| text(row, "id")).collect();
         if !ids.is_empty() {
             print(&format!("what was not used is taken back by: vestibule grant revoke {}\n", ids.join(" ")))?;
