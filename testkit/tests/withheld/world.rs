@@ -372,10 +372,9 @@ impl World {
         let shut: Vec<Vec<Given>> = phases
             .iter()
             .map(|given| {
-                let mut has_hours = |g: &Given| !g.property.is_metadata() && rng.below(3) == 0;
                 let mut given = given.clone();
-                for n in 0..given.len() {
-                    given[n].counts = !has_hours(&given[n]);
+                for g in given.iter_mut().filter(|g| !g.property.is_metadata()) {
+                    g.counts = rng.below(3) > 0;
                 }
                 given
             })

@@ -121,7 +121,8 @@ impl Wire {
             let time = p["timeOfSample"].as_str().unwrap();
             let ms = time.parse::<jiff::Timestamp>().unwrap().as_millisecond();
             if ms % HOUR_MS != 0 && (asked.0 - SKEW_MS..=asked.1 + SKEW_MS).contains(&ms) {
-                self.own.insert(time.to_owned(), format!("MOVE{number:06}-------------"));
+                // Named when it is first seen: on a slow machine it is near a later move, too.
+                self.own.entry(time.to_owned()).or_insert_with(|| format!("MOVE{number:06}-------------"));
             }
         }
         // Each of the tokens is as long as a time, so that lengths are compared too.
