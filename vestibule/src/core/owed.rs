@@ -73,12 +73,14 @@ impl Owed {
 
     /// What was taken back: true when it holds after a restart as well. It waits for the disk.
     pub(super) fn keep(&self, drafts: Vec<Draft>, taken: &Entries) -> bool {
+        // Held throughout: a write that takes it along must not find the file empty, and leave a line that comes after it.
+        let mut file = lock(&self.file);
         {
             let mut waiting = lock(&self.waiting);
             waiting.add(drafts);
             waiting.taken.extend(taken.iter().cloned());
         }
-        let kept = lock(&self.file).add(taken);
+        let kept = file.add(taken);
         if let Err(error) = &kept {
             tracing::error!(%error, "what was taken back can't be stored anywhere: it is refused until the hub stops");
             lock(&self.waiting).only_in_memory = true;
@@ -116,21 +118,19 @@ pub(super) struct Lent<'a> {
 impl Lent<'_> {
     /// It is written.
     pub(super) fn done(mut self) {
-        let some = !self.drafts.is_empty() || !self.taken.is_empty();
         self.drafts.clear();
         self.taken.clear();
         let owed = self.owed;
         drop(self);
-        if some {
-            // In this order, so that what comes to wait meanwhile is not wiped out with it.
-            let mut file = lock(&owed.file);
-            let mut waiting = lock(&owed.waiting);
-            if waiting.is_empty() && waiting.lent == 0 {
-                waiting.only_in_memory = false;
-                drop(waiting);
-                if let Err(error) = file.clear() {
-                    tracing::warn!(%error, "what is recorded now will be recorded again at the next start");
-                }
+        // In this order, so that what comes to wait meanwhile is not wiped out with it. Also by a write that took nothing along:
+        // of two at once the one that did may have ended first, and had to leave the file for the other.
+        let mut file = lock(&owed.file);
+        let mut waiting = lock(&owed.waiting);
+        if waiting.is_empty() && waiting.lent == 0 {
+            waiting.only_in_memory = false;
+            drop(waiting);
+            if let Err(error) = file.clear() {
+                tracing::warn!(%error, "what is recorded now will be recorded again at the next start");
             }
         }
     }
@@ -247,6 +247,12 @@ mod tests {
         assert!(waiting(&path).contains(&"d".to_owned()));
         owed.lend().done();
         assert!(owed.is_empty() && waiting(&path).is_empty());
+        // Two writes at once, of which the one that took it along ends first.
+        assert!(owed.keep(Vec::new(), &entries(&["e"])));
+        let (first, second) = (owed.lend(), owed.lend());
+        first.done();
+        second.done();
+        assert!(owed.is_empty() && waiting(&path).is_empty(), "the file is empty after both");
         // Where it does not fit, that is said.
         assert!(!owed.keep(Vec::new(), &vec![("x".repeat(FILE_BYTES), None)]) && owed.is_only_in_memory());
         owed.lend().done();

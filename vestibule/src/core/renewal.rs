@@ -67,10 +67,24 @@ fn split(change: Change, standing: &BTreeMap<GrantId, Grant>) -> (Change, Change
     let narrowed: BTreeSet<&GrantId> = now.remove.iter().collect();
     let gone: Vec<&Grant> = standing.values().filter(|g| narrowed.contains(&g.id)).collect();
     for grant in add.into_values().flatten() {
-        let in_place = gone
-            .iter()
-            .any(|old| old.device == grant.device && old.property == grant.property && is_same(old.what, grant.what));
-        if in_place { now.add.push(grant) } else { later.add.push(grant) }
+        let is_of = |old: &&&Grant| {
+            old.device == grant.device && old.property == grant.property && is_same(old.what, grant.what)
+        };
+        let replaced: Vec<&Grant> = gone.iter().filter(is_of).copied().collect();
+        // What counted at some times alone must not count at all of them for whoever holds the old tokens; and until then
+        // nothing lasts longer than what it stands for.
+        let last =
+            replaced.iter().map(|old| old.expires).max_by_key(|end| end.map_or(i64::MAX, model::Timestamp::as_millis));
+        match last {
+            Some(end) if !replaced.iter().any(|old| old.is_conditional()) => {
+                let expires = match (grant.expires, end) {
+                    (Some(new), Some(old)) => Some(new.min(old)),
+                    (new, old) => new.or(old),
+                };
+                now.add.push(Grant { expires, ..grant });
+            }
+            _ => later.add.push(grant),
+        }
     }
     (now, later)
 }
