@@ -104,6 +104,9 @@ fn run(arguments: &Arguments) -> Result<u8, String> {
     if let Some(scripts) = scripts {
         scripts.finish().map_err(|e| chain(&e))?;
     }
+    if decided == 0 {
+        return Err("none of the claims is about what was given: nothing was decided".to_owned());
+    }
     if disagreed > 0 {
         eprintln!(
             "vestibule-prove: the two ways of deciding DISAGREE on {disagreed} claims: one of them is wrong, so none of this \

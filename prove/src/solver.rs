@@ -31,7 +31,8 @@ pub const STACK_BYTES: usize = 512 << 20;
 /// What the solver came to about one claim.
 #[derive(Debug)]
 pub enum Solved {
-    /// For each action through which the claim can be broken: none where it can't, or what breaks it, in words.
+    /// For each action through which the claim can be broken: none where it can't, or what breaks it, in words. Where something
+    /// breaks it, others may be missing.
     Decided(BTreeMap<Action, Option<Found>>),
     /// Why there is no word of it.
     Unavailable(String),
@@ -174,7 +175,9 @@ impl Solver {
             }
         }
         self.runtime = Some(runtime);
-        failed.map_or(Solved::Decided(all), Solved::Unavailable)
+        // What was found stands, whatever could not be asked after it.
+        let is_refuted = all.values().any(Option::is_some);
+        failed.filter(|_| !is_refuted).map_or(Solved::Decided(all), Solved::Unavailable)
     }
 
     fn start(&mut self) -> Result<&mut CedarSymCompiler<LocalSolver>, String> {
