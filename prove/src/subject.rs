@@ -169,9 +169,7 @@ pub fn of_profile(profile: &Profile) -> Result<Subject, CompileError> {
         }
     }
     // Where it takes named sensors, all are named: that is the most that it can grant.
-    let named = profile.of_named();
-    let is_sensor = |d: &&DeviceFact| d.properties.iter().any(|(p, _)| named.contains(p));
-    let profile = &profile.naming(facts.devices.iter().filter(is_sensor).map(|d| d.device.clone()));
+    let profile = &profile.naming_all(&facts.devices);
     let grants = granted(profile, &facts, &link)?;
     let mut subject = new(Some(profile.slug.clone()), vec![facts], grants, None, Timestamp::default());
     subject.type_known = true;

@@ -50,12 +50,8 @@ pub fn under_profile(
         given += 1;
         GrantId::new(format!("p{given}")).ok()
     };
-    // Where it takes named sensors, all are named: that is the most that it can grant, and naming none would look as if it
-    // told nothing.
-    let of_named = profile.of_named();
-    let is_sensor = |d: &&policy::DeviceFact| d.properties.iter().any(|(p, _)| of_named.contains(p));
-    let profile = profile.naming(facts.devices.iter().filter(is_sensor).map(|d| d.device.clone()));
-    let mut grants = policy::apply(&profile, &facts, &link.id, &[], &terms, ids)?.add;
+    // With no sensor named it would look as if it told nothing.
+    let mut grants = policy::apply(&profile.naming_all(&facts.devices), &facts, &link.id, &[], &terms, ids)?.add;
     // Renewed each time before they end.
     grants.iter_mut().for_each(|grant| grant.expires = None);
     let table = Arc::new(policy::compile(&facts, &grants, ceiling, start)?);

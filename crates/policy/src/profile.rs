@@ -125,6 +125,14 @@ impl Profile {
         Self { sensors: sensors.into_iter().collect(), ..self.clone() }
     }
 
+    /// The same, for every sensor that it takes by name: the most that it can grant.
+    #[must_use]
+    pub fn naming_all(&self, devices: &[DeviceFact]) -> Self {
+        let properties = self.of_named();
+        let is_sensor = |d: &&DeviceFact| d.properties.iter().any(|(p, _)| properties.contains(p));
+        self.naming(devices.iter().filter(is_sensor).map(|d| d.device.clone()))
+    }
+
     /// The properties of which it grants only those of named sensors; none when it takes no names.
     pub fn of_named(&self) -> BTreeSet<Property> {
         let named = self.rule.iter().filter(|r| r.named).flat_map(|r| r.properties.iter().copied());

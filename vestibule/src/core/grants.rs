@@ -345,7 +345,7 @@ impl Core {
         let change = format!("window {name} opened until {}, for {} grants", until.to_rfc3339(), named.len());
         let mut entries = vec![(format!("{WINDOW}{name}"), Some(to_json(&until.as_millis())?))];
         entries.extend(held(self.state().preview(&table, now)));
-        self.record_window(&table, change, &entries).await?;
+        self.try_append(&[self.window_leaf(&table, change)?], &entries).await?;
         *lock(&self.windows) = windows;
         let writes = self.state().replace_table(Arc::new(table), now);
         self.put(held(writes)).await?;
@@ -367,16 +367,6 @@ impl Core {
         entries.push((format!("{WINDOW}{name}"), None));
         self.append(vec![leaf], entries).await?;
         Ok(json!({"window": name}))
-    }
-
-    async fn record_window(
-        &self,
-        table: &Table,
-        change: String,
-        entries: &[(String, Option<String>)],
-    ) -> Result<(), String> {
-        let leaf = self.window_leaf(table, change)?;
-        self.try_append(&[leaf], entries).await.map(drop)
     }
 
     fn window_leaf(&self, table: &Table, change: String) -> Result<ledger::Draft, String> {
@@ -431,7 +421,8 @@ impl Core {
         }
         let waiting: Vec<Grant> = match decision.rung {
             Err(disclosure::Refusal::NoGrant) => self.grants_of(|g| {
-                (&g.link, &g.device, g.property) == (&link.id, device, property)
+                g.is_conditional()
+                    && (&g.link, &g.device, g.property) == (&link.id, device, property)
                     && matches!(g.what, What::Disclose { trigger: t, .. } if t == trigger)
             }),
             _ => Vec::new(),
