@@ -99,6 +99,8 @@ fn pairs_of_homes_with_equal_views_look_the_same() {
     assert!(equal >= wanted && not_a_pair < equal, "too few pairs say something");
     let empty = empty(&coverage);
     assert!(empty.is_empty(), "no pair covers {} cells: {empty:#?}", empty.len());
+    let met = coverage.keys().find(|(what, ..)| impossible(*what).is_some());
+    assert!(met.is_none(), "said to be impossible, and met: {met:?}");
 }
 
 /// Cells that no pair has met: in the short form each two of the three must have met, in the full one all three.

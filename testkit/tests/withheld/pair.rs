@@ -10,11 +10,15 @@ use crate::leaks::Leak;
 use crate::rng::Rng;
 use crate::run::{Asked, Life, Message, clock_text, live};
 use crate::standing::stood;
-use crate::story::{Fault, Story, Timeline, Withheld};
-use crate::world::{self, midnights};
+use crate::story::{Fault, Step, Story, Timeline, Withheld};
+use crate::world::{self, HOUR, midnights};
 
 /// How often the home is changed for the second life of a pair: in groups, that are taken or left together, and one by one.
 const GROUPS: [usize; 7] = [4, 3, 3, 1, 1, 1, 1];
+
+/// So long after its beginning a fault counts for what is asked: none lasts longer than 40 minutes, and then a quarter of an hour
+/// may pass until it shows.
+const FAULT_COUNTS: i64 = HOUR;
 
 /// What became of a pair.
 pub enum Verdict {
@@ -193,7 +197,8 @@ pub fn pair(seed: u64, leak: Option<Leak>) -> Verdict {
         None => {
             let mut cells = BTreeSet::new();
             for (asked, stood) in one.asked.iter().zip(stood(&one, &other)) {
-                let faults = story.steps.iter().filter(|s| s.at < asked.at).map(|s| s.fault);
+                let is_near = |s: &&Step| s.at < asked.at && asked.at <= s.at + FAULT_COUNTS;
+                let faults = story.steps.iter().filter(is_near).map(|s| s.fault);
                 let expired = story.world().expiry <= one.events[asked.event].0;
                 let faults: BTreeSet<Fault> =
                     faults.chain([Fault::None]).chain(expired.then_some(Fault::GrantsExpired)).collect();

@@ -661,7 +661,11 @@ impl Turn {
     }
 
     fn is_for_one_of(&self, endpoints: &[(String, Vec<String>)]) -> bool {
-        self.namespace.matches('.').count() == 0 || endpoints.iter().any(|e| self.fits(e))
+        let is_for_the_hub = matches!(
+            self.message,
+            Message::Discover | Message::ReportState | Message::AcceptGrant | Message::Unknown
+        );
+        is_for_the_hub || endpoints.iter().any(|e| self.fits(e))
     }
 
     /// Whether Discovery has named this endpoint for it.
@@ -685,6 +689,9 @@ impl Turn {
                 Message::Lock,
                 Message::SetRangeValue,
             ]),
+            Strategy::Seldom if rng.below(3) > 0 => {
+                *rng.pick(&[Message::Lock, Message::Lock, Message::AcceptGrant, Message::Unknown])
+            }
             _ => *rng.pick(&DIRECTIVES),
         };
         let mut turn = Turn {

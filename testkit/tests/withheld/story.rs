@@ -137,6 +137,8 @@ pub enum Strategy {
     DiscoveryStorm,
     NoOpCommands,
     Commands,
+    /// What is said seldom: of the hub's own affairs, nonsense, and locks, whose outcome comes later.
+    Seldom,
     All,
 }
 
@@ -160,6 +162,7 @@ impl Story {
             Strategy::DiscoveryStorm,
             Strategy::NoOpCommands,
             Strategy::Commands,
+            Strategy::Seldom,
             Strategy::All,
             Strategy::All,
             Strategy::All,
@@ -440,12 +443,25 @@ fn first(rng: &mut Rng, property: Property) -> Value {
     if property == Property::Reachable { Value::Bool(rng.below(4) > 0) } else { value(rng, property) }
 }
 
-/// A property of the home; set points and modes more often than their number would give, since commands start from them.
+/// A property of the home; set points and modes more often than their number would give, since commands start from them, and
+/// kinds of which a home has little as often as others.
 fn any_property(rng: &mut Rng, devices: &[usize]) -> (usize, Property) {
+    let kind = |p: &Property| Kind::of(*p, model::Class::None);
+    if rng.below(4) == 0 {
+        let wanted = *rng.pick(&[Kind::Lock, Kind::Alarm, Kind::Opening, Kind::Presence, Kind::Covering]);
+        let is_wanted = |i: usize, p: &Property| {
+            let class = UNIVERSE[i].description.properties.get(p).map_or(model::Class::None, |d| d.class);
+            Kind::of(*p, class) == wanted
+        };
+        let of = |i: usize| told_by(&UNIVERSE[i]).into_iter().filter(move |p| is_wanted(i, p)).map(move |p| (i, p));
+        let all: Vec<(usize, Property)> = devices.iter().flat_map(|i| of(*i)).collect();
+        if !all.is_empty() {
+            return *rng.pick(&all);
+        }
+    }
     let index = *rng.pick(devices);
     let all = told_by(&UNIVERSE[index]);
-    let comfort: Vec<Property> =
-        all.iter().copied().filter(|p| Kind::of(*p, model::Class::None) == Kind::Comfort).collect();
+    let comfort: Vec<Property> = all.iter().copied().filter(|p| kind(p) == Kind::Comfort).collect();
     if !comfort.is_empty() && rng.below(2) == 0 { (index, *rng.pick(&comfort)) } else { (index, *rng.pick(&all)) }
 }
 

@@ -23,7 +23,7 @@ pub const MINUTE: i64 = 60_000;
 pub const HOUR: i64 = 60 * MINUTE;
 
 /// How many worlds there are: the policies of each are compiled once.
-const WORLDS: usize = 30;
+const WORLDS: usize = 33;
 
 /// So many devices of the universe are in one.
 const DEVICES: usize = 8;
@@ -342,12 +342,17 @@ impl World {
         if !devices.contains(&wanted) {
             devices[0] = wanted;
         }
+        // So is a lock, since what becomes of an order is told of locks alone.
+        let lock = UNIVERSE.iter().position(|d| d.id.as_str() == "door");
+        if let Some(lock) = lock.filter(|lock| n.is_multiple_of(2) && !devices.contains(lock)) {
+            devices[1] = lock;
+        }
         devices.sort_unstable();
         devices.dedup();
         let expiry = Timestamp::from_millis(START + 70 * MINUTE + rng.below(120) as i64 * MINUTE);
         let phases: Vec<Vec<Given>> = (0..3)
             .map(|phase| {
-                let mut given = match (n + phase) % 10 {
+                let mut given = match (n + phase) % 11 {
                     0 => profile("commands-only", &devices),
                     1 => profile("glance", &devices),
                     2 => profile("convenience", &devices),
@@ -357,6 +362,7 @@ impl World {
                     6 => singles(&mut rng, &devices),
                     7 => half_told(&mut rng, profile("everything", &devices)),
                     8 => slower(&mut rng, profile("everything", &devices)),
+                    9 => unsecured(profile("everything", &devices)),
                     _ => [profile("commands-only", &devices), singles(&mut rng, &devices)].concat(),
                 };
                 for g in &mut given {
@@ -483,6 +489,18 @@ fn half_told(rng: &mut Rng, mut given: Vec<Given>) -> Vec<Given> {
     let quiet: BTreeMap<DeviceId, bool> = given.iter().map(|g| (g.device.clone(), rng.below(2) == 0)).collect();
     let is_state = |g: &Given| matches!(g.allowed, Allowed::Told(..)) && !g.property.is_metadata();
     given.retain(|g| !(is_state(g) && quiet[&g.device]));
+    given
+}
+
+/// The same, but nothing of who comes and goes: locks, doors, motion and alarms are obeyed, and not told.
+fn unsecured(mut given: Vec<Given>) -> Vec<Given> {
+    let is_secret = |g: &Given| {
+        let of = UNIVERSE.iter().find(|d| d.id == g.device).and_then(|d| d.description.properties.get(&g.property));
+        let kind = model::Kind::of(g.property, of.map_or(Class::None, |d| d.class));
+        use model::Kind::{Alarm, Lock, Opening, Presence};
+        matches!(kind, Lock | Opening | Presence | Alarm) && matches!(g.allowed, Allowed::Told(..))
+    };
+    given.retain(|g| !is_secret(g));
     given
 }
 
