@@ -158,7 +158,6 @@ pub struct Released {
     /// What replaces a held value: what the link has set or was told at once, which it knows exactly; or what was true when it
     /// was granted.
     instead: BTreeMap<Cell, (Timestamp, Value, Exact)>,
-    open: BTreeSet<Cell>,
     /// Devices that were ever announced, in the order in which that happened; together in one entry when at once.
     announced: Vec<BTreeSet<DeviceId>>,
     midnights: Vec<Timestamp>,
@@ -270,18 +269,19 @@ impl Released {
     }
 
     /// The first reading after a grant answers at once and is held until the next tick: what is newly granted begins with
-    /// what is true now. What is granted no longer is forgotten.
+    /// what is true now. What only begins to count shows the last tick, like any other. What is granted no longer, or does not
+    /// count, is forgotten.
     fn reopen(&mut self, now: Timestamp) {
+        let before = std::mem::take(&mut self.promised);
         self.decide();
-        for (cell, rung) in self.rungs.iter().filter(|(cell, _)| !self.open.contains(cell)) {
+        for (cell, rung) in self.rungs.iter().filter(|(cell, _)| !before.contains(cell)) {
             let (device, property, _) = cell;
             let newest = self.readings.get(&(device.clone(), *property)).and_then(|all| all.last());
             if let (true, Some((_, value))) = (*rung != Rung::Live, newest) {
                 self.instead.insert(cell.clone(), (now, value.clone(), Exact(false)));
             }
         }
-        self.open = self.rungs.keys().cloned().collect();
-        self.instead.retain(|cell, _| self.open.contains(cell));
+        self.instead.retain(|cell, _| self.rungs.contains_key(cell));
         self.announce();
     }
 

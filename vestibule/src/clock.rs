@@ -1,6 +1,6 @@
 //! The wall clock.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use gate::Steady;
@@ -40,6 +40,34 @@ impl Clock for WallClock {
     fn now(&self) -> Timestamp {
         self.steady.lock().unwrap_or_else(PoisonError::into_inner).now(self.monotonic_ms())
     }
+
+    fn stands(&self) -> bool {
+        self.steady.lock().unwrap_or_else(PoisonError::into_inner).stands()
+    }
+}
+
+/// A clock that does not go back behind the time at which the hub was when it last stored it: a board without a battery may
+/// start years ago. Until it has caught up, time stands.
+pub struct NotBefore {
+    clock: Arc<dyn Clock>,
+    stored: Timestamp,
+}
+
+impl NotBefore {
+    /// The clock, from the stored time on.
+    pub fn new(clock: Arc<dyn Clock>, stored: Timestamp) -> Self {
+        Self { clock, stored }
+    }
+}
+
+impl Clock for NotBefore {
+    fn now(&self) -> Timestamp {
+        self.clock.now().max(self.stored)
+    }
+
+    fn stands(&self) -> bool {
+        self.clock.stands() || self.clock.now().plus_millis(gate::AHEAD_MAX_MS) < self.stored
+    }
 }
 
 /// A clock that a test moves: a file has the time in milliseconds since the epoch. In builds for development alone.
@@ -70,5 +98,10 @@ impl Clock for MovedClock {
         let now = read.unwrap_or(last).max(last);
         self.last.store(now, Ordering::SeqCst);
         Timestamp::from_millis(now)
+    }
+
+    fn stands(&self) -> bool {
+        let read = std::fs::read_to_string(&self.file).ok().and_then(|text| text.trim().parse::<i64>().ok());
+        read.is_some_and(|read| read + gate::AHEAD_MAX_MS < self.last.load(std::sync::atomic::Ordering::SeqCst))
     }
 }

@@ -17,6 +17,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use comfort::Caller;
 use devices::mqtt::broker::{self, DeviceUsers};
@@ -26,14 +27,15 @@ use gate::{GateState, StateWrite};
 use home::{Description, Reading, Registered, RegistryError, Update};
 use ledger::{Body, Digest, Draft, LinkEvent, Receipt};
 use links::{LINKS_MAX, Link};
-use model::{Clock, DeviceId, GrantId, HouseholdId, LinkId, MemberId, PartnerId, Timestamp};
-use policy::{Change, Grant, Moment, Name, Profile, Table, Windows};
+use model::{Clock, DeviceId, GrantId, HouseholdId, LinkId, MemberId, PartnerId, Property, Timestamp};
+use policy::{Change, Grant, Moment, Profile, Table, Windows};
 use serde_json::{Value, json};
 use store::ledger::{Append, Filter, LedgerWriter, Opening};
 use store::{History, Store};
 
 use crate::audit;
 use crate::commands::Request;
+use crate::clock::NotBefore;
 use crate::config::{Config, Mqtt};
 use crate::observed::Observed;
 use crate::thermostat::unit::{Order, Unit};
@@ -110,6 +112,8 @@ pub struct Core {
     partners_at: OnceLock<SocketAddr>,
     /// Something changed that the table is compiled from.
     stale: std::sync::atomic::AtomicBool,
+    /// Whether time stood when the table was compiled.
+    stood: std::sync::atomic::AtomicBool,
     /// Devices whose description is not stored yet.
     unsaved: Mutex<BTreeSet<DeviceId>>,
     running: Mutex<Running>,
@@ -136,7 +140,7 @@ pub struct LedgerRecorder(LedgerWriter);
 
 impl Recorder for LedgerRecorder {
     async fn record(&self, drafts: Vec<Draft>, writes: Vec<StateWrite>) -> Result<Vec<Receipt>, RecordError> {
-        let held = writes.into_iter().map(|w| (w.key, Some(w.json))).collect();
+        let held = held(writes);
         self.0.append(Append { drafts, held }).await.map_err(|error| {
             tracing::error!(%error, "nothing leaves: the ledger could not record");
             RecordError
@@ -250,6 +254,8 @@ impl Core {
                 return Err(unreadable(&key));
             }
         }
+        // The hub's time was kept with all that depends on it.
+        let clock: Arc<dyn Clock> = Arc::new(NotBefore::new(clock, gate.time()));
         let has_expired = grants.values().any(|g| !g.holds_at(clock.now()));
         let thermostat = Unit::open(data, config.thermostat.as_ref(), &config.timezone, &client_id, clock.now())?;
         let core = Arc::new(Self {
@@ -274,6 +280,7 @@ impl Core {
             partners_at: OnceLock::new(),
             // What expired while no hub ran is ended by the scheduler's first look.
             stale: std::sync::atomic::AtomicBool::new(has_expired),
+            stood: std::sync::atomic::AtomicBool::default(),
             unsaved: Mutex::default(),
             running: Mutex::default(),
             doors: Mutex::default(),
@@ -542,8 +549,7 @@ impl Core {
         let facts = self.facts();
         let grants: Vec<Grant> = lock(&self.grants).values().cloned().collect();
         let windows = lock(&self.windows).clone();
-        let moment = Moment { now: self.now(), zone: &self.config.timezone, windows: &windows };
-        table_at(&facts, grants, self.ceiling.as_deref(), moment).map_err(|e| chain(&e))
+        table_at(&facts, grants, self.ceiling.as_deref(), self.at_moment(&windows, self.now())).map_err(|e| chain(&e))
     }
 
     /// The same on a thread of its own: of a large home it takes long, and answers don't wait for it.
@@ -554,11 +560,20 @@ impl Core {
 
     /// The same, with other windows open.
     async fn compile_under(&self, grants: Vec<Grant>, windows: Windows, now: Timestamp) -> Result<Table, String> {
+        // Such a grant is in no table, so none would be due for it.
+        if grants.iter().any(|g| !g.holds_at(now)) {
+            self.mark_stale();
+        }
         let (facts, ceiling, zone) = (self.facts(), self.ceiling.clone(), self.config.timezone.clone());
+        let stands = self.clock.stands();
         let compiled = tokio::task::spawn_blocking(move || {
-            table_at(&facts, grants, ceiling.as_deref(), Moment { now, zone: &zone, windows: &windows })
+            table_at(&facts, grants, ceiling.as_deref(), Moment { now, zone: &zone, windows: &windows, stands })
         });
         compiled.await.map_err(|e| e.to_string())?.map_err(|e| chain(&e))
+    }
+
+    fn at_moment<'a>(&'a self, windows: &'a Windows, now: Timestamp) -> Moment<'a> {
+        Moment { now, zone: &self.config.timezone, windows, stands: self.clock.stands() }
     }
 
     fn facts(&self) -> policy::Facts {
@@ -566,35 +581,66 @@ impl Core {
         gate.facts(self.household.clone(), links::is_gatekeeper)
     }
 
+    /// How long nothing is due, at most so long, and never no time at all.
+    pub fn idle(&self, at_most: Duration) -> Duration {
+        let next = self.state().table().next_change();
+        let left = next.map(|t| u64::try_from(t.as_millis() - self.now().as_millis()).unwrap_or(0));
+        left.map_or(at_most, |ms| at_most.min(Duration::from_millis(ms.max(10))))
+    }
+
     /// Recompiles when devices have come, a grant has expired, or hours or a window have begun or ended. Called by the scheduler.
     /// What ends is refused before that is recorded, what begins is told after.
     pub async fn recompile_if_due(&self) -> Result<(), String> {
-        let stale = self.stale.swap(false, std::sync::atomic::Ordering::SeqCst);
-        let now = self.now();
-        let due = self.state().table().next_change().is_some_and(|t| t <= now);
-        if !stale && !due {
+        use std::sync::atomic::Ordering::SeqCst;
+        let stands = self.clock.stands();
+        let is_due = self.state().table().next_change().is_some_and(|t| t <= self.now());
+        if !(is_due || self.stale.load(SeqCst) || stands != self.stood.load(SeqCst)) {
             return Ok(());
         }
+        // Before anything is told of a device its kinds are pinned.
+        self.save_devices().await;
         let _one = self.changing.lock().await;
+        self.stale.store(false, SeqCst);
+        self.stood.store(stands, SeqCst);
+        // The moment is that of the work: while this waited another change may have been made for a later one.
+        let done = self.renew_table(self.now()).await;
+        if done.is_err() {
+            self.mark_stale();
+        }
+        done
+    }
+
+    async fn renew_table(&self, now: Timestamp) -> Result<(), String> {
         let before = Arc::clone(self.state().table());
-        let ended = self.end_grants(now)?;
-        let closed: Vec<Name> = {
-            let mut windows = lock(&self.windows);
-            let closed = windows.iter().filter(|(_, until)| **until <= now).map(|(name, _)| name.clone()).collect();
-            windows.retain(|_, until| now < *until);
-            closed
+        let (grants, ended) = ended_at(&lock(&self.grants), now)?;
+        let stands = self.clock.stands();
+        let (windows, closed): (Windows, Windows) =
+            lock(&self.windows).clone().into_iter().partition(|(_, until)| now < *until && !stands);
+        let all: Vec<Grant> = grants.values().cloned().collect();
+        let table = match self.compile_under(all.clone(), windows.clone(), now).await {
+            Ok(table) => Arc::new(table),
+            Err(error) => {
+                // Whatever else fails, what has ended has: all that it decided is refused until a table can be made.
+                let (holding, _) = policy::in_force(all, self.at_moment(&windows, now));
+                let holding: BTreeMap<&GrantId, &Grant> = holding.iter().map(|g| (&g.id, g)).collect();
+                let standing = lock(&self.grants).clone();
+                let gone = standing.values().filter(|g| holding.get(&g.id) != Some(g)).map(|g| g.id.to_string());
+                let writes = self.state().replace_table(Arc::new(before.without(&gone.collect())), now);
+                self.put(self::held(writes)).await?;
+                return Err(error);
+            }
         };
-        let grants: Vec<Grant> = lock(&self.grants).values().cloned().collect();
-        let table = Arc::new(self.compile_aside(grants, now).await?);
+        *lock(&self.grants) = grants;
+        *lock(&self.windows) = windows;
         faults::pass(faults::TABLE_COMPILED);
         let (previous, next) = (Digest::new(before.policy_hash()), Digest::new(table.policy_hash()));
         let mut entries = ended.entries;
-        entries.extend(closed.iter().map(|name| (format!("{WINDOW}{name}"), None)));
+        entries.extend(closed.keys().map(|name| (format!("{WINDOW}{name}"), None)));
         if previous != next {
             let mut held = self::held(self.state().replace_table(Arc::new(before.meet(&table)), now));
-            held.extend(self::held(self.state().preview(&table, now)));
             held.append(&mut entries);
             let change = match (ended.expired, ended.stepped) {
+                (0, 0) if stands => "the clock was set back: hours and windows wait for it".to_owned(),
                 (0, 0) => "hours or windows of grants have begun or ended".to_owned(),
                 (expired, 0) => format!("{expired} grants expired"),
                 (expired, stepped) => format!("{expired} grants expired, {stepped} tell a rung less"),
@@ -605,29 +651,6 @@ impl Core {
         }
         entries.extend(self::held(self.state().replace_table(table, now)));
         self.put(entries).await
-    }
-
-    /// Takes out the grants that have expired, and puts in what some of them become.
-    fn end_grants(&self, now: Timestamp) -> Result<EndedGrants, String> {
-        let mut grants = lock(&self.grants);
-        let gone: Vec<Grant> = grants.values().filter(|g| !g.holds_at(now)).cloned().collect();
-        let mut ended = EndedGrants::default();
-        for grant in gone {
-            let key = format!("grant/{}", grant.id);
-            grants.remove(&grant.id);
-            match grant.step_down().filter(|g| g.holds_at(now)) {
-                Some(less) => {
-                    ended.stepped += 1;
-                    ended.entries.push((key, Some(to_json(&less)?)));
-                    grants.insert(less.id.clone(), less);
-                }
-                None => {
-                    ended.expired += 1;
-                    ended.entries.push((key, None));
-                }
-            }
-        }
-        Ok(ended)
     }
 
     /// Puts a changed set of grants in force and records it. Narrowing takes effect before it is recorded, widening after:
@@ -673,7 +696,8 @@ impl Core {
             puts.push((format!("grant/{}", grant.id), Some(to_json(grant)?)));
         }
         // The value with which a grant begins is stored along with it.
-        puts.extend(self::held(self.state().preview(&widened, now)));
+        let begun = self.state().begin(&widened, now);
+        puts.extend(self::held(begun.writes()));
         if let Err(error) = self.try_append(&drafts, &puts).await {
             if remove.is_empty() {
                 let takes_back = puts.iter().any(|(_, json)| json.is_none());
@@ -687,7 +711,7 @@ impl Core {
         }
         *lock(&self.grants) = after;
         faults::pass(faults::GRANTS_RECORDED);
-        let writes = self.state().replace_table(Arc::new(widened), now);
+        let writes = self.state().replace_begun(Arc::new(widened), begun, now);
         self.put(self::held(writes)).await
     }
 
@@ -1540,7 +1564,7 @@ fn keys_of(device: &DeviceId, known: &Registered) -> impl Iterator<Item = String
 
 /// The gate's writes, as the store takes them.
 fn held(writes: impl IntoIterator<Item = StateWrite>) -> Vec<(String, Option<String>)> {
-    writes.into_iter().map(|w| (w.key, Some(w.json))).collect()
+    writes.into_iter().map(|w| (w.key, w.json)).collect()
 }
 
 /// The settings of events, if there are any.
@@ -1631,6 +1655,48 @@ struct EndedGrants {
     stepped: usize,
     /// What to store.
     entries: Entries,
+}
+
+/// The grants that are left at a time: without those that have expired, and with what some of them become.
+fn ended_at(
+    grants: &BTreeMap<GrantId, Grant>,
+    now: Timestamp,
+) -> Result<(BTreeMap<GrantId, Grant>, EndedGrants), String> {
+    let (mut left, mut ended) = (grants.clone(), EndedGrants::default());
+    for grant in grants.values().filter(|g| !g.holds_at(now)) {
+        let key = format!("grant/{}", grant.id);
+        left.remove(&grant.id);
+        match grant.step_down().filter(|g| g.holds_at(now)) {
+            Some(less) => {
+                ended.stepped += 1;
+                ended.entries.push((key, Some(to_json(&less)?)));
+                left.insert(less.id.clone(), less);
+            }
+            None => {
+                ended.expired += 1;
+                ended.entries.push((key, None));
+            }
+        }
+    }
+    // Nothing of a device can be told or commanded unless the partner may know what it is, for as long. What is told a rung less
+    // keeps its name: it would be another device.
+    let named = grants.values().filter(|g| !g.holds_at(now));
+    for grant in named.filter(|g| matches!(g.property, Property::DeviceTypeName | Property::NodeLabel)) {
+        let is_its = |g: &&Grant| {
+            (&g.link, &g.device) == (&grant.link, &grant.device)
+                && !g.property.is_metadata()
+                && (g.stepped_down || grant.property == Property::DeviceTypeName)
+        };
+        if let Some(until) = left.values().filter(is_its).filter_map(|g| g.expires).max() {
+            let kept = Grant { expires: Some(until), ..grant.clone() };
+            let key = format!("grant/{}", grant.id);
+            ended.entries.retain(|(k, _)| *k != key);
+            ended.entries.push((key, Some(to_json(&kept)?)));
+            ended.expired -= 1;
+            left.insert(kept.id.clone(), kept);
+        }
+    }
+    Ok((left, ended))
 }
 
 /// The table at a moment: of the grants whose conditions are met, beside what all of them together promise.

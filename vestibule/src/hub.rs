@@ -105,6 +105,7 @@ pub async fn start(core: &Arc<Core>, speed: f64, demo: bool) -> Result<Up, Failu
     )
     .map_err(|e| chain(&e))?;
     let mut tasks = vec![tokio::spawn(take_in(Arc::clone(core), inbox))];
+    tasks.push(tokio::spawn(keep_policy(Arc::clone(core))));
     tasks.push(tokio::spawn(keep_time(Arc::clone(core))));
     tasks.push(tokio::spawn(keep_clock(Arc::clone(core))));
     tasks.push(tokio::spawn(keep_verified(Arc::clone(core), if demo { VERIFY_EVERY_DEMO } else { VERIFY_EVERY })));
@@ -171,7 +172,18 @@ async fn take_in(core: Arc<Core>, inbox: Arc<Inbox>) {
     }
 }
 
-/// Does what is due: expiries, sums of refusals, retention.
+/// Keeps the table to the time: grants expire, hours and windows begin and end, whatever else there is to do.
+async fn keep_policy(core: Arc<Core>) {
+    loop {
+        tokio::time::sleep(core.idle(TICK)).await;
+        if let Err(error) = core.recompile_if_due().await {
+            tracing::error!(%error, "the decision table could not be renewed: what has ended is refused, what begins waits");
+            tokio::time::sleep(TICK).await;
+        }
+    }
+}
+
+/// Does what is due: sums of refusals, retention.
 async fn keep_time(core: Arc<Core>) {
     let mut refusals = core.now();
     let mut erased = Timestamp::default();
@@ -179,9 +191,6 @@ async fn keep_time(core: Arc<Core>) {
         tokio::time::sleep(TICK).await;
         core.settle().await;
         core.save_devices().await;
-        if let Err(error) = core.recompile_if_due().await {
-            tracing::error!(%error, "the decision table could not be renewed; the old one stays in force");
-        }
         core.announce_ends().await;
         let now = core.now();
         if now.as_millis() - refusals.as_millis() >= egress::REFUSAL_TICK_MS {

@@ -215,7 +215,7 @@ impl Actuator for Nothing {
 #[derive(Debug, PartialEq, Eq)]
 enum Sent {
     Accepted,
-    /// There is nothing to send any more, or Amazon does not take this one; another may be welcome.
+    /// There is nothing to send any more: the link is gone, or the policies have changed since it was looked at.
     GivenUp,
     /// Amazon finds the message itself wrong: it is never sent again as it is.
     Refused,
@@ -239,6 +239,14 @@ enum Delivered {
     Answered(Answer),
     Throttled,
     CutOff(String),
+    /// It may be told no longer.
+    GivenUp,
+}
+
+/// Under what a message was looked at: it leaves under no other.
+struct Look {
+    link: Arc<Link>,
+    policies: [u8; 32],
 }
 
 impl<R: Recorder> Events<R> {
@@ -334,11 +342,16 @@ impl<R: Recorder> Events<R> {
         if line.refresh.is_none() {
             return;
         }
-        let Some((link, mut session)) = self.session(id, "Alexa.Response") else { return };
-        let Some(report) = report::outcome(&mut session, deferred) else { return };
-        let done = session.finish();
-        if let Sent::Ended(why) = self.send(&mut line, &link, &report, &done.decided, &done.writes).await {
-            self.end(id, &mut line, why);
+        for _ in 0..=RETRIES_MAX {
+            let Some((look, mut session)) = self.session(id, "Alexa.Response") else { return };
+            let Some(report) = report::outcome(&mut session, deferred) else { return };
+            let done = session.finish();
+            match self.send(&mut line, &look, &report, &done.decided, &done.writes).await {
+                Sent::Ended(why) => return self.end(id, &mut line, why),
+                // It was promised: under the policies that came meanwhile it is looked at anew.
+                Sent::GivenUp => {}
+                _ => return,
+            }
         }
     }
 
@@ -357,7 +370,7 @@ impl<R: Recorder> Events<R> {
         if line.managed == (grid, policies) {
             return Sent::Accepted;
         }
-        let Some((link, mut session)) = self.session(id, "Alexa.Discovery.AddOrUpdateReport") else {
+        let Some((look, mut session)) = self.session(id, "Alexa.Discovery.AddOrUpdateReport") else {
             return Sent::GivenUp;
         };
         let Found { endpoints: found, mixed, .. } = report::endpoints(&mut session);
@@ -379,7 +392,7 @@ impl<R: Recorder> Events<R> {
                 return Sent::GivenUp;
             };
             let report = report::add_or_update(&mut session, &chunk);
-            match self.send(line, &link, &report, &decided.decided, &decided.writes).await {
+            match self.send(line, &look, &report, &decided.decided, &decided.writes).await {
                 // Of several that were refused together, perhaps one alone is wrong.
                 Sent::TooLarge | Sent::Refused if chunk.len() > 1 => {
                     let (first, second) = chunk.split_at(chunk.len() / 2);
@@ -411,7 +424,7 @@ impl<R: Recorder> Events<R> {
                 return Sent::GivenUp;
             };
             let report = report::delete(&mut session, chunk);
-            match self.send(line, &link, &report, &[], &[]).await {
+            match self.send(line, &look, &report, &[], &[]).await {
                 // What Amazon does not know it can't forget either: no use in asking again.
                 Sent::Accepted | Sent::Refused | Sent::TooLarge => {}
                 other => return other,
@@ -432,7 +445,7 @@ impl<R: Recorder> Events<R> {
     async fn report(&self, id: &LinkId, line: &mut Line) -> Sent {
         let endpoints: Vec<EndpointId> = line.announced.keys().take(EVENT_REPORTS_MAX).cloned().collect();
         for endpoint in endpoints {
-            let Some((link, mut session)) = self.session(id, "Alexa.ChangeReport") else { return Sent::GivenUp };
+            let Some((look, mut session)) = self.session(id, "Alexa.ChangeReport") else { return Sent::GivenUp };
             let mut before = line.reported.get(&endpoint).cloned().unwrap_or_default();
             let in_doubt = line.doubts.get(&endpoint);
             if let Some(doubt) = in_doubt {
@@ -452,7 +465,7 @@ impl<R: Recorder> Events<R> {
             let mut writes = done.writes;
             let on_its_way = Doubt { before, sent: now.clone() };
             writes.push(doubt(id, &endpoint, Some(&on_its_way)));
-            let sent = self.send(line, &link, &report, &done.decided, &writes).await;
+            let sent = self.send(line, &look, &report, &done.decided, &writes).await;
             let mut known = Vec::new();
             match &sent {
                 Sent::Accepted => {
@@ -484,23 +497,33 @@ impl<R: Recorder> Events<R> {
         self.recorder.record(Vec::new(), writes).await.is_ok()
     }
 
-    fn session(&self, id: &LinkId, message: &str) -> Option<(Arc<Link>, Session<Nothing>)> {
-        let link = self.state().links.shared(id)?;
+    fn session(&self, id: &LinkId, message: &str) -> Option<(Look, Session<Nothing>)> {
+        let look = {
+            let state = self.state();
+            Look { link: state.links.shared(id)?, policies: state.table().policy_hash() }
+        };
         let now = self.clock.now();
         let state = Arc::clone(&self.state);
-        let session = Session::new(state, Arc::new(Nothing), &link, now, message.to_owned(), uuid_v4());
-        Some((link, session))
+        let session = Session::new(state, Arc::new(Nothing), &look.link, now, message.to_owned(), uuid_v4());
+        Some((look, session))
+    }
+
+    /// Whether what was looked at may still be told. Fetching a token, and waiting for Amazon, takes minutes.
+    fn holds(&self, look: &Look) -> bool {
+        let state = self.state();
+        state.table().policy_hash() == look.policies && state.links.get(&look.link.id).is_some()
     }
 
     /// Records one message, sends it, and says what became of it.
     async fn send(
         &self,
         line: &mut Line,
-        link: &Link,
+        look: &Look,
         report: &Report,
         decided: &[Decided],
         writes: &[StateWrite],
     ) -> Sent {
+        let link = &look.link;
         let told = report.told.iter().collect();
         let leaving: Vec<Decided> =
             decided.iter().filter(|d| d.outcome.is_ok() && left(link, &told, &d.device, d.property)).cloned().collect();
@@ -514,8 +537,11 @@ impl<R: Recorder> Events<R> {
                     return Sent::CutOff;
                 }
             };
+            if !self.holds(look) {
+                return Sent::GivenUp;
+            }
             let wire = report.wire(&token);
-            let (bytes, policy_set) = (wire.len(), Digest::new(self.state().table().policy_hash()));
+            let (bytes, policy_set) = (wire.len(), Digest::new(look.policies));
             let intent = Intent {
                 partner: link.partner.clone(),
                 link: link.id.clone(),
@@ -534,13 +560,15 @@ impl<R: Recorder> Events<R> {
             faults::pass(faults::EVENT_RECORDED);
             let body = receipt.body().map(|b| Bytes::copy_from_slice(b)).unwrap_or_default();
             let mut wire = line.wire.take().unwrap_or_else(|| self.settings.gateways.events());
-            let delivered = self.deliver(&mut wire, (EVENTS_PATH, "application/json", Some(&token)), body).await;
+            let to = (EVENTS_PATH, "application/json", Some(token.as_str()));
+            let delivered = self.deliver(&mut wire, to, body, || self.holds(look)).await;
             line.wire = Some(wire);
             faults::pass(faults::EVENT_SENT);
             let (delivered, result) = delivered;
             self.outcome(receipt, result);
             let answer = match delivered {
                 Delivered::Answered(answer) => answer,
+                Delivered::GivenUp => return Sent::GivenUp,
                 Delivered::Throttled => {
                     self.trouble(link, line, "Amazon takes no more events for now");
                     return Sent::CutOff;
@@ -617,17 +645,22 @@ impl<R: Recorder> Events<R> {
     }
 
     /// Posts a recorded body, again if that is worth it: what is throttled three times, at least a second apart; what fails
-    /// on Amazon's side or on the way as often, with pauses that grow from a second.
+    /// on Amazon's side or on the way as often, with pauses that grow from a second; as long as it may be told.
     async fn deliver(
         &self,
         wire: &mut Wire,
         (path, kind, bearer): (&str, &str, Option<&str>),
         body: Bytes,
+        may_be_told: impl Fn() -> bool,
     ) -> (Delivered, SendResult) {
         let (mut throttled, mut failed) = (0u32, 0u32);
         // Whether any byte may have left.
         let mut left = false;
         loop {
+            if !may_be_told() {
+                let result = if left { SendResult::Failed } else { SendResult::Aborted };
+                return (Delivered::GivenUp, result);
+            }
             let answer = wire.post(path, kind, bearer, body.clone(), self.clock.now()).await;
             let why = match answer {
                 Ok(answer) if answer.status == 429 => {
@@ -752,11 +785,13 @@ impl<R: Recorder> Events<R> {
         let bytes = receipt.body().map(|b| Bytes::copy_from_slice(b)).unwrap_or_default();
         let mut wire = self.settings.gateways.tokens();
         let to = (TOKENS_PATH, "application/x-www-form-urlencoded;charset=UTF-8", None);
-        let (delivered, result) = self.deliver(&mut wire, to, bytes).await;
+        let (delivered, result) = self.deliver(&mut wire, to, bytes, || true).await;
         self.outcome(receipt, result);
         let answer = match delivered {
             Delivered::Answered(answer) => answer,
-            Delivered::Throttled => return Err(NoToken::CutOff("Login with Amazon takes no more requests".to_owned())),
+            Delivered::Throttled | Delivered::GivenUp => {
+                return Err(NoToken::CutOff("Login with Amazon takes no more requests".to_owned()));
+            }
             Delivered::CutOff(why) => return Err(NoToken::CutOff(format!("Login with Amazon: {why}"))),
         };
         let json: serde_json::Value = serde_json::from_slice(&answer.body).unwrap_or_default();

@@ -55,7 +55,7 @@ fn quarter_of_day(now: &ZonedDateTime) -> Option<jiff::Timestamp> {
 
 /// How far the time shown may be ahead of the wall clock before it stands still for it. A clock that is trimmed by its
 /// time server is not noticed.
-const AHEAD_MAX_MS: i64 = 250;
+pub const AHEAD_MAX_MS: i64 = 250;
 
 /// Time that never steps back, out of a wall clock that may, and a monotonic one.
 ///
@@ -79,6 +79,11 @@ impl Steady {
     pub fn now(&self, monotonic_ms: i64) -> Timestamp {
         let passed = if self.stands { 0 } else { monotonic_ms.saturating_sub(self.at_ms).max(0) };
         self.shown.plus_millis(passed)
+    }
+
+    /// Whether it stands, for the wall clock was set back.
+    pub fn stands(&self) -> bool {
+        self.stands
     }
 
     /// Looks at the wall clock: follows it forward; when it is behind, stands until it has caught up.

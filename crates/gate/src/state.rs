@@ -21,8 +21,8 @@ use crate::shape::shape;
 pub struct StateWrite {
     /// Where: `known/DEVICE/PROPERTY`, `told/LINK/DEVICE/PROPERTY/TRIGGER`, `link/LINK` or `clock`.
     pub key: String,
-    /// JSON.
-    pub json: String,
+    /// JSON; none deletes.
+    pub json: Option<String>,
     /// What [`GateState::settle`] takes off.
     debt: Debt,
 }
@@ -30,7 +30,7 @@ pub struct StateWrite {
 impl StateWrite {
     /// A write of another room, which goes with a message.
     pub fn new(key: String, json: String) -> Self {
-        Self { key, json, debt: Debt::None }
+        Self { key, json: Some(json), debt: Debt::None }
     }
 }
 
@@ -58,6 +58,17 @@ struct Told {
     /// had set something else.
     #[serde(default)]
     exact: bool,
+}
+
+/// The values with which what is newly granted begins (see [`GateState::begin`]).
+#[derive(Clone, Debug, Default)]
+pub struct Begun(Vec<(ToldKey, Told)>);
+
+impl Begun {
+    /// What must be stored of them.
+    pub fn writes(&self) -> Vec<StateWrite> {
+        self.0.iter().filter_map(|(key, told)| told_write(key, told)).collect()
+    }
 }
 
 /// What the gate knows. One per household; shared behind a lock that is held for one look-up at a time.
@@ -163,6 +174,11 @@ impl GateState {
         self.latest
     }
 
+    /// The latest time at which it answered, or that was kept before a restart.
+    pub fn time(&self) -> Timestamp {
+        self.latest
+    }
+
     /// Notes the time, whatever happens or doesn't happen in the home; to be called again and again by the clock alone. Once
     /// in the shortest interval there is something to store: a hub that starts again shows no older tick, although the
     /// clock may have been set back.
@@ -172,7 +188,7 @@ impl GateState {
             return None;
         }
         self.kept = tick;
-        Some(StateWrite { key: CLOCK.to_owned(), json: tick.as_millis().to_string(), debt: Debt::None })
+        Some(StateWrite::new(CLOCK.to_owned(), tick.as_millis().to_string()))
     }
 
     /// Takes a reading in. Its time is never before that of an earlier reading of the same property.
@@ -202,53 +218,66 @@ impl GateState {
     /// Puts the table in force with which the hub was running before it stopped: nothing is new, and what was held is still
     /// held.
     pub fn resume(&mut self, table: Arc<Table>) -> Vec<StateWrite> {
-        self.told.retain(|(link, device, property, trigger), _| {
-            table.decide(link, device, *property, *trigger).rung.is_ok()
-        });
-        self.table = table;
-        self.number()
-    }
-
-    /// Puts a new table in force. What a link may newly be told on a grid starts with what is true now ("the first reading
-    /// after a grant answers at once and is held until the next tick"); what it may be told no longer is forgotten. Gives
-    /// what must be stored.
-    pub fn replace_table(&mut self, table: Arc<Table>, now: Timestamp) -> Vec<StateWrite> {
-        let now = self.advance(now);
-        let begun = self.begun(&table, now);
-        let mut writes: Vec<StateWrite> = begun.iter().filter_map(|(key, sample)| told_write(key, sample)).collect();
-        self.told.retain(|key, _| {
-            let (link, device, property, trigger) = key;
-            let is_told = table.decide(link, device, *property, *trigger).rung.is_ok();
-            // In the store as well: a restart would bring it back, were it granted again by then.
-            if !is_told {
-                writes.push(StateWrite::new(told_key(key), FORGOTTEN.to_owned()));
-            }
-            is_told
-        });
-        self.owed.retain(|key| self.told.contains_key(key));
-        self.owed.extend(begun.iter().map(|(key, _)| key.clone()));
-        self.told.extend(begun);
+        let mut writes = self.forget_withheld(&table);
         self.table = table;
         writes.extend(self.number());
         writes
     }
 
-    /// What [`replace_table`](Self::replace_table) will have to store of held values, so that it can be made durable together
-    /// with the grants: a hub that dies in between must not begin with an older value.
-    pub fn preview(&self, table: &Table, now: Timestamp) -> Vec<StateWrite> {
-        let now = self.latest.max(now);
-        self.begun(table, now).iter().filter_map(|(key, sample)| told_write(key, sample)).collect()
+    /// Forgets what stands in for held values that are told no longer; in the store as well, or a restart would bring it back,
+    /// were it granted again by then.
+    fn forget_withheld(&mut self, table: &Table) -> Vec<StateWrite> {
+        let mut writes = Vec::new();
+        self.told.retain(|key, _| {
+            let (link, device, property, trigger) = key;
+            let is_told = table.decide(link, device, *property, *trigger).rung.is_ok();
+            if !is_told {
+                writes.push(StateWrite { key: told_key(key), json: None, debt: Debt::None });
+            }
+            is_told
+        });
+        self.owed.retain(|key| self.told.contains_key(key));
+        writes
     }
 
-    /// The values with which newly granted cells begin.
-    fn begun(&self, table: &Table, now: Timestamp) -> Vec<(ToldKey, Told)> {
+    /// Puts a new table in force. What a link may newly be told on a grid starts with what is true now ("the first reading
+    /// after a grant answers at once and is held until the next tick"); what it may be told no longer is forgotten. Where hours
+    /// or a window begin nothing is new: the rung's own tick is shown, or opening often would buy more than the rung allows.
+    /// Gives what must be stored.
+    pub fn replace_table(&mut self, table: Arc<Table>, now: Timestamp) -> Vec<StateWrite> {
+        let begun = self.begin(&table, now);
+        self.replace_begun(table, begun, now)
+    }
+
+    /// The same, with the values of an earlier moment, which are stored together with the grants.
+    pub fn replace_begun(&mut self, table: Arc<Table>, mut begun: Begun, now: Timestamp) -> Vec<StateWrite> {
+        self.advance(now);
+        // What was forgotten in between stays so.
+        begun.0.retain(|((link, device, property, trigger), _)| {
+            self.home.reported(device, *property).is_some()
+                && self.links.get(link).is_some()
+                && table.decide(link, device, *property, *trigger).rung.is_ok()
+        });
+        let mut writes = begun.writes();
+        writes.extend(self.forget_withheld(&table));
+        self.owed.extend(begun.0.iter().map(|(key, _)| key.clone()));
+        self.told.extend(begun.0);
+        self.table = table;
+        writes.extend(self.number());
+        writes
+    }
+
+    /// The values with which newly granted cells begin under a table, to be made durable together with the grants: a hub that
+    /// dies in between must not begin with an older value. They are of the time given, which is the time of the consent, not
+    /// of whoever asked last.
+    pub fn begin(&self, table: &Table, now: Timestamp) -> Begun {
         let mut begun = Vec::new();
         for link in self.links.iter().map(|l| &l.id) {
             for (device, _, property) in properties(&self.registry).filter(|(_, _, p)| !p.is_metadata()) {
                 let Some(sample) = self.home.reported(device, property) else { continue };
                 for trigger in ALL_TRIGGERS {
                     let rung = |t: &Table| t.decide(link, device, property, trigger).rung.ok();
-                    if rung(&self.table).is_none() && rung(table).is_some_and(|r| r != Rung::Live) {
+                    if rung(self.table.promised()).is_none() && rung(table).is_some_and(|r| r != Rung::Live) {
                         let key = (link.clone(), device.clone(), property, trigger);
                         let sample = Sample { value: sample.value.clone(), time: now };
                         begun.push((key, Told { sample, exact: false }));
@@ -256,7 +285,7 @@ impl GateState {
                 }
             }
         }
-        begun
+        Begun(begun)
     }
 
     /// Numbers the devices that a link may know of and could not before.
@@ -272,7 +301,7 @@ impl GateState {
             if link.announce(&new)
                 && let Ok(json) = serde_json::to_string(link)
             {
-                writes.push(StateWrite { key: format!("link/{id}"), json, debt: Debt::None });
+                writes.push(StateWrite::new(format!("link/{id}"), json));
             }
         }
         writes
@@ -394,15 +423,11 @@ impl GateState {
                     DeviceId::new(*device),
                     property(p),
                     trigger,
-                    serde_json::from_str::<Option<Told>>(json),
+                    serde_json::from_str::<Told>(json),
                 ) else {
                     return false;
                 };
-                let key = (link, device, p, trigger);
-                match told {
-                    Some(told) => drop(self.told.insert(key, told)),
-                    None => drop(self.told.remove(&key)),
-                }
+                self.told.insert((link, device, p, trigger), told);
                 true
             }
             [CLOCK] => {
@@ -468,21 +493,18 @@ pub(crate) fn announced(table: &Table, link: &LinkId, device: &DeviceId, capabil
 /// Key of the stored time.
 const CLOCK: &str = "clock";
 
-/// What stands in the store of a value that a link may be told no longer: JSON's nothing.
-const FORGOTTEN: &str = "null";
-
 fn told_key((link, device, property, trigger): &ToldKey) -> String {
     format!("told/{link}/{device}/{property}/{trigger}")
 }
 
 fn told_write(key: &ToldKey, told: &Told) -> Option<StateWrite> {
     let json = serde_json::to_string(told).ok()?;
-    Some(StateWrite { key: told_key(key), json, debt: Debt::Told(key.clone()) })
+    Some(StateWrite { key: told_key(key), json: Some(json), debt: Debt::Told(key.clone()) })
 }
 
 /// The stored form of what is known of one property.
 fn known_write(device: &DeviceId, property: Property, known: &Known, at: (Grid, Timestamp)) -> Option<StateWrite> {
     let json = serde_json::to_string(known).ok()?;
     let debt = Debt::Known(device.clone(), property, at.0, at.1);
-    Some(StateWrite { key: format!("known/{device}/{property}"), json, debt })
+    Some(StateWrite { key: format!("known/{device}/{property}"), json: Some(json), debt })
 }

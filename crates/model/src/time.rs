@@ -50,6 +50,12 @@ impl Timestamp {
 pub trait Clock: Send + Sync + 'static {
     /// The time now.
     fn now(&self) -> Timestamp;
+
+    /// Whether time stands still, until a wall clock that was set back has caught up: then nothing may be told for as long as
+    /// a time lasts.
+    fn stands(&self) -> bool {
+        false
+    }
 }
 
 #[cfg(test)]

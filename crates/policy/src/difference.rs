@@ -66,7 +66,8 @@ pub fn longer(before: &[Grant], after: &[Grant]) -> Vec<String> {
     };
     let standing = |grant: &Grant| -> Vec<&Grant> {
         let same = |g: &&Grant| (&g.link, &g.device, g.property) == (&grant.link, &grant.device, grant.property);
-        before.iter().filter(same).filter(|g| g.what == grant.what).collect()
+        // At whichever rung: a coarser one at more hours is more all the same.
+        before.iter().filter(same).filter(|g| g.what.is_same(grant.what)).collect()
     };
     let at_other_times = after.iter().filter_map(|grant| {
         let was = standing(grant);

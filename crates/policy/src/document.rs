@@ -115,6 +115,10 @@ impl Document {
             let wrong = format!("it names more than {HOURS_MAX} spans of hours");
             return Err(DocumentError::Policy { id: grant.id.to_string(), wrong });
         }
+        if let Some(grant) = document.grants.iter().find(|g| g.is_conditional() && g.describes()) {
+            let wrong = format!("the {} counts at all times: leave out hours and window", grant.property.label());
+            return Err(DocumentError::Policy { id: grant.id.to_string(), wrong });
+        }
         if document.grants.len() > GRANTS_MAX {
             return Err(DocumentError::TooMany);
         }

@@ -24,6 +24,17 @@ pub enum What {
     },
 }
 
+impl What {
+    /// Whether both are of one thing, at whatever rung.
+    pub fn is_same(self, other: What) -> bool {
+        match (self, other) {
+            (What::Disclose { trigger: a, .. }, What::Disclose { trigger: b, .. }) => a == b,
+            (What::Control { open: a }, What::Control { open: b }) => a == b,
+            _ => false,
+        }
+    }
+}
+
 /// A member's consent: one link, one property of one device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grant {
@@ -79,6 +90,11 @@ impl Grant {
         let expires = self.expires?.plus_millis(STEP_DOWN_DAYS * DAY_MS);
         let what = What::Disclose { trigger, rung: next };
         (!self.stepped_down).then(|| Grant { what, expires: Some(expires), stepped_down: true, ..self.clone() })
+    }
+
+    /// Whether it is of what the device is and whether it is there: that counts at all times, for it would come and go otherwise.
+    pub fn describes(&self) -> bool {
+        self.property.is_metadata() || self.property == Property::Reachable
     }
 
     /// Whether it counts at some times alone.

@@ -1,6 +1,6 @@
 //! The decision table: what the hot path looks up, and the matrix that the household sees.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, LazyLock};
 
 use disclosure::Refusal;
@@ -142,9 +142,34 @@ impl Table {
             partners: self.partners.clone(),
             kinds: self.kinds.clone(),
             next_expiry: self.next_expiry,
-            promised: self.promised.as_ref().map(|mine| Arc::new(mine.meet(other.promised()))),
+            // Where one of them has conditions, what was promised stays so: a device that was announced does not go for a while.
+            promised: (self.promised.is_some() || other.promised.is_some())
+                .then(|| Arc::new(self.promised().meet(other.promised()))),
             policy_hash: self.policy_hash,
             table_hash: self.table_hash,
+        }
+    }
+
+    /// This table without all that any of these policies has a part in: more may be refused than must, and nothing is allowed
+    /// that they alone allow.
+    #[must_use]
+    pub fn without(&self, policies: &BTreeSet<String>) -> Table {
+        let left = |cell: &Cell| match cell.policies.iter().any(|p| policies.contains(p)) {
+            true => Cell::refused(Refusal::NoGrant),
+            false => cell.clone(),
+        };
+        let row = |row: &Row| -> Row {
+            row.iter().map(|cells| cells.as_ref().map(|cells| Box::new(cells.each_ref().map(left)))).collect()
+        };
+        let rows = self.rows.iter().map(|(link, devices)| {
+            (link.clone(), devices.iter().map(|(device, cells)| (device.clone(), row(cells))).collect())
+        });
+        Table {
+            rows: rows.collect(),
+            partners: self.partners.clone(),
+            kinds: self.kinds.clone(),
+            promised: self.promised.clone(),
+            ..*self
         }
     }
 

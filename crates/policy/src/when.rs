@@ -190,11 +190,17 @@ pub struct Moment<'a> {
     pub zone: &'a TimeZone,
     /// What is open.
     pub windows: &'a Windows,
+    /// Whether time stands, for the wall clock was set back: then no condition of time is met, or hours and windows would last
+    /// until it has caught up.
+    pub stands: bool,
 }
 
 impl Moment<'_> {
     /// Whether the conditions of a grant are met.
     pub fn meets(&self, grant: &Grant) -> bool {
+        if self.stands && grant.is_conditional() {
+            return false;
+        }
         let in_window = || {
             let open_until = |name| self.windows.get(name).is_some_and(|until| self.now < *until);
             grant.window.as_ref().is_none_or(open_until)
@@ -214,7 +220,8 @@ impl Moment<'_> {
     }
 
     /// When the conditions of these grants may next be other than they are: each full minute could be an edge of hours, and the
-    /// first at which one of them changes is told, up to a week ahead.
+    /// first at which one of them changes is told, up to two weeks ahead: what would begin in an hour that a change of the clock
+    /// leaves out is a week later.
     fn next_edge(&self, grants: &[Grant]) -> Option<Timestamp> {
         let closing = self.windows.iter().filter(|(name, _)| grants.iter().any(|g| g.window.as_ref() == Some(*name)));
         let closing = closing.map(|(_, until)| *until).filter(|until| *until > self.now).min();
@@ -233,7 +240,7 @@ impl Moment<'_> {
         let now = holding(self.now)?;
         // Clocks are set by whole minutes: between two full minutes no hours begin or end.
         let first = self.now.floor_to(60_000).plus_millis(60_000);
-        let minutes = i64::from(DAY_MINUTES) * 8;
+        let minutes = i64::from(DAY_MINUTES) * 15;
         (0..minutes).map(|n| first.plus_millis(n * 60_000)).find(|at| holding(*at).is_some_and(|then| then != now))
     }
 }
@@ -302,8 +309,10 @@ mod tests {
             ("sun 02:30-04:00", "2026-03-28T12:00:00Z", Some("2026-03-29T01:00:00Z")),
             ("mon 00:00-24:00", "2026-03-31T12:00:00Z", Some("2026-04-05T22:00:00Z")),
             ("daily 00:00-24:00", "2026-03-31T12:00:00Z", None),
+            // The whole of it is left out: it begins a week later.
+            ("sun 02:30-02:45", "2026-03-28T12:00:00Z", Some("2026-04-05T00:30:00Z")),
         ] {
-            let moment = Moment { now: at(now), zone: &zone, windows: &windows };
+            let moment = Moment { now: at(now), zone: &zone, windows: &windows, stands: false };
             assert_eq!(moment.next_edge_of(&[hours.parse().unwrap()]), next.map(at), "{hours} {now}");
         }
     }

@@ -34,7 +34,7 @@ const ROUNDS: u64 = 12;
 const FIRST_SEED: u64 = 1;
 
 /// A planted leak must be found within so many pairs.
-const PAIRS_TO_FIND: u64 = 2_000;
+const PAIRS_TO_FIND: u64 = 6_000;
 
 /// Why a sort of withheld thing is in no cell.
 fn impossible(what: Withheld) -> Option<&'static str> {

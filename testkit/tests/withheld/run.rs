@@ -283,7 +283,12 @@ pub fn described_without(index: usize, property: Property) -> Description {
 
 impl Hub {
     fn store(&mut self, writes: impl IntoIterator<Item = gate::StateWrite>) {
-        self.held.extend(writes.into_iter().map(|w| (w.key, w.json)));
+        for write in writes {
+            match write.json {
+                Some(json) => drop(self.held.insert(write.key, json)),
+                None => drop(self.held.remove(&write.key)),
+            }
+        }
     }
 
     fn log(&mut self, now: Timestamp, event: Event) {

@@ -7,7 +7,7 @@ use ledger::Digest;
 use links::Link;
 use model::{ALL_TRIGGERS, DeviceId, GrantId, LinkId, Property, Rung, Timestamp, Trigger};
 use policy::{
-    Difference, Document, Grant, HOURS_MAX, Moment, Name, Table, WINDOW_MAX_MINUTES, What, Windows, days_at_most,
+    Difference, Document, Grant, HOURS_MAX, Name, Table, WINDOW_MAX_MINUTES, What, Windows, days_at_most,
     difference, in_words, longer,
 };
 use serde_json::{Value, json};
@@ -107,6 +107,10 @@ impl Core {
         if property.is_live_only() && wish.rung != Rung::Live && !wish.triggers.is_empty() {
             return Err(format!("the {} has no coarser form: grant it with --rung live, or not", property.label()));
         }
+        let describes = property.is_metadata() || property == Property::Reachable;
+        if describes && (wish.window.is_some() || !wish.hours.is_empty()) {
+            return Err(format!("the {} counts at all times: leave out --hours and --window", property.label()));
+        }
         let facts = self.facts();
         let fits = |d: &&policy::DeviceFact| {
             wish.device.as_ref().is_none_or(|id| d.device == *id)
@@ -151,7 +155,7 @@ impl Core {
             for what in &wanted {
                 // One grant of one thing: the same again lasts longer, and a new rung takes the place of the old one.
                 let granted = new(&device.device, property, *what)?;
-                let same = |g: &&Grant| g.device == device.device && g.property == property && is_same(g.what, *what);
+                let same = |g: &&Grant| g.device == device.device && g.property == property && g.what.is_same(*what);
                 let mut standing: Vec<&Grant> = existing.iter().filter(same).collect();
                 let kept = standing.iter().position(|g| g.what == *what).map(|at| standing.remove(at));
                 remove.extend(standing.into_iter().map(|g| g.id.clone()));
@@ -163,7 +167,7 @@ impl Core {
             }
             let typed = What::Disclose { trigger: Trigger::Discovery, rung: Rung::Live };
             let of_type = |g: &&Grant| {
-                g.device == device.device && g.property == Property::DeviceTypeName && is_same(g.what, typed)
+                g.device == device.device && g.property == Property::DeviceTypeName && g.what.is_same(typed)
             };
             let known: Vec<&Grant> = existing.iter().filter(of_type).collect();
             let needed = add.iter().filter(|g| g.device == device.device).map(|g| g.expires).max().flatten();
@@ -229,7 +233,7 @@ impl Core {
             who.map(|who| self.links_named(who)).transpose()?.map(|l| l.into_iter().map(|l| l.id).collect());
         let now = self.now();
         let windows = lock(&self.windows).clone();
-        let moment = Moment { now, zone: &self.config.timezone, windows: &windows };
+        let moment = self.at_moment(&windows, now);
         let mut grants = self.grants_of(|g| links.as_ref().is_none_or(|l| l.contains(&g.link)));
         grants.sort_by(|a, b| (&a.link, &a.device, a.property, a.what).cmp(&(&b.link, &b.device, b.property, b.what)));
         let rows = grants.iter().map(|g| {
@@ -343,8 +347,7 @@ impl Core {
         windows.insert(name.clone(), until);
         let table = self.compile_under(self.grants_of(|_| true), windows.clone(), now).await?;
         let change = format!("window {name} opened until {}, for {} grants", until.to_rfc3339(), named.len());
-        let mut entries = vec![(format!("{WINDOW}{name}"), Some(to_json(&until.as_millis())?))];
-        entries.extend(held(self.state().preview(&table, now)));
+        let entries = vec![(format!("{WINDOW}{name}"), Some(to_json(&until.as_millis())?))];
         self.try_append(&[self.window_leaf(&table, change)?], &entries).await?;
         *lock(&self.windows) = windows;
         let writes = self.state().replace_table(Arc::new(table), now);
@@ -563,15 +566,6 @@ impl Core {
             }
         }
         Ok(())
-    }
-}
-
-/// Whether two grants are of one thing, at whatever rung.
-pub(super) fn is_same(a: What, b: What) -> bool {
-    match (a, b) {
-        (What::Disclose { trigger: a, .. }, What::Disclose { trigger: b, .. }) => a == b,
-        (What::Control { open: a }, What::Control { open: b }) => a == b,
-        _ => false,
     }
 }
 

@@ -11,7 +11,6 @@ use model::{DeviceId, GrantId, LinkId, MemberId, Property};
 use policy::{Change, DeviceFact, Grant, Profile, What};
 use serde::{Deserialize, Serialize};
 
-use super::grants::is_same;
 use super::{Core, held, lock, no_link, policy_leaf, to_json};
 
 /// How the keys of the store begin.
@@ -61,14 +60,14 @@ fn split(change: Change, standing: &BTreeMap<GrantId, Grant>) -> (Change, Change
     for id in change.remove {
         let Some(old) = standing.get(&id) else { continue };
         let mut same = add.get_mut(&(old.device.clone(), old.property)).into_iter().flatten();
-        let covered = same.any(|new| is_same(new.what, old.what) && covers(new.what, old.what));
+        let covered = same.any(|new| new.what.is_same(old.what) && covers(new.what, old.what));
         if covered { later.remove.push(id) } else { now.remove.push(id) }
     }
     let narrowed: BTreeSet<&GrantId> = now.remove.iter().collect();
     let gone: Vec<&Grant> = standing.values().filter(|g| narrowed.contains(&g.id)).collect();
     for grant in add.into_values().flatten() {
         let is_of = |old: &&&Grant| {
-            old.device == grant.device && old.property == grant.property && is_same(old.what, grant.what)
+            old.device == grant.device && old.property == grant.property && old.what.is_same(grant.what)
         };
         let replaced: Vec<&Grant> = gone.iter().filter(is_of).copied().collect();
         // What counted at some times alone must not count at all of them for whoever holds the old tokens; and until then
@@ -160,20 +159,21 @@ impl Core {
             for grant in &renewal.add {
                 puts.push((format!("grant/{}", grant.id), Some(to_json(grant)?)));
             }
-            puts.extend(held(self.state().preview(&table, now)));
-            after = Some((grants, table));
+            let begun = self.state().begin(&table, now);
+            puts.extend(held(begun.writes()));
+            after = Some((grants, table, begun));
         } else {
             tracing::warn!(link = %id, "its grants were changed after it was agreed to anew: they stay as they are");
         }
         // Nothing of it is owed when it fails: then the old tokens and grants stand, and the code is still good.
         let receipts = self.try_append(&drafts, &puts).await?;
         lock(&self.renewals).remove(id);
-        if let Some((grants, table)) = after {
+        if let Some((grants, table, begun)) = after {
             *lock(&self.grants) = grants;
             if let Some(link) = self.state().links.get_mut(id) {
                 link.profile = renewal.profile;
             }
-            let writes = self.state().replace_table(Arc::new(table), now);
+            let writes = self.state().replace_begun(Arc::new(table), begun, now);
             if let Err(error) = self.put(held(writes)).await {
                 tracing::error!(%error, "what is held for a link could not be stored yet");
             }

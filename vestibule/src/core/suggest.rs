@@ -170,11 +170,13 @@ impl Core {
             for ((_, device, property, trigger), times) in seen.refused.iter().filter(|(c, _)| c.0 == link.id) {
                 let Some(kind) = kind(device, *property) else { continue };
                 // After an order of its own the partner is refused what it was not granted then, which nobody asked for; where it
-                // has no grant to command, the order itself was refused.
+                // has no grant to command, the order itself was refused. What is granted at some times was refused at others.
                 let is_order = *trigger == Trigger::DirectiveResponse;
-                if property.is_metadata()
-                    || (is_order && table.promised().may(&link.id, device, *property, false).is_ok())
-                {
+                let is_granted = match is_order {
+                    true => table.promised().may(&link.id, device, *property, false).is_ok(),
+                    false => table.promised().decide(&link.id, device, *property, *trigger).rung.is_ok(),
+                };
+                if property.is_metadata() || is_granted {
                     continue;
                 }
                 let rung = if property.is_live_only() { Rung::Live } else { Rung::HourCoarse };
@@ -191,7 +193,10 @@ impl Core {
                     "reveals": kind.reveals(),
                     "grant": format!("vestibule grant add {} {} --device {device} {how}", link.id, property.as_str()),
                 }));
-                if with_refused {
+                // A question names a device, and every property of it counts as refused: that one wanted the lamp's power does not
+                // open the door's state, which has no coarser form.
+                let is_by_the_way = *trigger == Trigger::PartnerPoll && property.is_live_only();
+                if with_refused && !is_by_the_way {
                     kept_all.push(self.would_be(link.id.clone(), device.clone(), *property, what)?);
                 }
             }

@@ -75,6 +75,13 @@ fn a_grant_with_hours_counts_within_them_alone_and_is_announced_at_all_times() {
         set_clock(&dir, MONDAY_MS + minutes * MINUTE_MS);
         temperature(&hub, &token, told);
     }
+    // Within the hours the clock is set back: they would last until it has caught up.
+    set_clock(&dir, MONDAY_MS + DAY_MS + 100 * MINUTE_MS);
+    temperature(&hub, &token, Some(19.4));
+    set_clock(&dir, MONDAY_MS + DAY_MS + 40 * MINUTE_MS);
+    temperature(&hub, &token, None);
+    set_clock(&dir, MONDAY_MS + DAY_MS + 101 * MINUTE_MS);
+    temperature(&hub, &token, Some(19.4));
     // Saturday, and not yet nine.
     set_clock(&dir, MONDAY_MS + 5 * DAY_MS + 120 * MINUTE_MS);
     temperature(&hub, &token, None);
@@ -113,6 +120,14 @@ fn a_window_lets_through_while_it_is_open_also_over_a_restart() {
     set_clock(&dir, MONDAY_MS + 5 * MINUTE_MS);
     temperature(&hub, &token, None);
 
+    // A clock that is set back shuts it: its minutes would last until it has caught up.
+    hub.cli(&["window", "open", "guests", "--minutes", "10"]);
+    temperature(&hub, &token, Some(19.4));
+    set_clock(&dir, MONDAY_MS - 60 * MINUTE_MS);
+    temperature(&hub, &token, None);
+    set_clock(&dir, MONDAY_MS + 6 * MINUTE_MS);
+    temperature(&hub, &token, None);
+
     hub.cli(&["window", "open", "guests"]);
     temperature(&hub, &token, Some(19.4));
     hub.cli(&["window", "close", "guests"]);
@@ -138,7 +153,7 @@ fn an_expired_grant_tells_a_rung_less_for_a_month_and_ends() {
     hub.stop();
     set_clock(&dir, MONDAY_MS + 180 * DAY_MS);
     let hub = again(hub, &broker, &dir);
-    // Rounded from then on; the name of a device ends with what is granted of it.
+    // Rounded from then on, and still by its name.
     hub.wait_until(&granted, |g| g.as_array().unwrap().iter().any(|g| g["stepped_down"] == true));
     let rows = hub.cli_json(&granted);
     let row = rows.as_array().unwrap().iter().find(|g| g["property"] == "local_temperature").unwrap();
@@ -147,6 +162,7 @@ fn an_expired_grant_tells_a_rung_less_for_a_month_and_ends() {
         (&json!("told when it asks, rounded, held for an hour"), &json!(30))
     );
     assert!(changes(&hub).iter().any(|c| c.contains("tell a rung less")), "{:?}", changes(&hub));
+    temperature(&hub, &token, Some(19.0));
     set_clock(&dir, MONDAY_MS + 210 * DAY_MS);
     hub.wait_until(&granted, |g| g.as_array().unwrap().iter().all(|g| g["property"] != "local_temperature"));
 }
@@ -207,8 +223,21 @@ fn the_smallest_grants_are_those_of_use_and_under_them_the_same_days_go_the_same
     assert!(!difference["stops"].as_array().unwrap().is_empty());
     hub.cli(&["policy", "import", file.to_str().unwrap(), "--yes"]);
     assert_eq!(live(), before);
-    // What was refused is in the file only when it is asked for.
+    // What was refused is in the file only when it is asked for; and what has no coarser form not even then.
     hub.cli(&["suggest", "alexa", "--with-refused", "--out", file.to_str().unwrap()]);
     let wider = hub.cli_json(&["policy", "diff", file.to_str().unwrap()]);
     assert!(wider["flows"].to_string().contains("system_mode"), "{wider}");
+    assert!(!wider["flows"].to_string().contains("lock_state"), "{wider}");
+
+    // What is granted at some hours is no refusal at others.
+    hub.cli(&["policy", "import", file.to_str().unwrap(), "--yes"]);
+    let hours = ["--trigger", "partner_poll", "--rung", "hour", "--hours", "daily 00:00-00:01", "--yes"];
+    hub.cli(&[&["grant", "add", "alexa", "system_mode"][..], &hours].concat());
+    let link = hub.cli_json(&["suggest"])["links"][0].clone();
+    let offered = link["refused"].as_array().unwrap().iter().any(|r| r["property"] == "system_mode");
+    assert!(!offered, "{link}");
+    // Fewer steps at more hours are more all the same.
+    let wider = ["--trigger", "partner_poll", "--rung", "day_coarse"];
+    let asked = hub.cli_json(&[&["grant", "add", "alexa", "system_mode", "--dry-run"][..], &wider].concat());
+    assert!(asked["longer"].to_string().contains("at all times"), "{asked}");
 }

@@ -32,7 +32,7 @@ struct Book(LedgerWriter);
 
 impl Recorder for Book {
     async fn record(&self, drafts: Vec<Draft>, writes: Vec<StateWrite>) -> Result<Vec<Receipt>, RecordError> {
-        let held = writes.into_iter().map(|w| (w.key, Some(w.json))).collect();
+        let held = writes.into_iter().map(|w| (w.key, w.json)).collect();
         self.0.append(Append { drafts, held }).await.map_err(|_| RecordError)
     }
 
@@ -315,6 +315,25 @@ async fn a_throttled_message_goes_again_three_times_a_second_apart_and_then_wait
     let mut told = home.values()[3..].to_vec();
     told.sort_by(f64::total_cmp);
     assert_eq!(told, [22.0, 23.0]);
+    home.all_on_record().await;
+}
+
+#[tokio::test]
+async fn what_is_taken_back_while_amazon_makes_it_wait_is_not_sent_again() {
+    let mut home = Home::new(1, "everything").await;
+    assert!(home.accept().await);
+    home.pass(REPORT_GRID_MS).await;
+    home.set(0, "21.00");
+    home.amazon.with_events([Whim::Throttle(2)]);
+    let before = home.amazon.received().len();
+    let taken_back = async {
+        while home.amazon.received().len() == before {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        home.grant("glance");
+    };
+    tokio::join!(home.pass(REPORT_GRID_MS), taken_back);
+    assert_eq!((home.values().len(), home.amazon.received().len()), (1, before + 1));
     home.all_on_record().await;
 }
 

@@ -117,7 +117,7 @@ impl Actuator for Hub {
 
 impl Recorder for Hub {
     async fn record(&self, drafts: Vec<Draft>, writes: Vec<StateWrite>) -> Result<Vec<Receipt>, RecordError> {
-        let held = writes.into_iter().map(|w| (w.key, Some(w.json))).collect();
+        let held = writes.into_iter().map(|w| (w.key, w.json)).collect();
         self.writer.append(Append { drafts, held }).await.map_err(|_| RecordError)
     }
 

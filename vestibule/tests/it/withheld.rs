@@ -349,7 +349,19 @@ fn two_real_hubs_with_other_days_behind_them_send_the_same() {
                     let links = hub.cli_json(&["links"]);
                     let all = links.as_array().unwrap();
                     let id = all.iter().find(|l| l["profile"] == "commands-only").unwrap()["id"].as_str().unwrap();
-                    hub.cli(&["profile", "apply", id]);
+                    // By turns the lock is taken back, and granted again.
+                    let granted = || hub.cli_json(&["grant", "list", "--link", id]).as_array().unwrap().clone();
+                    let before = granted();
+                    let named: Vec<&str> = before
+                        .iter()
+                        .filter(|g| g["property"] == "lock_state")
+                        .filter_map(|g| g["id"].as_str())
+                        .collect();
+                    match named.is_empty() {
+                        true => drop(hub.cli(&["profile", "apply", id])),
+                        false => drop(hub.cli(&[&["grant", "revoke"][..], &named].concat())),
+                    }
+                    assert_ne!(granted().len(), before.len(), "an edit that edits nothing");
                 }
             }
             _ => {}
