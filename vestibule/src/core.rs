@@ -34,8 +34,8 @@ use store::ledger::{Append, Filter, LedgerWriter, Opening};
 use store::{History, Store};
 
 use crate::audit;
-use crate::commands::Request;
 use crate::clock::NotBefore;
+use crate::commands::Request;
 use crate::config::{Config, Mqtt};
 use crate::observed::Observed;
 use crate::thermostat::unit::{Order, Unit};
@@ -466,7 +466,8 @@ impl Core {
             // With what can be commanded: a device that is announced by it is numbered with the next table.
             gate.registry.get(device).map(|d| (d.present, d.device_type(), d.description.properties.clone()))
         };
-        let granted: BTreeSet<DeviceId> = lock(&self.grants).values().map(|g| g.device.clone()).collect();
+        let mut granted: BTreeSet<DeviceId> = lock(&self.grants).values().map(|g| g.device.clone()).collect();
+        granted.extend(lock(&self.renewals).values().flat_map(Renewal::devices).cloned());
         let mut forgotten = Vec::new();
         {
             let mut gate = self.state();
@@ -1144,6 +1145,12 @@ impl Core {
         self.state().replace_table(Arc::new(table), now);
         let mut held: Vec<(String, Option<String>)> = removed.iter().map(|id| (format!("grant/{id}"), None)).collect();
         held.push((format!("device/{device}"), None));
+        // What was agreed to of it, and not fetched yet, was of the device that it was.
+        for (link, renewal) in lock(&self.renewals).iter_mut() {
+            if renewal.forget(&device) {
+                held.push((renewal::key(link), Some(to_json(renewal)?)));
+            }
+        }
         let known = self.writer.reader().load_held().map_err(|e| chain(&e))?;
         let of_device = |key: &String| {
             key.strip_prefix("known/").is_some_and(|k| k.split('/').next() == Some(device.as_str()))

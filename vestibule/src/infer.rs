@@ -208,12 +208,21 @@ impl Home {
         let local = move |at: i64| local(&zone, at);
         let lives = lives(&recorded);
         let known = said.is_some();
-        // Before all of them are there, silence says nothing.
+        let last = recorded.readings.last().map(|r| r.time.as_millis());
+        let days_from = |first: i64| {
+            days(last.map_or(Span { from: Timestamp::default(), to: Timestamp::default() }, |last| {
+                whole_days(&recorded.zone, first, last)
+            }))
+        };
+        // Before all sensors are there, silence says less; but one that came lately does not undo the days before it.
         let first = match known {
             true => recorded.readings.iter().find(|r| r.property != Property::Reachable).map(|r| r.time.as_millis()),
-            false => lives.values().map(|life| life.first).max(),
+            false => {
+                let mut firsts: Vec<i64> = lives.values().map(|life| life.first).collect();
+                firsts.sort_unstable();
+                firsts.iter().rfind(|first| days_from(**first) >= DAYS_MIN).or(firsts.first()).copied()
+            }
         };
-        let last = recorded.readings.last().map(|r| r.time.as_millis());
         let (Some(first), Some(last)) = (first, last) else {
             return Err(Failure::Failed(
                 "nobody can say when somebody was at home: there is no motion or presence sensor in what is recorded"
@@ -221,11 +230,10 @@ impl Home {
             ));
         };
         let span = whole_days(&recorded.zone, first, last);
-        let days = (span.to.as_millis() - span.from.as_millis()) / DAY_MS;
-        if days < DAYS_MIN {
+        if days(span) < DAYS_MIN {
             return Err(Failure::Failed(format!(
                 "{} whole days are recorded, and fewer than {DAYS_MIN} say nothing: try again later",
-                days.max(0)
+                days(span).max(0)
             )));
         }
         let active = united(lives.values().flat_map(|life| life.active.iter().copied()).collect());
@@ -469,6 +477,11 @@ fn recorded_spans(recorded: &Recorded, (from, to): (i64, i64)) -> Vec<(i64, i64)
         .map(|(start, end)| (start.max(from), end.min(to)))
         .filter(|(start, end)| start < end)
         .collect()
+}
+
+/// How many days a span has; one of 23 or 25 hours is a day.
+fn days(span: Span) -> i64 {
+    (span.to.as_millis() - span.from.as_millis() + DAY_MS / 2).div_euclid(DAY_MS)
 }
 
 fn whole_days(zone: &TimeZone, first: i64, last: i64) -> Span {

@@ -290,20 +290,24 @@ fn thin_all(connection: &Connection, now: Timestamp) -> Result<(), rusqlite::Err
         .query_map([before], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<Result<_, _>>()?;
     for (device, property) in cells {
-        let times: Vec<i64> = connection
-            .prepare_cached("SELECT time FROM sample WHERE device = ?1 AND property = ?2 AND time < ?3 ORDER BY time")?
-            .query_map(params![device, property, before], |row| row.get(0))?
+        let rows: Vec<(i64, String)> = connection
+            .prepare_cached(
+                "SELECT time, value FROM sample WHERE device = ?1 AND property = ?2 AND time < ?3 ORDER BY time",
+            )?
+            .query_map(params![device, property, before], |row| Ok((row.get(0)?, row.get(1)?)))?
             .collect::<Result<_, _>>()?;
-        let samples: Vec<Sample> = times
-            .iter()
-            .map(|t| Sample { value: model::Value::Bool(true), time: Timestamp::from_millis(*t) })
-            .collect();
+        // A value of a later version stays for it.
+        let sample = |(time, value): (i64, String)| {
+            let value = serde_json::from_str(&value).ok()?;
+            Some(Sample { value, time: Timestamp::from_millis(time) })
+        };
+        let samples: Vec<Sample> = rows.into_iter().filter_map(sample).collect();
         let transaction = connection.unchecked_transaction()?;
-        for (time, stays) in times.iter().zip(thin(&samples, now)) {
+        for (sample, stays) in samples.iter().zip(thin(&samples, now)) {
             if !stays {
                 transaction
                     .prepare_cached("DELETE FROM sample WHERE device = ?1 AND property = ?2 AND time = ?3")?
-                    .execute(params![device, property, time])?;
+                    .execute(params![device, property, sample.time.as_millis()])?;
             }
         }
         transaction.commit()?;

@@ -8,7 +8,7 @@ mod history;
 pub mod ledger;
 mod thermostat;
 
-pub use history::{History, HistoryError, KnownRow};
+pub use history::{History, HistoryError, KnownRow, SAMPLES_MAX};
 pub use thermostat::{StoredSheet, ThermostatStore, ThermostatStoreError};
 
 use std::path::{Path, PathBuf};

@@ -666,10 +666,8 @@ impl Turn {
     }
 
     fn is_for_one_of(&self, endpoints: &[(String, Vec<String>)]) -> bool {
-        let is_for_the_hub = matches!(
-            self.message,
-            Message::Discover | Message::ReportState | Message::AcceptGrant | Message::Unknown
-        );
+        let is_for_the_hub =
+            matches!(self.message, Message::Discover | Message::ReportState | Message::AcceptGrant | Message::Unknown);
         is_for_the_hub || endpoints.iter().any(|e| self.fits(e))
     }
 

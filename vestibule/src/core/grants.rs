@@ -7,8 +7,8 @@ use ledger::Digest;
 use links::Link;
 use model::{ALL_TRIGGERS, DeviceId, GrantId, LinkId, Property, Rung, Timestamp, Trigger};
 use policy::{
-    Difference, Document, Grant, HOURS_MAX, Name, Table, WINDOW_MAX_MINUTES, What, Windows, days_at_most,
-    difference, in_words, longer,
+    Difference, Document, Grant, HOURS_MAX, Name, Table, WINDOW_MAX_MINUTES, What, Windows, days_at_most, difference,
+    in_words, longer,
 };
 use serde_json::{Value, json};
 

@@ -30,6 +30,20 @@ pub(super) struct Renewal {
     standing: String,
 }
 
+impl Renewal {
+    /// The devices of which something was agreed to.
+    pub(super) fn devices(&self) -> impl Iterator<Item = &DeviceId> {
+        self.add.iter().map(|g| &g.device)
+    }
+
+    /// Nothing is added of this device. False when nothing would have been.
+    pub(super) fn forget(&mut self, device: &DeviceId) -> bool {
+        let before = self.add.len();
+        self.add.retain(|g| g.device != *device);
+        self.add.len() < before
+    }
+}
+
 /// Where it is stored.
 pub(super) fn key(link: &LinkId) -> String {
     format!("{PREFIX}{link}")

@@ -22,6 +22,15 @@ const DAY_MS: i64 = 86_400_000;
 /// Commands that are read from the ledger at once.
 const COMMANDS_AT_ONCE: usize = 1000;
 
+/// Readings of all devices that are looked at at once.
+const READINGS_MAX: usize = 2_000_000;
+
+/// Bytes of the messages that are listed, of all links together; further ones are counted alone.
+const LISTED_MAX_BYTES: usize = 32 << 20;
+
+/// What stands beside the body of a listed message takes no more than so many bytes.
+const LISTED_BESIDE_BYTES: usize = 512;
+
 /// Messages of one link that are listed; further ones are counted alone. A message that says what the last one about its
 /// device said is listed with that.
 const LISTED_MAX: usize = 20_000;
@@ -38,7 +47,8 @@ impl Core {
         self.recompile_if_due().await?;
         let span = Span { from: self.moment(from)?, to: self.moment(to)? };
         let days = span.to.as_millis().saturating_sub(span.from.as_millis());
-        if !(1..=DAYS_MAX * DAY_MS).contains(&days) {
+        // A day on which the clock is set back has an hour more.
+        if !(1..=DAYS_MAX * DAY_MS + 60 * 60_000).contains(&days) {
             return Err(format!("--to is after --from, by {DAYS_MAX} days at most"));
         }
         let now = self.now();
@@ -54,10 +64,11 @@ impl Core {
             // As if hours and windows always held.
             let table = policy::compile(&facts, &grants, ceiling.as_deref(), now).map_err(|e| chain(&e))?;
             let table = Arc::new(table);
+            let mut room = LISTED_MAX_BYTES;
             let one = |mut link: Link| {
                 // What was never granted to it before gets its id now, as a grant would give it.
                 link.enroll(recorded.devices.iter().map(|(id, device)| (id, device.device_type())));
-                of_link(&recorded, &link, &table, span, poll_ms)
+                of_link(&recorded, (&link, &table), span, poll_ms, &mut room)
             };
             let links = links.into_iter().map(one).collect::<Result<Vec<_>, _>>()?;
             Ok(json!({
@@ -78,9 +89,25 @@ impl Core {
         for (id, device) in &devices {
             let properties = device.pins.keys().copied().chain([model::Property::Reachable]);
             for property in properties {
-                let samples = self.history.read(id, property, span.from, span.to).map_err(|e| chain(&e))?;
-                let reading = |s: home::Sample| Reading { device: id.clone(), property, value: s.value, time: s.time };
-                readings.extend(samples.into_iter().map(reading));
+                let mut to = span.to;
+                loop {
+                    let samples = self.history.read(id, property, span.from, to).map_err(|e| chain(&e))?;
+                    let is_all = samples.len() < store::SAMPLES_MAX;
+                    let first = samples.first().map(|s| s.time);
+                    let reading =
+                        |s: home::Sample| Reading { device: id.clone(), property, value: s.value, time: s.time };
+                    readings.extend(samples.into_iter().map(reading));
+                    if readings.len() > READINGS_MAX {
+                        return Err(format!(
+                            "the home has said more than {READINGS_MAX} things in these days: take fewer"
+                        ));
+                    }
+                    // It gives the newest: what is before them is asked for next.
+                    match first.filter(|first| !is_all && *first > span.from) {
+                        Some(first) => to = first.plus_millis(-1),
+                        None => break,
+                    }
+                }
             }
         }
         // Of one time in the order of the devices: each property has its own.
@@ -123,7 +150,13 @@ impl Core {
     }
 }
 
-fn of_link(recorded: &Recorded, link: &Link, table: &Arc<Table>, span: Span, poll_ms: i64) -> Result<Value, String> {
+fn of_link(
+    recorded: &Recorded,
+    (link, table): (&Link, &Arc<Table>),
+    span: Span,
+    poll_ms: i64,
+    room: &mut usize,
+) -> Result<Value, String> {
     let mut count = Count::new(recorded.zone.clone());
     let mut listed: Vec<Value> = Vec::new();
     let mut left_out = 0u64;
@@ -140,7 +173,10 @@ fn of_link(recorded: &Recorded, link: &Link, table: &Arc<Table>, span: Span, pol
             }
             return;
         }
-        if listed.len() >= LISTED_MAX {
+        let left = room.checked_sub(sent.body.len() + LISTED_BESIDE_BYTES).filter(|_| listed.len() < LISTED_MAX);
+        if let Some(left) = left {
+            *room = left;
+        } else {
             left_out += 1;
             last.remove(&key);
             return;

@@ -161,35 +161,35 @@ fn whichever_write_fails_nothing_leaves_unrecorded_and_nothing_confirmed_is_lost
         let (mut turn, mut quiet, mut rounds) = (1, 0, 0);
         loop {
             faults.arm(&format!("{point} fail {turn} 1"));
-            let mut failed = BTreeSet::new();
-            let mut note = |what: &'static str, bad: bool| {
-                if bad {
-                    failed.insert(what);
-                }
-            };
+            let mut failed = BTreeMap::new();
+            let mut note = |what: &'static str, bad: Option<String>| failed.extend(bad.map(|why| (what, why)));
             let link = story.link("glance");
-            note("link", link.is_err());
-            note("ask", story.report_state(&hub).is_err());
+            note("link", link.as_ref().err().map(ToString::to_string));
+            note("ask", story.report_state(&hub).err().map(|e| format!("{e:?}")));
             let order = story.set_temperature(&hub, 18.0 + f64::from(rounds % 7));
             let done = |a: &Answer| String::from_utf8_lossy(&a.body).contains("\"name\":\"Response\"");
             obeyed += usize::from(order.as_ref().is_ok_and(done));
-            note("order", !order.is_ok_and(|a| done(&a)));
-            note("demand", story.demand().is_err());
+            note("order", match order {
+                Ok(a) if done(&a) => None,
+                Ok(a) => Some(String::from_utf8_lossy(&a.body).into_owned()),
+                Err(e) => Some(format!("{e:?}")),
+            });
+            note("demand", story.demand().err().map(|e| format!("{e:?}")));
             let narrow = json!({"profile": {"link": main, "profile": "glance", "apply": true}});
             let widen = json!({"profile": {"link": main, "profile": "everything", "apply": true}});
-            note("narrow", control(&story.data, &narrow).is_err());
-            note("widen", control(&story.data, &widen).is_err());
+            note("narrow", control(&story.data, &narrow).err());
+            note("widen", control(&story.data, &widen).err());
             // A link that is ended stays ended, whatever became of the record of it.
             if let Ok((id, token)) = link {
-                note("unlink", control(&story.data, &json!({"unlink": {"link": id}})).is_err());
+                note("unlink", control(&story.data, &json!({"unlink": {"link": id}})).err());
                 let ask = directive("Alexa", "ReportState", &story.endpoints[0], &token, json!({})).to_string();
                 assert_eq!(send(&hub.partners, ask.as_bytes()).body, alexa::constants::BAD_TOKEN_EVENT);
                 ended.push((id, token));
             }
             let hits = faults.hits();
-            assert!(hits <= 1 && failed.len() <= hits, "{point} {turn}: {hits} writes failed, and so did {failed:?}");
+            assert!(hits <= 1 && failed.len() <= hits, "{point} {turn}: {hits} writes failed, and so did {failed:#?}");
             failures += hits;
-            failing.append(&mut failed);
+            failing.extend(failed.into_keys());
             // Outcomes are written together with whatever comes next, so there are not as many writes each time.
             quiet = if hits == 0 { quiet + 1 } else { 0 };
             if quiet == 2 && failing == all {
