@@ -3,6 +3,7 @@
 
 #![expect(clippy::indexing_slicing, reason = "a key that JSON has not is null, no panic")]
 
+mod consent;
 mod grants;
 mod linking;
 mod owed;
@@ -37,6 +38,8 @@ use crate::commands::Request;
 use crate::config::{Config, Mqtt};
 use crate::observed::Observed;
 use crate::thermostat::unit::{Order, Unit};
+use consent::{By, Household};
+pub use linking::Role;
 use owed::{Entries, Owed};
 use renewal::Renewal;
 
@@ -100,6 +103,8 @@ pub struct Core {
     event_settings: Option<EventSettings>,
     /// Who may link partners.
     members: Mutex<BTreeMap<MemberId, linking::Member>>,
+    /// What waits for other owners, and what members are told.
+    consent: Mutex<Household>,
     /// One change of links, grants or devices at a time.
     changing: tokio::sync::Mutex<()>,
     /// One change of tokens at a time, from memory to the store. Taken after `changing`, if both are.
@@ -233,6 +238,7 @@ impl Core {
         let users = DeviceUsers::default();
         let (mut grants, mut members, mut renewals) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         let mut windows = Windows::new();
+        let mut consent = Household::default();
         for (key, value) in writer.reader().load_held().map_err(|e| chain(&e))? {
             if let Some(name) = key.strip_prefix("mqttuser/") {
                 let hash = serde_json::from_str(&value).map_err(|e| format!("the store holds `{key}` wrongly: {e}"))?;
@@ -240,6 +246,10 @@ impl Core {
             } else if let Some(read) = events.restore(&key, &value) {
                 if !read {
                     return Err(format!("the store holds `{key}`, which this version can't read"));
+                }
+            } else if let Some(read) = consent.restore(&key, &value) {
+                if !read {
+                    return Err(unreadable(&key));
                 }
             } else if let Some(name) = key.strip_prefix(WINDOW) {
                 let until = name.parse().ok().zip(serde_json::from_str(&value).ok().map(Timestamp::from_millis));
@@ -268,6 +278,7 @@ impl Core {
             events,
             event_settings,
             members: Mutex::new(members),
+            consent: Mutex::new(consent),
             changing: tokio::sync::Mutex::default(),
             tokens: tokio::sync::Mutex::default(),
             announced: Mutex::default(),
@@ -566,16 +577,24 @@ impl Core {
         gate.facts(self.household.clone(), links::is_gatekeeper)
     }
 
-    /// Recompiles when devices have come, a grant has expired, or hours or a window have begun or ended. Called by the scheduler.
+    /// Recompiles when devices have come, a grant has expired, one that waited takes force, or hours or a window have begun or
+    /// ended. Called by the scheduler.
     /// What ends is refused before that is recorded, what begins is told after.
     pub async fn recompile_if_due(&self) -> Result<(), String> {
         let stale = self.stale.swap(false, std::sync::atomic::Ordering::SeqCst);
         let now = self.now();
         let due = self.state().table().next_change().is_some_and(|t| t <= now);
-        if !stale && !due {
+        let pending = self.is_pending_due(now);
+        if !stale && !due && !pending {
             return Ok(());
         }
         let _one = self.changing.lock().await;
+        if pending {
+            self.bring_in_due(now).await?;
+            if !stale && !due {
+                return Ok(());
+            }
+        }
         let before = Arc::clone(self.state().table());
         let ended = self.end_grants(now)?;
         let closed: Vec<Name> = {
@@ -686,6 +705,7 @@ impl Core {
             return Err(error);
         }
         *lock(&self.grants) = after;
+        self.keep(&puts);
         faults::pass(faults::GRANTS_RECORDED);
         let writes = self.state().replace_table(Arc::new(widened), now);
         self.put(self::held(writes)).await
@@ -703,6 +723,7 @@ impl Core {
         if remove.is_empty() {
             return Ok(());
         }
+        held.retain(|(key, json)| json.is_none() || !consent::is_promise(key));
         let now = self.now();
         let grants: Vec<Grant> = lock(&self.grants).values().cloned().collect();
         let table = self.compile_aside(grants, now).await?;
@@ -910,6 +931,9 @@ impl Core {
             Request::WindowClose { name } => self.window_close(&name).await,
             Request::GrantRevoke { selection } => self.grant_revoke(&selection).await,
             Request::GrantRenew { selection, days } => self.grant_renew(&selection, days).await,
+            Request::GrantConfirm { selection, member } => self.grant_confirm(&selection, &member).await,
+            Request::Notices => Ok(self.notice_rows()),
+            Request::NoticesSeen { member } => self.notices_seen(&member).await,
             Request::Links => Ok(self.link_rows()),
             Request::Link { partner, profile, sensors } => self.link(partner, &profile, sensors).await,
             Request::Unlink { link } => self.unlink(link).await,
@@ -918,7 +942,7 @@ impl Core {
             Request::ClientRemove { client } => self.client_remove(&client).await,
             Request::Doctor { partner } => self.doctor(&partner),
             Request::DoctorBegin { partner } => self.doctor_begin(partner).await,
-            Request::MemberAdd { name, password } => self.member_add(&name, password).await,
+            Request::MemberAdd { name, password, role } => self.member_add(&name, password, role).await,
             Request::Members => Ok(self.member_rows()),
             Request::MemberRemove { name } => self.member_remove(&name).await,
             Request::Profile { link, profile, sensors, apply } => self.profile(link, profile, sensors, apply).await,
@@ -1120,6 +1144,7 @@ impl Core {
         self.state().replace_table(Arc::new(table), now);
         let mut held: Vec<(String, Option<String>)> = removed.iter().map(|id| (format!("grant/{id}"), None)).collect();
         held.push((format!("device/{device}"), None));
+        held.extend(self.forget_pending(|p| p.grant.device == device));
         let known = self.writer.reader().load_held().map_err(|e| chain(&e))?;
         let of_device = |key: &String| {
             key.strip_prefix("known/").is_some_and(|k| k.split('/').next() == Some(device.as_str()))
@@ -1134,11 +1159,26 @@ impl Core {
 
     async fn policy_show(&self) -> Result<Value, String> {
         self.recompile_if_due().await?;
+        // What is granted and gives nothing now: it waits for owners, for its hours or for a window.
+        let mut waiting: BTreeMap<_, Vec<Value>> = BTreeMap::new();
+        for (grant, when) in self.waiting(|_| true) {
+            let (action, rung) = match grant.what {
+                policy::What::Disclose { trigger, rung } => (trigger.as_str(), Some(rung)),
+                policy::What::Control { open: false } => ("control", None),
+                policy::What::Control { open: true } => ("open", None),
+            };
+            let told = json!({
+                "action": action, "rung": rung, "grant": grant.id, "when": when, "words": policy::in_words(grant.what),
+            });
+            waiting.entry((grant.link, grant.device, grant.property)).or_default().push(told);
+        }
         let gate = self.state();
         let table = Arc::clone(gate.table());
         let mut rows = Vec::new();
         for row in table.matrix() {
             let mut json = serde_json::to_value(&row).map_err(|e| e.to_string())?;
+            let cell = (row.link.clone(), row.device.clone(), row.property);
+            json["waiting"] = Value::Array(waiting.remove(&cell).unwrap_or_default());
             json["profile"] = json!(gate.links.get(&row.link).map(|l| l.profile.clone()));
             rows.push(json);
         }
@@ -1150,6 +1190,7 @@ impl Core {
         let now = self.now();
         let ids: Vec<LinkId> = self.state().links.iter().map(|l| l.id.clone()).collect();
         let ends: BTreeMap<LinkId, _> = ids.into_iter().map(|id| (id.clone(), self.link_end(&id, now))).collect();
+        let pending = self.pending_rows();
         let gate = self.state();
         let grants = lock(&self.grants);
         let rows: Vec<Value> = gate
@@ -1177,6 +1218,7 @@ impl Core {
                 json!({
                     "id": l.id, "partner": l.partner, "profile": l.profile, "created": l.created.to_rfc3339(),
                     "devices": l.devices().count(), "grants": grants.values().filter(|g| g.link == l.id).count(),
+                    "waiting": pending.iter().filter(|(g, _)| g.link == l.id).count(),
                     "client": family.map(|f| &f.client), "member": family.map(|f| &f.member),
                     "refreshed": family.map(|f| f.refreshed.to_rfc3339()),
                     "tokens_until": family.map(|f| f.expires.to_rfc3339()),
@@ -1211,11 +1253,11 @@ impl Core {
         // A link without grants shares nothing: it may be there before they are.
         self.append(vec![leaf], vec![(format!("link/{id}"), Some(to_json(&link)?))]).await?;
         self.state().links.insert(link);
-        let (added, _, _) = self.apply_profile(&id, &profile, &owner()?, self.facts().devices).await?;
+        let applied = self.apply_profile(&id, &profile, &By::Shell, self.facts().devices).await?;
         let devices = self.state().links.get(&id).map_or(0, |l| l.devices().count());
         Ok(json!({
             "link": id, "partner": partner, "profile": profile.slug, "token": token.reveal(), "devices": devices,
-            "grants": added,
+            "grants": applied.added - applied.waiting.len(), "waiting": applied.waiting,
         }))
     }
 
@@ -1246,6 +1288,7 @@ impl Core {
         if lock(&self.renewals).remove(&id).is_some() {
             held.push((renewal::key(&id), None));
         }
+        held.extend(self.forget_pending(|p| p.grant.link == id));
         let of_link = |key: &str| key.starts_with(&prefix) || EventLines::is_of(key, &id);
         held.extend(told.into_iter().filter(|(k, _)| of_link(k)).map(|(k, _)| (k, None)));
         self.change_grants(&[link], (Vec::new(), remove), &owner()?, change, vec![leaf], held).await?;
@@ -1266,13 +1309,15 @@ impl Core {
             None => self.state().links.get(&id).ok_or_else(|| no_link(&id))?.profile.clone(),
         };
         let profile = self.profile_for(&slug, sensors)?;
-        let (added, removed, changes) = if apply {
-            self.apply_profile(&id, &profile, &owner()?, self.facts().devices).await?
-        } else {
-            let change = self.difference(&id, &profile, &owner()?, self.facts().devices)?;
-            (change.add.len(), change.remove.len(), change.rows)
-        };
-        Ok(json!({"added": added, "removed": removed, "changes": changes}))
+        if apply {
+            let applied = self.apply_profile(&id, &profile, &By::Shell, self.facts().devices).await?;
+            let Applied { added, removed, rows, waiting } = applied;
+            return Ok(json!({"added": added, "removed": removed, "changes": rows, "waiting": waiting.len()}));
+        }
+        let change = self.difference(&id, &profile, &owner()?, self.facts().devices)?;
+        let (added, removed) = (change.add.len(), change.remove.len());
+        let waiting = self.would_wait((change.add, change.remove), &By::Shell)?;
+        Ok(json!({"added": added, "removed": removed, "changes": change.rows, "waiting": waiting}))
     }
 
     /// The profile with this slug, for these sensors.
@@ -1314,7 +1359,7 @@ impl Core {
             fresh.push(GrantId::new(random_id("g")?).map_err(|e| e.to_string())?);
         }
         let mut ids = fresh.into_iter();
-        let terms = policy::Terms { now: self.now(), granted_by: by.clone(), affects: vec![by.clone()] };
+        let terms = policy::Terms { now: self.now(), granted_by: by.clone(), affects: self.affected(by) };
         policy::apply(profile, &facts, &link.id, &grants, &terms, || ids.next()).map_err(|e| chain(&e))
     }
 
@@ -1345,11 +1390,11 @@ impl Core {
         &self,
         id: &LinkId,
         profile: &Profile,
-        by: &MemberId,
+        by: &By,
         devices: Vec<policy::DeviceFact>,
-    ) -> Result<(usize, usize, Vec<String>), String> {
+    ) -> Result<Applied, String> {
         self.store_devices().await?;
-        let change = self.difference(id, profile, by, devices)?;
+        let change = self.difference(id, profile, &by.id()?, devices)?;
         self.enroll(id)?;
         let link = {
             let mut gate = self.state();
@@ -1357,16 +1402,16 @@ impl Core {
             link.profile.clone_from(&profile.slug);
             link.clone()
         };
-        let text = format!(
-            "profile {} applied: {} granted, {} taken back",
-            profile.slug,
-            change.add.len(),
-            change.remove.len()
-        );
-        let counts = (change.add.len(), change.remove.len());
+        // What waits on this link and is not of the profile is not meant any more.
+        let wanted: Vec<Grant> = change.add.clone();
+        let is_left =
+            |p: &consent::Pending| p.grant.link == *id && !wanted.iter().any(|g| policy::is_of_same(g, &p.grant));
+        self.drop_pending(&is_left, by).await?;
+        let (added, removed) = (change.add.len(), change.remove.len());
+        let text = format!("profile {} applied: {added} granted, {removed} taken back", profile.slug);
         let held = vec![(format!("link/{id}"), Some(to_json(&link)?))];
-        self.change_grants(&[link], (change.add, change.remove), by, text, Vec::new(), held).await?;
-        Ok((counts.0, counts.1, change.rows))
+        let waiting = self.give(&[link], (change.add, change.remove), by, text, held).await?;
+        Ok(Applied { added, removed, rows: change.rows, waiting })
     }
 
     async fn docket_add(
@@ -1622,6 +1667,15 @@ fn restore(
 
 /// Key of the stored windows.
 const WINDOW: &str = "window/";
+
+/// What became of a profile that was applied.
+struct Applied {
+    added: usize,
+    removed: usize,
+    rows: Vec<String>,
+    /// What of the added waits.
+    waiting: Vec<GrantId>,
+}
 
 /// What has come to an end.
 #[derive(Default)]

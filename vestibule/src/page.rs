@@ -459,6 +459,8 @@ impl console::Source for Page {
             "truth": self.truth(&ids),
             "demands": self.demands(&ids),
             "docket": self.core.docket_rows(),
+            "notices": self.core.notice_rows(),
+            "waiting": self.core.waiting_rows(),
             "ledger": self.core.ledger_summary(),
         })
     }

@@ -24,6 +24,17 @@ pub enum What {
     },
 }
 
+impl What {
+    /// Whether both are of one thing, at whatever rung.
+    pub fn is_same(self, other: What) -> bool {
+        match (self, other) {
+            (What::Disclose { trigger: a, .. }, What::Disclose { trigger: b, .. }) => a == b,
+            (What::Control { open: a }, What::Control { open: b }) => a == b,
+            _ => false,
+        }
+    }
+}
+
 /// A member's consent: one link, one property of one device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grant {

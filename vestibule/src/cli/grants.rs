@@ -147,6 +147,16 @@ pub(super) enum GrantCmd {
         #[command(flatten)]
         show: ShowArgs,
     },
+    /// Agree, as an owner, to grants that wait: they take force once every owner has
+    Confirm {
+        #[command(flatten)]
+        which: Which,
+        /// Who: the password is asked for, or read from standard input
+        #[arg(long, value_name = "NAME")]
+        member: String,
+        #[command(flatten)]
+        show: ShowArgs,
+    },
     /// Let grants last as long again, counted from now
     Renew {
         #[command(flatten)]
@@ -168,6 +178,9 @@ pub(super) struct Consent {
     /// Only show the difference
     #[arg(long)]
     dry_run: bool,
+    /// In this member's name: the password is asked for, or read from standard input
+    #[arg(long, value_name = "NAME")]
+    member: Option<String>,
 }
 
 /// Which grants.
@@ -326,7 +339,68 @@ pub(super) fn grant(command: GrantCmd) -> Result<(), Failure> {
         }
         GrantCmd::Renew { which, days, show } => {
             let done = ask(&show.data, Request::GrantRenew { selection: which.selection()?, days })?;
-            if show.json { print_json(&done) } else { print(&format!("{} renewed\n", done["renewed"])) }
+            if show.json {
+                return print_json(&done);
+            }
+            print(&format!("{} renewed\n", done["renewed"]))?;
+            print(&super::said_of_waiting(done["waiting"].as_array().map_or(0, Vec::len)))
+        }
+        GrantCmd::Confirm { which, member, show } => {
+            let (selection, member) = (which.selection()?, super::login(member)?);
+            let done = ask(&show.data, Request::GrantConfirm { selection, member })?;
+            if show.json {
+                return print_json(&done);
+            }
+            let waiting = done["waiting"].as_array().map_or(0, Vec::len);
+            print(&format!("{} confirmed, {} in force now\n", done["confirmed"], done["in_force"]))?;
+            if waiting > 0 { print(&format!("{waiting} wait for another owner, or for their day\n")) } else { Ok(()) }
+        }
+    }
+}
+
+#[derive(Subcommand)]
+pub(super) enum NoticeCmd {
+    /// List what members are told, with who has not seen it yet
+    List {
+        #[command(flatten)]
+        show: ShowArgs,
+    },
+    /// Say that a member has seen it all
+    Seen {
+        /// Who: the password is asked for, or read from standard input
+        #[arg(long, value_name = "NAME")]
+        member: String,
+        #[command(flatten)]
+        show: ShowArgs,
+    },
+}
+
+pub(super) fn notice(command: NoticeCmd) -> Result<(), Failure> {
+    match command {
+        NoticeCmd::List { show } => {
+            let done = ask(&show.data, Request::Notices)?;
+            if show.json {
+                return print_json(&done);
+            }
+            let all = done.as_array().map(Vec::as_slice).unwrap_or_default();
+            if all.is_empty() {
+                return print("nothing that somebody has not seen\n");
+            }
+            for notice in all {
+                print(&format!("{} by {}: {}\n", text(notice, "time"), text(notice, "by"), text(notice, "text")))?;
+                for line in notice["lines"].as_array().into_iter().flatten() {
+                    print(&format!("  + {}\n", super::shown(line)))?;
+                }
+                if notice["more"].as_u64().unwrap_or_default() > 0 {
+                    print(&format!("  + and {} more\n", notice["more"]))?;
+                }
+                print(&format!("  not seen by {}\n", text(notice, "unseen_by")))?;
+            }
+            Ok(())
+        }
+        NoticeCmd::Seen { member, show } => {
+            let done = ask(&show.data, Request::NoticesSeen { member: super::login(member)? })?;
+            if show.json { print_json(&done) } else { print(&format!("{} seen\n", done["seen"])) }
         }
     }
 }
@@ -421,7 +495,8 @@ pub(super) fn suggest(request: Request, out: Option<&Path>, show: &ShowArgs) -> 
 
 /// Shows what a change would let through and stop, asks, and does it.
 fn consented(consent: &Consent, show: &ShowArgs, request: impl Fn(Doing) -> Request) -> Result<(), Failure> {
-    let mut done = ask(&show.data, request(Doing { apply: consent.yes, shown: None }))?;
+    let member = consent.member.clone().map(super::login).transpose()?;
+    let mut done = ask(&show.data, request(Doing { apply: consent.yes, shown: None, member: member.clone() }))?;
     if !show.json {
         differences(&done["difference"], &done["longer"])?;
         for line in done["conditions"].as_array().into_iter().flatten() {
@@ -440,13 +515,15 @@ fn consented(consent: &Consent, show: &ShowArgs, request: impl Fn(Doing) -> Requ
             return Err(Failure::Failed("nothing was changed".into()));
         }
         // What was shown, and nothing that came since.
-        done = ask(&show.data, request(Doing { apply: true, shown: Some(text(&done, "shown")) }))?;
+        done = ask(&show.data, request(Doing { apply: true, shown: Some(text(&done, "shown")), member }))?;
     }
     if show.json {
         return print_json(&done);
     }
     let word = if consent.dry_run { "would be granted" } else { "granted" };
-    print(&format!("{} {word}, {} taken back\n", done["added"], done["removed"]))
+    print(&format!("{} {word}, {} taken back\n", done["added"], done["removed"]))?;
+    let waits = done["waits"].as_u64().and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
+    print(&super::said_of_waiting(waits))
 }
 
 fn differences(difference: &Value, longer: &Value) -> Result<(), Failure> {
@@ -550,5 +627,22 @@ fn matrix(show: &ShowArgs) -> Result<(), Failure> {
         "partner_poll",
         "proactive_report",
     ];
-    table(rows, &columns)
+    table(rows, &columns)?;
+    let is_waiting = |row: &&Value| row["waiting"].as_array().is_some_and(|w| !w.is_empty());
+    for (n, row) in rows.iter().filter(is_waiting).enumerate() {
+        if n == 0 {
+            print("\ngranted, and nothing now:\n")?;
+        }
+        for what in row["waiting"].as_array().into_iter().flatten() {
+            print(&format!(
+                "  {} {} {}: {}, {}\n",
+                text(row, "link"),
+                text(row, "device"),
+                text(row, "property"),
+                text(what, "words"),
+                text(what, "when"),
+            ))?;
+        }
+    }
+    Ok(())
 }
