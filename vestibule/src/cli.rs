@@ -158,6 +158,9 @@ enum Cmd {
         #[command(flatten)]
         show: ShowArgs,
     },
+    /// PINs of links: what a person says to a partner before it may unlock or open
+    #[command(subcommand)]
+    Pin(grants::PinCmd),
     /// What members are told of new grants, until they have seen it
     #[command(subcommand)]
     Notice(grants::NoticeCmd),
@@ -558,6 +561,7 @@ fn dispatch(command: Cmd) -> Result<(), Failure> {
         Cmd::Grant(command) => grants::grant(command),
         Cmd::Window(command) => grants::window(command),
         Cmd::Notice(command) => grants::notice(command),
+        Cmd::Pin(command) => grants::pin(command),
         Cmd::Suggest { link, days, with_refused, out, show } => {
             grants::suggest(Request::Suggest { link, days, with_refused }, out.as_deref(), &show)
         }
@@ -683,9 +687,14 @@ fn said_of_waiting(count: usize) -> String {
     }
 }
 
-/// A password: typed twice without being shown, or the first line of standard input.
+/// A new password.
 fn password() -> Result<String, Failure> {
-    let failed = |e: std::io::Error| Failure::Failed(format!("the password can't be read: {e}"));
+    typed_twice("password")
+}
+
+/// Something secret: typed twice without being shown, or the first line of standard input.
+fn typed_twice(what: &str) -> Result<String, Failure> {
+    let failed = |e: std::io::Error| Failure::Failed(format!("the {what} can't be read: {e}"));
     let mut line = String::new();
     if !std::io::stdin().is_terminal() {
         use std::io::Read as _;
@@ -693,7 +702,7 @@ fn password() -> Result<String, Failure> {
             .map_err(failed)?;
         return Ok(line.trim_end_matches(['\r', '\n']).to_owned());
     }
-    let first = rpassword::prompt_password("password: ").map_err(failed)?;
+    let first = rpassword::prompt_password(format!("{what}: ")).map_err(failed)?;
     let second = rpassword::prompt_password("again: ").map_err(failed)?;
     if first == second { Ok(first) } else { Err(Failure::Failed("the two were not the same; try again".into())) }
 }

@@ -2,7 +2,7 @@
 
 use links::oauth::ClientTerms;
 use model::{ClientId, DeviceId, GrantId, Kind, LinkId, PartnerId, Property, Rung, Trigger};
-use policy::{Hours, Name};
+use policy::{Code, Hours, Name};
 use serde::{Deserialize, Serialize};
 
 use crate::core::Role;
@@ -123,6 +123,20 @@ pub enum Request {
         /// Who.
         member: Login,
     },
+    /// Gives a link a PIN, in place of the one that it has.
+    PinSet {
+        /// The link, or a partner that has one.
+        link: String,
+        /// Its digits.
+        pin: String,
+    },
+    /// Takes a link's PIN away.
+    PinClear {
+        /// The link, or a partner that has one.
+        link: String,
+    },
+    /// Which links have a PIN, and which take none for a while.
+    Pins,
     /// What members are told and have not all seen.
     Notices,
     /// A member has seen what there is.
@@ -329,6 +343,9 @@ pub struct GrantWish {
     /// The partner's routine that it is for.
     #[serde(default)]
     pub routine: Option<Name>,
+    /// Commands only with this code.
+    #[serde(default)]
+    pub code: Option<Code>,
 }
 
 /// Grants that are meant: all that fit everything that is named.

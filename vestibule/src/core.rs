@@ -7,6 +7,7 @@ mod consent;
 mod grants;
 mod linking;
 mod owed;
+mod pins;
 mod renewal;
 mod simulate;
 mod suggest;
@@ -105,6 +106,10 @@ pub struct Core {
     members: Mutex<BTreeMap<MemberId, linking::Member>>,
     /// What waits for other owners, and what members are told.
     consent: Mutex<Household>,
+    /// The links' PINs.
+    pins: Mutex<BTreeMap<LinkId, links::pin::Pin>>,
+    /// One PIN is looked at at a time.
+    pin_checks: tokio::sync::Mutex<()>,
     /// One change of links, grants or devices at a time.
     changing: tokio::sync::Mutex<()>,
     /// One change of tokens at a time, from memory to the store. Taken after `changing`, if both are.
@@ -239,6 +244,7 @@ impl Core {
         let (mut grants, mut members, mut renewals) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         let mut windows = Windows::new();
         let mut consent = Household::default();
+        let mut pins = BTreeMap::new();
         for (key, value) in writer.reader().load_held().map_err(|e| chain(&e))? {
             if let Some(name) = key.strip_prefix("mqttuser/") {
                 let hash = serde_json::from_str(&value).map_err(|e| format!("the store holds `{key}` wrongly: {e}"))?;
@@ -247,7 +253,8 @@ impl Core {
                 if !read {
                     return Err(format!("the store holds `{key}`, which this version can't read"));
                 }
-            } else if let Some(read) = consent.restore(&key, &value) {
+            } else if let Some(read) = consent.restore(&key, &value).or_else(|| pins::restore(&mut pins, &key, &value))
+            {
                 if !read {
                     return Err(unreadable(&key));
                 }
@@ -279,6 +286,8 @@ impl Core {
             event_settings,
             members: Mutex::new(members),
             consent: Mutex::new(consent),
+            pins: Mutex::new(pins),
+            pin_checks: tokio::sync::Mutex::default(),
             changing: tokio::sync::Mutex::default(),
             tokens: tokio::sync::Mutex::default(),
             announced: Mutex::default(),
@@ -932,6 +941,9 @@ impl Core {
             Request::GrantRevoke { selection } => self.grant_revoke(&selection).await,
             Request::GrantRenew { selection, days } => self.grant_renew(&selection, days).await,
             Request::GrantConfirm { selection, member } => self.grant_confirm(&selection, &member).await,
+            Request::PinSet { link, pin } => self.pin_set(&link, pin).await,
+            Request::PinClear { link } => self.pin_clear(&link).await,
+            Request::Pins => Ok(self.pin_rows()),
             Request::Notices => Ok(self.notice_rows()),
             Request::NoticesSeen { member } => self.notices_seen(&member).await,
             Request::Links => Ok(self.link_rows()),
@@ -1289,6 +1301,9 @@ impl Core {
             held.push((renewal::key(&id), None));
         }
         held.extend(self.forget_pending(|p| p.grant.link == id));
+        if lock(&self.pins).remove(&id).is_some() {
+            held.push((pins::key(&id), None));
+        }
         let of_link = |key: &str| key.starts_with(&prefix) || EventLines::is_of(key, &id);
         held.extend(told.into_iter().filter(|(k, _)| of_link(k)).map(|(k, _)| (k, None)));
         self.change_grants(&[link], (Vec::new(), remove), &owner()?, change, vec![leaf], held).await?;

@@ -47,7 +47,7 @@ fn reaches(a: &Grant, b: &Grant) -> bool {
         (What::Disclose { rung: a, .. }, What::Disclose { rung: b, .. }) => a <= b,
         _ => true,
     };
-    finer && (!a.is_conditional() || (&a.hours, &a.window) == (&b.hours, &b.window))
+    finer && a.needs() <= b.needs() && (!a.is_conditional() || (&a.hours, &a.window) == (&b.hours, &b.window))
 }
 
 /// Whether a grant lets through more than those that stand: something finer, at more times, or for longer.
@@ -173,6 +173,7 @@ mod tests {
             window: None,
             routine: None,
             stepped_down: false,
+            code: None,
         }
     }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use model::{ALL_PROPERTIES, ALL_RUNGS, ALL_TRIGGERS, DeviceId, GrantId, Kind, Property, Rung, Trigger};
-use policy::{Hours, Name};
+use policy::{Code, Hours, Name};
 use serde_json::Value;
 
 use super::{DataArgs, Failure, ShowArgs, ask, id, listing, print, print_json, table, text};
@@ -112,9 +112,16 @@ pub(super) enum GrantCmd {
         /// To be commanded
         #[arg(long)]
         control: bool,
-        /// To be unlocked or opened
+        /// To be unlocked or opened: with the link's PIN (`vestibule pin set`), or as --partner-code says
         #[arg(long)]
         open: bool,
+        /// Commands only with the link's PIN
+        #[arg(long, conflicts_with = "partner_code")]
+        pin: bool,
+        /// Commands once the partner has asked for a code of its own, as Alexa does before it unlocks or opens: the hub can't
+        /// see that, and takes its word
+        #[arg(long)]
+        partner_code: bool,
         /// For how many days (180 if not given; 30 for what is sent unasked)
         #[arg(long)]
         days: Option<u16>,
@@ -307,6 +314,8 @@ pub(super) fn grant(command: GrantCmd) -> Result<(), Failure> {
             rung,
             control,
             open,
+            pin,
+            partner_code,
             days,
             hours,
             window,
@@ -314,10 +323,24 @@ pub(super) fn grant(command: GrantCmd) -> Result<(), Failure> {
             consent,
             show,
         } => {
+            let code = pin.then_some(Code::Pin).or(partner_code.then_some(Code::Partner));
             let device = device.map(|d| id(DeviceId::new(d))).transpose()?;
             let (hours, window, routine) = (hours.clone(), window.clone(), routine.clone());
-            let wish =
-                GrantWish { link, device, kind, property, triggers, rung, control, open, days, hours, window, routine };
+            let wish = GrantWish {
+                link,
+                device,
+                kind,
+                property,
+                triggers,
+                rung,
+                control,
+                open,
+                days,
+                hours,
+                window,
+                routine,
+                code,
+            };
             consented(&consent, &show, |doing| Request::GrantAdd { wish: wish.clone(), doing })
         }
         GrantCmd::List { link, show } => {
@@ -354,6 +377,46 @@ pub(super) fn grant(command: GrantCmd) -> Result<(), Failure> {
             let waiting = done["waiting"].as_array().map_or(0, Vec::len);
             print(&format!("{} confirmed, {} in force now\n", done["confirmed"], done["in_force"]))?;
             if waiting > 0 { print(&format!("{waiting} wait for another owner, or for their day\n")) } else { Ok(()) }
+        }
+    }
+}
+
+#[derive(Subcommand)]
+pub(super) enum PinCmd {
+    /// Give a link a PIN of 4 to 12 digits, read from the terminal or from standard input
+    Set {
+        /// The link, or the partner if it has one link
+        link: String,
+        #[command(flatten)]
+        data: DataArgs,
+    },
+    /// Take a link's PIN away: what needs it is refused from now on
+    Clear {
+        /// The link, or the partner if it has one link
+        link: String,
+        #[command(flatten)]
+        data: DataArgs,
+    },
+    /// List the links that have a PIN, and until when one takes none
+    List {
+        #[command(flatten)]
+        show: ShowArgs,
+    },
+}
+
+pub(super) fn pin(command: PinCmd) -> Result<(), Failure> {
+    match command {
+        PinCmd::Set { link, data } => {
+            let done = ask(&data, Request::PinSet { link, pin: super::typed_twice("PIN")? })?;
+            print(&format!("{} has a new PIN\n", text(&done, "link")))
+        }
+        PinCmd::Clear { link, data } => {
+            let done = ask(&data, Request::PinClear { link })?;
+            print(&format!("{} has no PIN: what needs one is refused\n", text(&done, "link")))
+        }
+        PinCmd::List { show } => {
+            let done = ask(&show.data, Request::Pins)?;
+            listing(&show, &done, &["link", "partner", "locked_until"], "no link has a PIN")
         }
     }
 }

@@ -7,7 +7,7 @@ use ledger::Digest;
 use links::Link;
 use model::{ALL_TRIGGERS, DeviceId, GrantId, LinkId, Property, Rung, Timestamp, Trigger};
 use policy::{
-    Difference, Document, Grant, HOURS_MAX, Moment, Name, Table, WINDOW_MAX_MINUTES, What, Windows, days_at_most,
+    Code, Difference, Document, Grant, HOURS_MAX, Moment, Name, Table, WINDOW_MAX_MINUTES, What, Windows, days_at_most,
     difference, in_words, longer,
 };
 use serde_json::{Value, json};
@@ -52,7 +52,7 @@ impl Core {
         Ok(found)
     }
 
-    fn one_link(&self, who: &str) -> Result<Link, String> {
+    pub(super) fn one_link(&self, who: &str) -> Result<Link, String> {
         let mut found = self.links_named(who)?;
         match (found.pop(), found.is_empty()) {
             (Some(link), true) => Ok(link),
@@ -105,6 +105,17 @@ impl Core {
         if wish.hours.len() > HOURS_MAX {
             return Err(format!("name at most {HOURS_MAX} spans of hours"));
         }
+        if wish.code.is_some() && !(wish.control || wish.open) {
+            return Err("a code is asked for before a command: name --control or --open with it".into());
+        }
+        let hands_pins = links::hands_pins(&link.partner);
+        if !hands_pins && (wish.code == Some(Code::Pin) || (wish.open && wish.code.is_none())) {
+            return Err(format!(
+                "{} hands no PIN over: it asks for a code of its own before it sends an order to unlock or open, as far as it \
+                 is set up in its app. If that is enough for you, say --partner-code; else leave --open out",
+                link.partner
+            ));
+        }
         let property = wish.property;
         if property.is_live_only() && wish.rung != Rung::Live && !wish.triggers.is_empty() {
             return Err(format!("the {} has no coarser form: grant it with --rung live, or not", property.label()));
@@ -148,6 +159,7 @@ impl Core {
                 window: wish.window.clone(),
                 routine: wish.routine.clone(),
                 stepped_down: false,
+                code: wish.code.filter(|_| matches!(what, What::Control { .. })),
             })
         };
         for device in devices {

@@ -509,7 +509,12 @@ impl Core {
         let link = LinkId::new(random_id("preview")?).map_err(|e| e.to_string())?;
         let mut facts = self.facts();
         let gatekeeper = links::is_gatekeeper(partner);
-        facts.links = vec![policy::LinkFact { link: link.clone(), partner: partner.clone(), gatekeeper }];
+        facts.links = vec![policy::LinkFact {
+            link: link.clone(),
+            partner: partner.clone(),
+            gatekeeper,
+            agent: links::is_agent(partner),
+        }];
         let owner = MemberId::new(OWNER).map_err(|e| e.to_string())?;
         let terms = policy::Terms { now: self.now(), granted_by: owner.clone(), affects: vec![owner] };
         let mut offers = Vec::new();
@@ -678,7 +683,8 @@ fn offered(state: &GateState, table: &Table, link: &LinkId, device: &policy::Dev
             commands.push(property.label().to_owned());
         }
         if table.may(link, id, *property, true).is_ok() {
-            commands.push(format!("{} (unlock or open)", property.label()));
+            let code = table.code(link, id, *property, true).map_or("", policy::code_words);
+            commands.push(format!("{} (unlock or open, {code})", property.label()));
         }
     }
     if told.is_empty() && commands.is_empty() {

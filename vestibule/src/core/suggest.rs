@@ -231,6 +231,7 @@ impl Core {
             window: None,
             routine: None,
             stepped_down: false,
+            code: None,
         })
     }
 }
