@@ -64,7 +64,7 @@ fn large_home() -> Result<Facts, Fail> {
     let mut facts = Facts::empty(HouseholdId::new("home")?);
     for n in 0..6 {
         let (link, partner) = (LinkId::new(format!("lnk_{n}"))?, PartnerId::new("alexa")?);
-        facts.links.push(LinkFact { link, partner, gatekeeper: true });
+        facts.links.push(LinkFact { link, partner, gatekeeper: true, agent: false });
     }
     for n in 0..20 {
         facts.devices.push(DeviceFact {

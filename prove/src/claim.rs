@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use model::{ALL_TRIGGERS, DeviceId, DeviceType, Kind, PartnerId, Property, Reveals, Rung, Trigger};
+use model::{ALL_TRIGGERS, Class, DeviceId, DeviceType, Kind, PartnerId, Property, Reveals, Rung, Trigger};
 use policy::{Action, DeviceFact, LinkFact, Provenance};
 use serde::Deserialize;
 
@@ -44,6 +44,8 @@ pub struct Claim {
     pub(crate) except_partners: Vec<PartnerId>,
     /// Only to partners that belong to a gatekeeper, or only to others.
     pub(crate) gatekeeper: Option<bool>,
+    /// Only to agents, or only to others.
+    pub(crate) agent: Option<bool>,
     #[serde(default)]
     pub(crate) properties: Vec<Property>,
     #[serde(default)]
@@ -60,6 +62,9 @@ pub struct Claim {
     /// What is told at this rung or a coarser one is not meant.
     pub(crate) finer_than: Option<Rung>,
     came_by: Option<Provenance>,
+    /// Of commands, only those that need no code.
+    #[serde(default)]
+    pub(crate) without_code: bool,
     /// What a grant covers is not meant.
     #[serde(default)]
     pub(crate) ungranted: bool,
@@ -146,6 +151,9 @@ impl Claim {
             if claim.never != Never::Told && (!claim.triggers.is_empty() || claim.finer_than.is_some()) {
                 return wrong("`triggers` and `finer_than` speak of what is told: write never = \"told\"");
             }
+            if claim.without_code && matches!(claim.never, Never::Told | Never::Anything) {
+                return wrong("`without_code` speaks of commands: write never = \"opened\" or \"commanded\"");
+            }
             if claim.finer_than == Some(Rung::Live) {
                 return wrong("nothing is finer than live: leave `finer_than` out, or name a coarser rung");
             }
@@ -187,6 +195,7 @@ impl Claim {
         (self.partners.is_empty() || self.partners.contains(&link.partner))
             && !self.except_partners.contains(&link.partner)
             && self.gatekeeper.is_none_or(|g| g == link.gatekeeper)
+            && self.agent.is_none_or(|a| a == link.agent)
     }
 
     /// Whether it speaks of this property of a device. Where it is not known what the device is, it may be anything.
@@ -210,6 +219,25 @@ impl Claim {
         let named = |k: &Kind| self.kinds.is_empty() || self.kinds.contains(k);
         let tells = |k: &Kind| self.reveals.is_empty() || k.reveals().iter().any(|r| self.reveals.contains(r));
         Some(Kind::ALL.into_iter().filter(|k| named(k) && tells(k)).collect())
+    }
+
+    /// The kinds of what it speaks of, whether a home has it or not; none where only what the home has can say.
+    pub(crate) fn subjects(&self) -> BTreeSet<Kind> {
+        if !self.devices.is_empty() {
+            return BTreeSet::new();
+        }
+        let named = self.kinds();
+        if self.properties.is_empty() {
+            return named.into_iter().flatten().filter(|k| *k != Kind::Unknown).collect();
+        }
+        let of = |property: &Property| -> BTreeSet<Kind> {
+            let fits = |class: &Class| self.device_types.contains(&DeviceType::of([(*property, class)]));
+            let classes: Vec<Class> = Class::ALL.into_iter().filter(|c| fits(c)).collect();
+            let classes = if classes.is_empty() { Class::ALL.to_vec() } else { classes };
+            classes.into_iter().map(|class| Kind::of(*property, class)).collect()
+        };
+        let all = self.properties.iter().flat_map(of);
+        all.filter(|kind| named.as_ref().is_none_or(|kinds| kinds.contains(kind))).collect()
     }
 
     /// Whether it is about what somebody learns of something, so that it matters what else tells of it.

@@ -9,6 +9,7 @@ use jiff::tz::TimeZone;
 use links::Link;
 use model::{DeviceId, Timestamp};
 use policy::{CompileError, Facts, Grant};
+use serde::Deserialize;
 use store::ledger::LedgerReader;
 use store::{OpenError, Store};
 
@@ -34,6 +35,18 @@ pub enum DataError {
     Compile(#[from] CompileError),
 }
 
+/// What of a grant that waits for other owners is of use here.
+#[derive(Deserialize)]
+struct Pending {
+    grant: Grant,
+}
+
+/// What of a link that is made anew is: what is added once its partner has fetched the new tokens.
+#[derive(Deserialize)]
+struct Renewal {
+    add: Vec<Grant>,
+}
+
 /// The home of a data directory as it was stored last, under its maker's ceiling. What a grant's end is held against is the
 /// hub's own clock, as far as it was stored: the hub may run in another time (a demonstration does), and a grant that has
 /// ended since must not make a claim true.
@@ -47,11 +60,14 @@ pub fn of_data(data: &Path, maker: Option<String>) -> Result<Subject, DataError>
     let empty = policy::compile(&Facts::empty(household.clone()), &[], None, Timestamp::default())?;
     // Only what there is to decide about: no value, no time.
     let mut gate = GateState::new(TimeZone::UTC, Arc::new(empty));
-    let mut grants: Vec<Grant> = Vec::new();
+    let (mut grants, mut agreed): (Vec<Grant>, Vec<Grant>) = (Vec::new(), Vec::new());
     for (key, value) in reader.load_held()? {
         let read = match key.split_once('/') {
             Some(("link", _)) => serde_json::from_str::<Link>(&value).map(|link| gate.links.insert(link)).is_ok(),
             Some(("grant", _)) => serde_json::from_str(&value).map(|grant| grants.push(grant)).is_ok(),
+            // Given, and not in force yet: nobody decides about it again.
+            Some(("pending", _)) => serde_json::from_str(&value).map(|Pending { grant }| agreed.push(grant)).is_ok(),
+            Some(("renewal", _)) => serde_json::from_str(&value).map(|Renewal { add }| agreed.extend(add)).is_ok(),
             Some(("device", id)) => match (DeviceId::new(id), serde_json::from_str::<Registered>(&value)) {
                 (Ok(id), Ok(device)) => {
                     gate.registry.restore(id, device);
@@ -68,5 +84,14 @@ pub fn of_data(data: &Path, maker: Option<String>) -> Result<Subject, DataError>
         }
     }
     let now = gate.advance(Timestamp::default());
-    Ok(of_home(gate.facts(household, links::is_gatekeeper), grants, maker, now))
+    let waiting = agreed.len();
+    grants.extend(agreed);
+    let mut subject = of_home(gate.facts(household, links::is_gatekeeper), grants, maker, now);
+    if waiting > 0 {
+        subject.notes.push(format!(
+            "{waiting} grants are agreed to and wait, for other owners, for a day, or for the partner's new tokens: they count here as \
+             if they were in force."
+        ));
+    }
+    Ok(subject)
 }

@@ -90,7 +90,8 @@ fn covered(subject: &Subject) -> Covered<'_> {
 pub fn decide(claim: &Claim, subject: &Subject) -> Result<Exhaustive, CompileError> {
     let mut found = Exhaustive { vacuous: true, ..Exhaustive::default() };
     let covered = if claim.ungranted { covered(subject) } else { Covered::new() };
-    let mut subjects: BTreeSet<Kind> = BTreeSet::new();
+    // What the claim says is not told can be worked out from something else, also where the home has nothing that tells it itself.
+    let mut subjects: BTreeSet<Kind> = claim.subjects();
     for home in &subject.possible {
         let table = subject.table(home, claim.provenance())?;
         for link in home.facts.links.iter().filter(|l| claim.is_of_link(l)) {
@@ -107,6 +108,10 @@ pub fn decide(claim: &Claim, subject: &Subject) -> Result<Exhaustive, CompileErr
                             continue;
                         };
                         let key = (&link.link, &device.device, *property, action);
+                        let open = action == Action::Open;
+                        if claim.without_code && table.code(&link.link, &device.device, *property, open).is_some() {
+                            continue;
+                        }
                         let is_covered = covered.get(&key).is_some_and(|granted| *granted <= rung);
                         let broken = !is_covered && (!matches!(action, Action::Told(_)) || claim.breaks_at(rung));
                         if broken && !found.broken.contains_key(&action) {

@@ -9,8 +9,8 @@ use clap::Parser;
 use model::Timestamp;
 use policy::{CEILING_MAX_BYTES, DOCUMENT_MAX_BYTES, Document};
 use prove::{
-    CLAIMS_MAX_BYTES, Claim, Line, Ready, STACK_BYTES, Scripts, Solver, Subject, of_data, of_document, of_profile,
-    prove, standing,
+    CLAIMS_MAX_BYTES, Claim, Line, Ready, STACK_BYTES, ScriptError, Scripts, Solver, Subject, of_data, of_document,
+    of_profile, prove, standing,
 };
 
 /// All claims are proven.
@@ -67,7 +67,7 @@ fn run(arguments: &Arguments) -> Result<u8, String> {
         Some(file) => Claim::parse(&text(file, CLAIMS_MAX_BYTES)?),
     };
     let claims = claims.map_err(|e| chain(&e))?;
-    let subjects = subjects(arguments)?;
+    let subjects = subjects(arguments, &claims)?;
     let mut solver = Solver::find();
     let mut scripts = arguments.out.as_deref().map(Scripts::new).transpose().map_err(|e| chain(&e))?;
     let out = Output { json: arguments.json };
@@ -94,7 +94,11 @@ fn run(arguments: &Arguments) -> Result<u8, String> {
             disagreed += usize::from(line.disagreement);
             out.line(&line)?;
             if let Some(scripts) = &mut scripts {
-                scripts.claim(claim, &ready, &line).map_err(|e| chain(&e))?;
+                match scripts.claim(claim, &ready, &line) {
+                    // What could not be put to the solver can't be written either: the rest is.
+                    Err(error @ ScriptError::Claim { .. }) => eprintln!("vestibule-prove: {}", chain(&error)),
+                    done => done.map_err(|e| chain(&e))?,
+                }
             }
         }
         if let Some(scripts) = &scripts {
@@ -121,13 +125,13 @@ fn run(arguments: &Arguments) -> Result<u8, String> {
 }
 
 /// What the claims are decided about.
-fn subjects(arguments: &Arguments) -> Result<Vec<Subject>, String> {
+fn subjects(arguments: &Arguments, claims: &[Claim]) -> Result<Vec<Subject>, String> {
     let ceiling = arguments.ceiling.as_deref().map(|file| text(file, CEILING_MAX_BYTES)).transpose()?;
     Ok(match (&arguments.data, &arguments.policy) {
         (Some(data), _) => vec![of_data(data, ceiling).map_err(|e| chain(&e))?],
         (None, Some(file)) => {
             let document = Document::parse(&text(file, DOCUMENT_MAX_BYTES)?).map_err(|e| chain(&e))?;
-            vec![of_document(document, ceiling).map_err(|e| chain(&e))?]
+            vec![of_document(document, ceiling, claims).map_err(|e| chain(&e))?]
         }
         (None, None) if ceiling.is_some() => {
             return Err("a ceiling is a home's: give --data or --policy with it".to_owned());

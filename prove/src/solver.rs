@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::process::Stdio;
 use std::time::Duration;
 
-use cedar_policy::{ActionConstraint, PolicySet, RequestEnv};
+use cedar_policy::{ActionConstraint, Effect, PolicySet, RequestEnv};
 use cedar_policy_symcc::err::Error;
 use cedar_policy_symcc::solver::LocalSolver;
 use cedar_policy_symcc::{CedarSymCompiler, CompiledPolicy, CompiledPolicySet};
@@ -74,12 +74,13 @@ pub struct Ready<'a> {
 
 /// The policies about one action: the ceiling, and what permits it.
 pub(crate) fn about(world: &World, action: Action) -> Result<PolicySet, String> {
-    let mut set = world.ceiling().clone();
     let names = |constraint: &ActionConstraint| match constraint {
         ActionConstraint::Eq(uid) => uid.id().unescaped() == action.as_str(),
-        _ => true,
+        ActionConstraint::In(uids) => uids.iter().any(|uid| uid.id().unescaped() == action.as_str()),
+        ActionConstraint::Any => true,
     };
-    for policy in world.permits().filter(|p| names(&p.action_constraint())) {
+    let mut set = PolicySet::new();
+    for policy in world.ceiling().policies().chain(world.permits()).filter(|p| names(&p.action_constraint())) {
         set.add(policy.clone()).map_err(|e| e.to_string())?;
     }
     Ok(set)
@@ -195,7 +196,7 @@ impl Solver {
         if !ready.compiled.contains_key(&action) {
             let mut compiled = ready.compile(action);
             if let Ok(compiled) = &mut compiled {
-                compiled.failing = self.failing(&ready.world, &compiled.env).await?;
+                compiled.failing = self.failing(&ready.world, action, &compiled.env).await?;
             }
             ready.compiled.insert(action, compiled);
         }
@@ -230,10 +231,11 @@ impl Solver {
     }
 
     /// The policies of the ceiling that may fail in this environment.
-    async fn failing(&mut self, world: &World, env: &RequestEnv) -> Result<Vec<String>, String> {
+    async fn failing(&mut self, world: &World, action: Action, env: &RequestEnv) -> Result<Vec<String>, String> {
         let limit = self.limit;
         let mut failing = Vec::new();
-        for policy in world.ceiling().policies() {
+        let ceiling = about(world, action)?;
+        for policy in ceiling.policies().filter(|p| p.effect() == Effect::Forbid) {
             let compiled = CompiledPolicy::compile(policy, env, world.schema()).map_err(|e| e.to_string())?;
             match timeout(limit, self.start()?.check_never_errors_opt(&compiled)).await {
                 Err(_) => return Err(too_long(limit)),

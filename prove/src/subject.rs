@@ -12,12 +12,17 @@ use model::{
     Rung, Timestamp,
 };
 use policy::{
-    Action, CompileError, DeviceFact, Document, Facts, Grant, LinkFact, Profile, Provenance, Table, Terms, What, World,
-    apply, compile_as,
+    Action, Ceiling, Code, CompileError, DeviceFact, Document, Facts, Grant, LinkFact, Profile, Provenance, Table,
+    Terms, What, World, apply, compile_as,
 };
 
-/// The partner that profiles are for, and whose link a grant of a file is taken to be.
+use crate::Claim;
+
+/// The partner that profiles are for.
 const PARTNER: &str = "alexa";
+
+/// A partner that nobody knows: an agent.
+const ANOTHER: &str = "another";
 
 /// A home that it may be.
 pub(crate) struct Possible {
@@ -34,9 +39,13 @@ pub struct Subject {
     pub notes: Vec<String>,
     pub(crate) possible: Vec<Possible>,
     pub(crate) type_known: bool,
+    /// Whether it is known whose the links are.
+    links_known: bool,
     /// Those that hold, of things that are there.
     pub(crate) grants: Vec<Grant>,
     maker: Option<String>,
+    /// What is taken in the place of the built-in ceiling.
+    built_in: Option<String>,
     /// Grants that had ended by then are left out.
     pub as_of: Timestamp,
     /// For the solver, in place of the grants' own policies: those of a profile for whatever home.
@@ -64,6 +73,12 @@ fn rungs(from: Rung) -> String {
     format!("{}.contains(context.rung)", quoted("Rung", from.and_coarser().map(Rung::as_str)))
 }
 
+/// The code with which a command counts, as a condition.
+fn codes(needed: Option<Code>) -> String {
+    let will_do = [Code::Partner, Code::Pin].into_iter().filter(|code| Some(*code) >= needed).map(Code::as_str);
+    needed.map_or_else(String::new, |_| format!("\n    && {}.contains(context.code)", quoted("Code", will_do)))
+}
+
 pub(crate) fn action_of(what: What) -> Action {
     match what {
         What::Disclose { trigger, .. } => Action::Told(trigger),
@@ -78,7 +93,7 @@ fn scope(action: Action) -> String {
 }
 
 /// The kinds that a property can have, the unknown one too.
-fn kinds_of(property: Property) -> BTreeSet<Kind> {
+pub(crate) fn kinds_of(property: Property) -> BTreeSet<Kind> {
     let known = Class::ALL.into_iter().map(|class| Kind::of(property, class));
     if property.is_metadata() || property == Property::Reachable {
         return known.collect();
@@ -93,67 +108,75 @@ pub fn of_home(facts: Facts, grants: Vec<Grant>, maker: Option<String>, now: Tim
     subject
 }
 
+/// Everyone whose a link may be: the partners that are known, one that is not, and whoever a claim names. Of who is not known it is
+/// not known either whether a gatekeeper stands behind it.
+fn everyone(claims: &[Claim]) -> Result<BTreeSet<(PartnerId, bool)>, model::IdError> {
+    let mut all: BTreeSet<(PartnerId, bool)> = BTreeSet::new();
+    let named = claims.iter().flat_map(|c| c.partners.iter().chain(&c.except_partners)).cloned();
+    for partner in [PartnerId::new(ANOTHER)?].into_iter().chain(named).filter(links::is_agent) {
+        all.extend([(partner.clone(), false), (partner, true)]);
+    }
+    for (name, gatekeeper) in links::PARTNERS {
+        all.insert((PartnerId::new(name)?, gatekeeper));
+    }
+    Ok(all)
+}
+
 /// The grants of a file, as of its newest one: so the same file comes to the same whenever it is read. It does not say what
-/// its devices are, nor whose its links are: a device may be anything that has what is granted of it, and a link is taken
-/// to be Alexa's.
+/// its devices are, nor whose its links are: a device may be anything that has what is granted of it, and a link may be anybody's,
+/// whoever the claims speak of.
 ///
 /// # Errors
 /// When an id of this program is none: never.
-pub fn of_document(document: Document, maker: Option<String>) -> Result<Subject, model::IdError> {
+pub fn of_document(document: Document, maker: Option<String>, claims: &[Claim]) -> Result<Subject, model::IdError> {
     let now = document.grants.iter().map(|g| g.created).max().unwrap_or_default();
-    let partner = PartnerId::new(PARTNER)?;
-    let links: BTreeSet<&LinkId> = document.grants.iter().map(|g| &g.link).collect();
-    let link = |link: &LinkId| LinkFact {
-        link: link.clone(),
-        gatekeeper: links::is_gatekeeper(&partner),
-        partner: partner.clone(),
-    };
-    let links: Vec<LinkFact> = links.into_iter().map(link).collect();
+    let ids: BTreeSet<&LinkId> = document.grants.iter().map(|g| &g.link).collect();
     let mut devices: BTreeMap<&DeviceId, BTreeSet<Property>> = BTreeMap::new();
     for grant in &document.grants {
         devices.entry(&grant.device).or_default().insert(grant.property);
     }
     let mut homes: Vec<Facts> = Vec::new();
-    for class in Class::ALL {
-        let device = |(device, properties): (&&DeviceId, &BTreeSet<Property>)| DeviceFact {
-            device: (*device).clone(),
-            device_type: DeviceType::Unknown,
-            properties: properties.iter().map(|p| (*p, Kind::of(*p, class))).collect(),
-        };
-        let devices = devices.iter().map(device).collect();
-        let facts = Facts { household: document.household.clone(), links: links.clone(), devices };
-        // Few classes change a kind.
-        if !homes.contains(&facts) {
-            homes.push(facts);
+    for (partner, gatekeeper) in everyone(claims)? {
+        let agent = links::is_agent(&partner);
+        let link = |link: &&LinkId| LinkFact { link: (*link).clone(), partner: partner.clone(), gatekeeper, agent };
+        let links: Vec<LinkFact> = ids.iter().map(link).collect();
+        for class in Class::ALL {
+            let device = |(device, properties): (&&DeviceId, &BTreeSet<Property>)| DeviceFact {
+                device: (*device).clone(),
+                device_type: DeviceType::Unknown,
+                properties: properties.iter().map(|p| (*p, Kind::of(*p, class))).collect(),
+            };
+            let devices = devices.iter().map(device).collect();
+            let facts = Facts { household: document.household.clone(), links: links.clone(), devices };
+            // Few classes change a kind.
+            if !homes.contains(&facts) {
+                homes.push(facts);
+            }
         }
     }
     let mut subject = new(None, homes, document.grants, maker, now);
+    subject.links_known = false;
     subject.notes.push(
-        "A file of grants does not say what its devices are, nor whose links: each device may be anything that has what is \
-         granted of it, and each link is taken to be Alexa's. With --data it is known."
+        "A file of grants does not say what its devices are, nor whose its links: each device may be anything that has what is \
+         granted of it, and each link anybody's. With --data it is known."
             .to_owned(),
     );
     Ok(subject)
 }
 
-/// A profile: every property of every kind on every type of device, linked with Alexa, and a second link to which nothing is
-/// granted; and its rules as policies for whatever home.
+/// A profile: every property of every kind on every type of device, applied to a link with Alexa and to one with an agent; and its
+/// rules as policies for whatever home and partner.
 ///
 /// # Errors
 /// When the profile can't be applied or an id of this program is none: never with a shipped profile.
 pub fn of_profile(profile: &Profile) -> Result<Subject, CompileError> {
     let failed = |e: model::IdError| CompileError::Entities(e.to_string());
-    let partner = PartnerId::new(PARTNER).map_err(failed)?;
-    let link = LinkId::new(PARTNER).map_err(failed)?;
     let mut facts = Facts::empty(HouseholdId::new("home").map_err(failed)?);
-    facts.links = vec![
-        LinkFact { link: link.clone(), gatekeeper: links::is_gatekeeper(&partner), partner },
-        LinkFact {
-            link: LinkId::new("another").map_err(failed)?,
-            partner: PartnerId::new("another").map_err(failed)?,
-            gatekeeper: false,
-        },
-    ];
+    for name in [PARTNER, ANOTHER] {
+        let partner = PartnerId::new(name).map_err(failed)?;
+        let (gatekeeper, agent) = (links::is_gatekeeper(&partner), links::is_agent(&partner));
+        facts.links.push(LinkFact { link: LinkId::new(name).map_err(failed)?, gatekeeper, agent, partner });
+    }
     for device_type in DeviceType::ALL {
         let mut natures: Vec<(Property, Vec<Kind>)> =
             ALL_PROPERTIES.iter().map(|p| (*p, kinds_of(*p).into_iter().collect())).collect();
@@ -170,7 +193,10 @@ pub fn of_profile(profile: &Profile) -> Result<Subject, CompileError> {
     }
     // Where it takes named sensors, all are named: that is the most that it can grant.
     let profile = &profile.naming_all(&facts.devices);
-    let grants = granted(profile, &facts, &link)?;
+    let mut grants = Vec::new();
+    for link in &facts.links {
+        grants.extend(granted(profile, &facts, &link.link)?);
+    }
     let mut subject = new(Some(profile.slug.clone()), vec![facts], grants, None, Timestamp::default());
     subject.type_known = true;
     subject.general = Some(general(profile));
@@ -179,7 +205,6 @@ pub fn of_profile(profile: &Profile) -> Result<Subject, CompileError> {
 
 /// What a profile grants of each property of each kind, put together by action, rung and kind.
 fn general(profile: &Profile) -> General {
-    let partner = format!("principal.partner == {}", one("Partner", PARTNER));
     let mut groups: BTreeMap<(What, Kind), BTreeSet<Property>> = BTreeMap::new();
     let mut covered = Vec::new();
     for property in ALL_PROPERTIES.iter().copied() {
@@ -191,7 +216,7 @@ fn general(profile: &Profile) -> General {
                     What::Control { .. } => String::new(),
                 };
                 let (name, kind) = (one("PropertyName", property.as_str()), one("Kind", kind.as_str()));
-                let when = format!("{partner} && resource.name == {name} && resource.kind == {kind}{rungs}");
+                let when = format!("resource.name == {name} && resource.kind == {kind}{rungs}");
                 covered.push((action_of(what), when));
             }
         }
@@ -200,11 +225,11 @@ fn general(profile: &Profile) -> General {
         let action = action_of(*what);
         let (at, rungs) = match what {
             What::Disclose { rung, .. } => (format!("/{rung}"), format!("\n    && {}", rungs(*rung))),
-            What::Control { .. } => (String::new(), String::new()),
+            What::Control { .. } => (String::new(), codes(profile.code(*what))),
         };
         let _ = write!(
             text,
-            "@id(\"{}/{}{at}/{kind}\")\npermit {}\nwhen {{\n  {partner} && resource.kind == {}\n    && \
+            "@id(\"{}/{}{at}/{kind}\")\npermit {}\nwhen {{\n  resource.kind == {}\n    && \
              {}.contains(resource.name){rungs}\n}};\n",
             profile.slug,
             action.as_str(),
@@ -249,7 +274,18 @@ fn new(
         .into_iter()
         .map(|facts| Possible { facts, tables: Default::default(), worlds: Default::default() })
         .collect();
-    Subject { profile, notes, possible, type_known: false, grants, maker, as_of: now, general: None }
+    Subject {
+        profile,
+        notes,
+        possible,
+        type_known: false,
+        links_known: true,
+        grants,
+        maker,
+        built_in: None,
+        as_of: now,
+        general: None,
+    }
 }
 
 fn by_provenance<T>([local, on_request, contract]: &[T; 3], by: Provenance) -> &T {
@@ -272,6 +308,18 @@ fn once<T>(cell: &OnceCell<T>, make: impl FnOnce() -> Result<T, CompileError>) -
 }
 
 impl Subject {
+    /// The same under another text in the place of the built-in ceiling: so that it can be seen that a claim which holds by that alone
+    /// is refuted without it.
+    #[must_use]
+    pub fn under(self, built_in: String) -> Self {
+        Self { built_in: Some(built_in), ..self }
+    }
+
+    fn ceiling(&self) -> Ceiling<'_> {
+        let built_in = self.built_in.as_deref().unwrap_or(Ceiling::BUILT_IN);
+        Ceiling::from(self.maker.as_deref()).with_built_in(built_in)
+    }
+
     /// How many of the grants that count end before this time.
     pub fn ended_by(&self, time: Timestamp) -> usize {
         self.grants.iter().filter(|g| !g.holds_at(time)).count()
@@ -279,16 +327,12 @@ impl Subject {
 
     /// The table of one of its possible homes, as if all data had come to it in this way.
     pub(crate) fn table<'a>(&self, home: &'a Possible, by: Provenance) -> Result<&'a Table, CompileError> {
-        once(by_provenance(&home.tables, by), || {
-            compile_as(&home.facts, by, &self.grants, self.maker.as_deref(), self.as_of)
-        })
+        once(by_provenance(&home.tables, by), || compile_as(&home.facts, by, &self.grants, self.ceiling(), self.as_of))
     }
 
     /// The same as Cedar sees it, under its grants.
     pub(crate) fn world<'a>(&self, home: &'a Possible, by: Provenance) -> Result<&'a World, CompileError> {
-        once(by_provenance(&home.worlds, by), || {
-            World::new(&home.facts, by, &self.grants, self.maker.as_deref(), self.as_of)
-        })
+        once(by_provenance(&home.worlds, by), || World::new(&home.facts, by, &self.grants, self.ceiling(), self.as_of))
     }
 
     /// The policies that the solver is given: the grants' own, or those of a profile for whatever home.
@@ -296,7 +340,7 @@ impl Subject {
         let facts = self.possible.first().map(|home| home.facts.clone());
         let facts = facts.ok_or_else(|| CompileError::Entities("there is no home".to_owned()))?;
         let text = self.permits_text();
-        World::of_policies(&facts, Provenance::LocalDirect, &text, self.maker.as_deref())
+        World::of_policies(&facts, Provenance::LocalDirect, &text, self.ceiling())
     }
 
     /// The text of what permits.
@@ -318,6 +362,8 @@ impl Subject {
         only(!claim.except_partners.is_empty(), except);
         only(claim.gatekeeper == Some(true), "principal.gatekeeper".to_owned());
         only(claim.gatekeeper == Some(false), "!principal.gatekeeper".to_owned());
+        only(claim.agent == Some(true), "principal.agent".to_owned());
+        only(claim.agent == Some(false), "!principal.agent".to_owned());
         let names = quoted("PropertyName", claim.properties.iter().map(|p| p.as_str()));
         only(!claim.properties.is_empty(), format!("{names}.contains(resource.name)"));
         match claim.kinds() {
@@ -336,6 +382,8 @@ impl Subject {
             let finer = model::ALL_RUNGS.into_iter().filter(|r| *r < limit).map(Rung::as_str);
             only(true, format!("{}.contains(context.rung)", quoted("Rung", finer)));
         }
+        let is_command = !matches!(action, Action::Told(_));
+        only(claim.without_code && is_command, format!("context.code == {}", one("Code", "none")));
         let provenance = one("Provenance", claim.provenance().as_str());
         only(true, format!("resource.provenance == {provenance}"));
         let mut all = vec![format!("permit {}\nwhen {{\n  {}\n}};\n", scope(action), conditions.join("\n  && "))];
@@ -371,10 +419,14 @@ impl Subject {
         for (partner, gatekeeper) in links::PARTNERS {
             let wrong = if gatekeeper { "!principal.gatekeeper" } else { "principal.gatekeeper" };
             all.push(format!(
-                "forbid {scope}\nwhen {{ principal.partner == {} && {wrong} }};\n",
+                "forbid {scope}\nwhen {{ principal.partner == {} && ({wrong} || principal.agent) }};\n",
                 one("Partner", partner)
             ));
         }
+        all.push(format!(
+            "forbid {scope}\nwhen {{ !({}.contains(principal.partner)) && !principal.agent }};\n",
+            quoted("Partner", links::PARTNERS.map(|(name, _)| name)),
+        ));
         if matches!(action, Action::Told(_)) {
             let live = ALL_PROPERTIES.iter().filter(|p| p.is_live_only()).map(|p| p.as_str());
             all.push(format!(
@@ -410,12 +462,19 @@ impl Subject {
         let links: BTreeSet<&LinkId> = of_action.iter().map(|g| &g.link).collect();
         for link in home.facts.links.iter().filter(|l| links.contains(&l.link)) {
             let not = if link.gatekeeper { "" } else { "!" };
+            let whose = match self.links_known {
+                true => {
+                    format!(
+                        " && principal.partner == {} && {not}principal.gatekeeper",
+                        one("Partner", link.partner.as_str())
+                    )
+                }
+                false => String::new(),
+            };
             all.push(format!(
-                "forbid (principal == {}, action == {}, resource)\nunless {{ principal.household == {household} && \
-                 principal.partner == {} && {not}principal.gatekeeper }};\n",
+                "forbid (principal == {}, action == {}, resource)\nunless {{ principal.household == {household}{whose} }};\n",
                 one("Link", link.link.as_str()),
                 one("Action", action.as_str()),
-                one("Partner", link.partner.as_str()),
             ));
         }
         let mut natures: BTreeMap<(&DeviceId, Property), (DeviceType, BTreeSet<Kind>)> = BTreeMap::new();
@@ -519,7 +578,8 @@ impl Subject {
             let described = described.into_iter().filter(|p| *p != property).map(|p| (p, Kind::of(p, Class::None)));
             let mut facts = Facts::empty(HouseholdId::new("home").ok()?);
             let partner = PartnerId::new(seen.partner.as_str()).ok()?;
-            facts.links.push(LinkFact { link: link.clone(), partner, gatekeeper: seen.gatekeeper });
+            let agent = links::is_agent(&partner);
+            facts.links.push(LinkFact { link: link.clone(), partner, gatekeeper: seen.gatekeeper, agent });
             // Of a device with nothing to tell or do not even the name is told; this one has something, and whatever rules
             // want a device to have.
             let company = general.profile.beside().into_iter().map(|p| (p, Kind::of(p, Class::None)));
@@ -529,7 +589,7 @@ impl Subject {
             let device_type = seen.device_type.unwrap_or(DeviceType::Unknown);
             facts.devices.push(DeviceFact { device: device.clone(), device_type, properties });
             let grants = granted(&general.profile, &facts, &link).ok()?;
-            let table = compile_as(&facts, seen.provenance, &grants, None, self.as_of).ok()?;
+            let table = compile_as(&facts, seen.provenance, &grants, self.ceiling(), self.as_of).ok()?;
             Some(allows(&table, &link, &device, property))
         };
         home().unwrap_or(false)
@@ -543,7 +603,7 @@ fn granted(profile: &Profile, facts: &Facts, link: &LinkId) -> Result<Vec<Grant>
     let mut n = 0_u64;
     let ids = || {
         n += 1;
-        GrantId::new(format!("{}-{n}", profile.slug)).ok()
+        GrantId::new(format!("{}-{link}-{n}", profile.slug)).ok()
     };
     Ok(apply(profile, facts, link, &[], &terms, ids)?.add)
 }

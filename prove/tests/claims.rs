@@ -113,6 +113,95 @@ fn a_profile_that_breaks_its_claims_is_caught_and_the_authoriser_confirms_it() {
     });
 }
 
+/// The built-in ceiling without one of its policies.
+fn without(id: &str) -> String {
+    let parts = policy::Ceiling::BUILT_IN.split("@id(");
+    let kept: Vec<&str> = parts.filter(|part| !part.starts_with(&format!("\"{id}\""))).collect();
+    let text = kept.join("@id(");
+    assert!(!text.contains(id) && text.len() < policy::Ceiling::BUILT_IN.len());
+    text
+}
+
+#[test]
+fn what_holds_by_the_ceiling_alone_is_refuted_without_it_of_profiles_homes_and_files() {
+    deep(|| {
+        let mut solver = solver();
+        let claims = |ids: &[&str]| -> Vec<Claim> {
+            standing().unwrap().into_iter().filter(|c| ids.contains(&c.id.as_str())).collect()
+        };
+        let of_agents = claims(&["agent-never-unlocks", "agent-never-commands"]);
+        let open = grant(1, "agent", "lock", Property::LockState, What::Control { open: true });
+        let control = grant(2, "agent", "lock", Property::LockState, What::Control { open: false });
+        let both = vec![open, control];
+        let document = || Document::new(id(HouseholdId::new("home")), both.clone());
+        let everything = policy::profile("everything").unwrap();
+        let subjects = || {
+            [
+                of_profile(everything).unwrap(),
+                home(both.clone(), None),
+                of_document(document(), None, &of_agents).unwrap(),
+            ]
+        };
+        for subject in subjects() {
+            for line in lines(&of_agents, &subject, &mut solver) {
+                assert_eq!(verdicts(&line), (Verdict::Proven, Verdict::Proven), "{line:?}");
+                assert!(!line.vacuous, "{line:?}");
+            }
+        }
+        for subject in subjects() {
+            for line in lines(&of_agents, &subject.under(without("vestibule-agents-read")), &mut solver) {
+                assert_eq!(verdicts(&line), (Verdict::Refuted, Verdict::Refuted), "{line:?}");
+                assert!(!line.disagreement && line.example.as_ref().is_some_and(|e| e.confirmed), "{line:?}");
+            }
+        }
+        // No grant is written so: what permits to open on a bare word is found by the solver alone.
+        let bare = claims(&["nothing-opens-on-a-bare-word"]);
+        let line = lines(&bare, &of_profile(everything).unwrap(), &mut solver).remove(0);
+        assert_eq!(verdicts(&line), (Verdict::Proven, Verdict::Proven), "{line:?}");
+    });
+}
+
+#[test]
+fn what_gives_it_away_is_named_where_the_home_has_nothing_else_and_garages_have_contacts() {
+    let claims: Vec<Claim> = standing().unwrap();
+    let of = |id: &str| claims.iter().filter(|c| c.id == id).cloned().collect::<Vec<_>>();
+    let mut none = Solver::at("no-such-program".into(), SOLVER_TIMEOUT);
+    // A home with a thermostat and no motion sensor.
+    let mut facts = facts();
+    facts.devices.retain(|d| d.device.as_str() == "thermostat");
+    let warm = grant(1, "alexa", "thermostat", Property::LocalTemperature, told(Trigger::PartnerPoll, Rung::DayCoarse));
+    let subject = of_home(facts, vec![warm], None, Timestamp::default());
+    let line = lines(&of("motion-never-told"), &subject, &mut none).remove(0);
+    assert!(line.is_proven() && line.vacuous, "{line:?}");
+    assert_eq!(line.derivable_from, [Property::LocalTemperature]);
+    // A garage door with a contact of its own.
+    let mut facts = self::facts();
+    let garage = facts.devices.iter_mut().find(|d| d.device.as_str() == "garage").unwrap();
+    garage.properties.push((Property::ContactOpen, Kind::Opening));
+    let contact = grant(1, "alexa", "garage", Property::ContactOpen, told(Trigger::ProactiveReport, Rung::Live));
+    let subject = of_home(facts, vec![contact], None, Timestamp::default());
+    assert!(!lines(&of("garage-door-never-unasked"), &subject, &mut none).remove(0).is_proven());
+}
+
+#[test]
+fn a_files_links_may_be_anybodys() {
+    deep(|| {
+        let mut solver = solver();
+        let claims = Claim::parse(
+            "[[claim]]\nid = \"g\"\nsays = \"Google is told no motion.\"\nnever = \"told\"\npartners = [\"google\"]\n\
+             properties = [\"motion\"]\n[[claim]]\nid = \"a\"\nsays = \"Nor is who has no gatekeeper behind it.\"\n\
+             never = \"told\"\ngatekeeper = false\nproperties = [\"motion\"]\n",
+        )
+        .unwrap();
+        let grants = vec![grant(1, "lnk", "hall", Property::Motion, told(Trigger::PartnerPoll, Rung::Live))];
+        let subject = of_document(Document::new(id(HouseholdId::new("home")), grants), None, &claims).unwrap();
+        for line in lines(&claims, &subject, &mut solver) {
+            assert_eq!(verdicts(&line), (Verdict::Refuted, Verdict::Refuted), "{line:?}");
+            assert!(!line.disagreement, "{line:?}");
+        }
+    });
+}
+
 const TYPES: [(&str, DeviceType, Class, &[Property]); 4] = [
     ("thermostat", DeviceType::Thermostat, Class::None, &[Property::LocalTemperature, Property::SystemMode]),
     ("garage", DeviceType::GarageDoor, Class::Garage, &[Property::DoorState, Property::SerialNumber]),
@@ -127,7 +216,8 @@ fn id<T>(parsed: Result<T, model::IdError>) -> T {
 fn facts() -> Facts {
     let link = |name: &str| {
         let partner = id(PartnerId::new(name));
-        LinkFact { link: id(LinkId::new(name)), gatekeeper: links::is_gatekeeper(&partner), partner }
+        let (gatekeeper, agent) = (links::is_gatekeeper(&partner), links::is_agent(&partner));
+        LinkFact { link: id(LinkId::new(name)), gatekeeper, agent, partner }
     };
     let device = |(name, device_type, class, properties): &(&str, DeviceType, Class, &[Property])| DeviceFact {
         device: id(DeviceId::new(*name)),
@@ -160,6 +250,7 @@ fn grant(n: usize, link: &str, device: &str, property: Property, what: What) -> 
         window: None,
         routine: None,
         stepped_down: false,
+        code: None,
     }
 }
 
@@ -247,7 +338,7 @@ fn the_solver_and_the_table_agree_on_whatever_claim_about_whatever_grants() {
             .run(&what, |(grants, claims, as_file)| {
                 // A file says less of the home than the home does.
                 let subject = if as_file {
-                    of_document(Document::new(id(HouseholdId::new("home")), grants), None).unwrap()
+                    of_document(Document::new(id(HouseholdId::new("home")), grants), None, &claims).unwrap()
                 } else {
                     home(grants, None)
                 };
@@ -357,7 +448,7 @@ fn json(value: impl serde::Serialize) -> Option<String> {
 }
 
 /// A home in its data directory, as a hub leaves it.
-fn data(grants: &[Grant], clock: Timestamp) -> TempDir {
+fn data(grants: &[Grant], more: &[(&str, Value)], clock: Timestamp) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(&format!("sqlite:{}", folder.path().join("vestibule.db").display())).unwrap();
     let household = id(HouseholdId::new("home"));
@@ -381,6 +472,7 @@ fn data(grants: &[Grant], clock: Timestamp) -> TempDir {
         held.push((format!("device/{name}"), json(known)));
     }
     held.extend(grants.iter().map(|g| (format!("grant/{}", g.id), json(g))));
+    held.extend(more.iter().map(|(key, value)| ((*key).to_owned(), json(value))));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(writer.append(Append { drafts: Vec::new(), held })).unwrap();
     writer.close();
@@ -396,7 +488,7 @@ fn a_data_directory_is_read_beside_its_hub_by_the_hubs_own_clock() {
     };
     // By today's clock all have ended long ago.
     let grants = [ends(1, "hall", Property::Motion, hour(5)), ends(2, "garage", Property::DoorState, hour(20))];
-    let folder = data(&grants, hour(10));
+    let folder = data(&grants, &[], hour(10));
     let store = folder.path().join("vestibule.db");
     let hub = LedgerWriter::open(
         &Store::open(&format!("sqlite:{}", store.display())).unwrap(),
@@ -427,6 +519,50 @@ fn a_data_directory_is_read_beside_its_hub_by_the_hubs_own_clock() {
     let (missing, _) = program(&["--data", "no-such-directory"], cvc5());
     assert_eq!(missing.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&missing.stderr).contains("no-such-directory"));
+}
+
+#[test]
+fn what_is_agreed_to_and_waits_counts_as_if_it_were_in_force() {
+    let agreed = |n, property| grant(n, "alexa", "hall", property, told(Trigger::PartnerPoll, Rung::Live));
+    let waits = serde_json::json!({"grant": agreed(1, Property::Motion), "replaces": [], "from": 0, "confirmed": []});
+    let renewal = serde_json::json!({
+        "member": "alice", "profile": "everything", "add": [agreed(2, Property::Motion)], "remove": [], "standing": "",
+    });
+    for (key, value) in [("pending/g1", waits), ("renewal/alexa", renewal)] {
+        let folder = data(&[], &[(key, value)], Timestamp::default());
+        let directory = folder.path().to_str().unwrap().to_owned();
+        let (output, lines) = program(&["--data", &directory, "--json"], "no-such-program".into());
+        let refuted: Vec<&Value> = lines.iter().filter(|l| l["exhaustive"] == "refuted").map(|l| &l["claim"]).collect();
+        assert_eq!(refuted, ["motion-never-told"], "{key}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("1 grants are agreed to and wait"), "{output:?}");
+    }
+}
+
+#[test]
+fn a_claim_that_can_not_be_written_as_a_script_does_not_keep_the_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let many: Vec<Grant> = (0..prove::SOLVER_POLICIES_MAX + 1)
+        .map(|n| grant(n, "lnk", &format!("d{n}"), Property::Motion, told(Trigger::PartnerPoll, Rung::Live)))
+        .collect();
+    let policy = folder.path().join("many.json");
+    std::fs::write(&policy, serde_json::to_string(&Document::new(id(HouseholdId::new("home")), many)).unwrap())
+        .unwrap();
+    let claims = folder.path().join("claims.toml");
+    let claim = |id, trigger| {
+        format!(
+            "[[claim]]\nid = \"{id}\"\nsays = \"x\"\nnever = \"told\"\nproperties = [\"motion\"]\ntriggers = [\"{trigger}\"]\n"
+        )
+    };
+    std::fs::write(&claims, claim("first", "partner_poll") + &claim("second", "proactive_report")).unwrap();
+    let out = folder.path().join("out");
+    let text = |path: &std::path::Path| path.to_str().unwrap().to_owned();
+    let (output, lines) =
+        program(&["--policy", &text(&policy), "--claims", &text(&claims), "--out", &text(&out), "--json"], cvc5());
+    assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(lines[0]["solver"], "unavailable");
+    assert_eq!((&lines[1]["exhaustive"], &lines[1]["solver"]), (&"proven".into(), &"proven".into()), "{}", lines[1]);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("claim `first` has no script"));
+    assert!(out.join("second.proactive_report.smt2").is_file() && out.join("check.sh").is_file());
 }
 
 #[test]
@@ -480,7 +616,7 @@ fn a_file_of_grants_is_taken_in_both_forms_and_its_scripts_are_checked_again_by_
 #[test]
 fn without_a_solver_it_says_so_and_decides_alone_and_wrong_usage_is_told_apart() {
     let none = || OsString::from("no-such-program");
-    let folder = data(&[], Timestamp::default());
+    let folder = data(&[], &[], Timestamp::default());
     let directory = folder.path().to_str().unwrap().to_owned();
     let (output, lines) = program(&["--data", &directory, "--json"], none());
     assert_eq!(output.status.code(), Some(0), "{output:?}");

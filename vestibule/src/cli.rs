@@ -16,9 +16,9 @@ use links::oauth::ClientTerms;
 use model::{ClientId, DeviceId, LinkId, MemberId, PartnerId};
 use serde_json::Value;
 
-use crate::commands::Request;
+use crate::commands::{Login, Request};
 use crate::config::Config;
-use crate::core::Core;
+use crate::core::{Core, Role};
 use crate::doctor::{self, Verdict};
 use crate::infer::InferArgs;
 use crate::thermostat::{self, ThermostatCmd};
@@ -158,6 +158,12 @@ enum Cmd {
         #[command(flatten)]
         show: ShowArgs,
     },
+    /// PINs of links: what a person says to a partner before it may unlock or open
+    #[command(subcommand)]
+    Pin(grants::PinCmd),
+    /// What members are told of new grants, until they have seen it
+    #[command(subcommand)]
+    Notice(grants::NoticeCmd),
     /// Windows: grants that count for a few minutes, when you say so
     #[command(subcommand)]
     Window(grants::WindowCmd),
@@ -296,6 +302,10 @@ enum MemberCmd {
     Add {
         /// Name to log in with
         name: String,
+        /// owner: is asked before what tells who is at home takes force. resident: is told. A new member is an owner if not
+        /// said
+        #[arg(long, value_name = "ROLE", value_parser = role)]
+        role: Option<Role>,
         #[command(flatten)]
         data: DataArgs,
     },
@@ -489,7 +499,8 @@ fn dispatch(command: Cmd) -> Result<(), Failure> {
                 done["devices"],
                 text(&done, "profile"),
                 text(&done, "token"),
-            ))
+            ))?;
+            print(&said_of_waiting(done["waiting"].as_array().map_or(0, Vec::len)))
         }
         Cmd::Links(show) => {
             let done = ask(&show.data, Request::Links)?;
@@ -518,7 +529,8 @@ fn dispatch(command: Cmd) -> Result<(), Failure> {
                 print(&format!("{}\n", line.as_str().unwrap_or_default()))?;
             }
             let word = if dry_run { "would be granted" } else { "granted" };
-            print(&format!("{} {word}, {} taken back\n", done["added"], done["removed"]))
+            print(&format!("{} {word}, {} taken back\n", done["added"], done["removed"]))?;
+            print(&said_of_waiting(done["waiting"].as_u64().and_then(|n| usize::try_from(n).ok()).unwrap_or(0)))
         }
         Cmd::Profile(ProfileCmd::List { json }) => profiles(json),
         Cmd::Profile(ProfileCmd::Propose { answers, json }) => propose(&answers, json),
@@ -548,6 +560,8 @@ fn dispatch(command: Cmd) -> Result<(), Failure> {
         Cmd::Policy(command) => grants::policy(command),
         Cmd::Grant(command) => grants::grant(command),
         Cmd::Window(command) => grants::window(command),
+        Cmd::Notice(command) => grants::notice(command),
+        Cmd::Pin(command) => grants::pin(command),
         Cmd::Suggest { link, days, with_refused, out, show } => {
             grants::suggest(Request::Suggest { link, days, with_refused }, out.as_deref(), &show)
         }
@@ -624,16 +638,16 @@ fn doctor(partner: String, show: &ShowArgs) -> Result<(), Failure> {
 
 fn member(command: MemberCmd) -> Result<(), Failure> {
     match command {
-        MemberCmd::Add { name, data } => {
+        MemberCmd::Add { name, role, data } => {
             id(MemberId::new(name.as_str()))?;
             let password = password()?;
-            let done = ask(&data, Request::MemberAdd { name, password })?;
+            let done = ask(&data, Request::MemberAdd { name, password, role })?;
             let word = if done["changed"] == true { "has a new password" } else { "may log in now" };
             print(&format!("{} {word}\n", text(&done, "member")))
         }
         MemberCmd::List(show) => {
             let done = ask(&show.data, Request::Members)?;
-            listing(&show, &done, &["member", "created"], "no members yet: vestibule member add NAME")
+            listing(&show, &done, &["member", "role", "created"], "no members yet: vestibule member add NAME")
         }
         MemberCmd::Remove { name, data } => {
             let done = ask(&data, Request::MemberRemove { name })?;
@@ -642,9 +656,45 @@ fn member(command: MemberCmd) -> Result<(), Failure> {
     }
 }
 
-/// A password: typed twice without being shown, or the first line of standard input.
+fn role(text: &str) -> Result<Role, String> {
+    match text {
+        "owner" => Ok(Role::Owner),
+        "resident" => Ok(Role::Resident),
+        _ => Err("there is no such role; there are owner and resident".to_owned()),
+    }
+}
+
+/// A member, with the password that this one types, or that is the first line of standard input.
+fn login(name: String) -> Result<Login, Failure> {
+    id(MemberId::new(name.as_str()))?;
+    let password = if std::io::stdin().is_terminal() {
+        let prompt = format!("password of {name}: ");
+        rpassword::prompt_password(prompt).map_err(|e| Failure::Failed(format!("the password can't be read: {e}")))?
+    } else {
+        password()?
+    };
+    Ok(Login { name, password })
+}
+
+/// What waits until other owners have agreed.
+fn said_of_waiting(count: usize) -> String {
+    match count {
+        0 => String::new(),
+        n => format!(
+            "{n} of them wait for a day, or until every owner has confirmed them: see `vestibule grant list`, and \
+             `vestibule grant confirm ID --member NAME`\n"
+        ),
+    }
+}
+
+/// A new password.
 fn password() -> Result<String, Failure> {
-    let failed = |e: std::io::Error| Failure::Failed(format!("the password can't be read: {e}"));
+    typed_twice("password")
+}
+
+/// Something secret: typed twice without being shown, or the first line of standard input.
+fn typed_twice(what: &str) -> Result<String, Failure> {
+    let failed = |e: std::io::Error| Failure::Failed(format!("the {what} can't be read: {e}"));
     let mut line = String::new();
     if !std::io::stdin().is_terminal() {
         use std::io::Read as _;
@@ -652,7 +702,7 @@ fn password() -> Result<String, Failure> {
             .map_err(failed)?;
         return Ok(line.trim_end_matches(['\r', '\n']).to_owned());
     }
-    let first = rpassword::prompt_password("password: ").map_err(failed)?;
+    let first = rpassword::prompt_password(format!("{what}: ")).map_err(failed)?;
     let second = rpassword::prompt_password("again: ").map_err(failed)?;
     if first == second { Ok(first) } else { Err(Failure::Failed("the two were not the same; try again".into())) }
 }

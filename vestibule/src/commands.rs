@@ -2,8 +2,10 @@
 
 use links::oauth::ClientTerms;
 use model::{ClientId, DeviceId, GrantId, Kind, LinkId, PartnerId, Property, Rung, Trigger};
-use policy::{Hours, Name};
+use policy::{Code, Hours, Name};
 use serde::{Deserialize, Serialize};
+
+use crate::core::Role;
 
 /// A request. The running hub and the command line alone carry it out by the same code.
 #[derive(Clone, Serialize, Deserialize)]
@@ -114,6 +116,34 @@ pub enum Request {
         /// For how many days from now; none is as long as such a grant may last.
         days: Option<u16>,
     },
+    /// An owner agrees to grants that wait.
+    GrantConfirm {
+        /// Which.
+        selection: GrantSelection,
+        /// Who.
+        member: Login,
+    },
+    /// Gives a link a PIN, in place of the one that it has.
+    PinSet {
+        /// The link, or a partner that has one.
+        link: String,
+        /// Its digits.
+        pin: String,
+    },
+    /// Takes a link's PIN away.
+    PinClear {
+        /// The link, or a partner that has one.
+        link: String,
+    },
+    /// Which links have a PIN, and which take none for a while.
+    Pins,
+    /// What members are told and have not all seen.
+    Notices,
+    /// A member has seen what there is.
+    NoticesSeen {
+        /// Who.
+        member: Login,
+    },
     /// What of the grants the last days had a use for, and what was refused.
     Suggest {
         /// Only of this partner or link.
@@ -176,6 +206,9 @@ pub enum Request {
         name: String,
         /// Password.
         password: String,
+        /// What the member has a say in; none leaves it, and makes a new one an owner.
+        #[serde(default)]
+        role: Option<Role>,
     },
     /// All members.
     Members,
@@ -258,6 +291,25 @@ pub struct Doing {
     /// What the answer that was shown had as `shown`: if something else would change by now, nothing is done.
     #[serde(default)]
     pub shown: Option<String>,
+    /// In whose name; none is in that of whoever may read the data directory.
+    #[serde(default)]
+    pub member: Option<Login>,
+}
+
+/// A member, with the password that shows it.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Login {
+    /// Name.
+    pub name: String,
+    /// Password.
+    pub password: String,
+}
+
+impl std::fmt::Debug for Login {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Login({})", self.name)
+    }
 }
 
 /// What a member wants to grant.
@@ -291,6 +343,9 @@ pub struct GrantWish {
     /// The partner's routine that it is for.
     #[serde(default)]
     pub routine: Option<Name>,
+    /// Commands only with this code.
+    #[serde(default)]
+    pub code: Option<Code>,
 }
 
 /// Grants that are meant: all that fit everything that is named.

@@ -3,9 +3,11 @@
 
 #![expect(clippy::indexing_slicing, reason = "a key that JSON has not is null, no panic")]
 
+mod consent;
 mod grants;
 mod linking;
 mod owed;
+mod pins;
 mod renewal;
 mod simulate;
 mod suggest;
@@ -39,6 +41,8 @@ use crate::commands::Request;
 use crate::config::{Config, Mqtt};
 use crate::observed::Observed;
 use crate::thermostat::unit::{Order, Unit};
+use consent::{By, Household};
+pub use linking::Role;
 use owed::{Entries, Owed};
 use renewal::Renewal;
 
@@ -102,6 +106,12 @@ pub struct Core {
     event_settings: Option<EventSettings>,
     /// Who may link partners.
     members: Mutex<BTreeMap<MemberId, linking::Member>>,
+    /// What waits for other owners, and what members are told.
+    consent: Mutex<Household>,
+    /// The links' PINs.
+    pins: Mutex<BTreeMap<LinkId, links::pin::Pin>>,
+    /// One PIN is looked at at a time.
+    pin_checks: tokio::sync::Mutex<()>,
     /// One change of links, grants or devices at a time.
     changing: tokio::sync::Mutex<()>,
     /// One change of tokens at a time, from memory to the store. Taken after `changing`, if both are.
@@ -237,6 +247,8 @@ impl Core {
         let users = DeviceUsers::default();
         let (mut grants, mut members, mut renewals) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         let mut windows = Windows::new();
+        let mut consent = Household::default();
+        let mut pins = BTreeMap::new();
         for (key, value) in writer.reader().load_held().map_err(|e| chain(&e))? {
             if let Some(name) = key.strip_prefix("mqttuser/") {
                 let hash = serde_json::from_str(&value).map_err(|e| format!("the store holds `{key}` wrongly: {e}"))?;
@@ -244,6 +256,11 @@ impl Core {
             } else if let Some(read) = events.restore(&key, &value) {
                 if !read {
                     return Err(format!("the store holds `{key}`, which this version can't read"));
+                }
+            } else if let Some(read) = consent.restore(&key, &value).or_else(|| pins::restore(&mut pins, &key, &value))
+            {
+                if !read {
+                    return Err(unreadable(&key));
                 }
             } else if let Some(name) = key.strip_prefix(WINDOW) {
                 let until = name.parse().ok().zip(serde_json::from_str(&value).ok().map(Timestamp::from_millis));
@@ -274,6 +291,9 @@ impl Core {
             events,
             event_settings,
             members: Mutex::new(members),
+            consent: Mutex::new(consent),
+            pins: Mutex::new(pins),
+            pin_checks: tokio::sync::Mutex::default(),
             changing: tokio::sync::Mutex::default(),
             tokens: tokio::sync::Mutex::default(),
             announced: Mutex::default(),
@@ -589,13 +609,18 @@ impl Core {
         left.map_or(at_most, |ms| at_most.min(Duration::from_millis(ms.max(10))))
     }
 
-    /// Recompiles when devices have come, a grant has expired, or hours or a window have begun or ended. Called by the scheduler.
+    /// Recompiles when devices have come, a grant has expired, one that waited takes force, or hours or a window have begun or
+    /// ended. Called by the scheduler.
     /// What ends is refused before that is recorded, what begins is told after.
     pub async fn recompile_if_due(&self) -> Result<(), String> {
         use std::sync::atomic::Ordering::SeqCst;
         let stands = self.clock.stands();
         let is_due = self.state().table().next_change().is_some_and(|t| t <= self.now());
-        if !(is_due || self.stale.load(SeqCst) || stands != self.stood.load(SeqCst)) {
+        if !(is_due
+            || self.stale.load(SeqCst)
+            || stands != self.stood.load(SeqCst)
+            || self.is_pending_due(self.now()))
+        {
             return Ok(());
         }
         // Before anything is told of a device its kinds are pinned.
@@ -604,7 +629,10 @@ impl Core {
         self.stale.store(false, SeqCst);
         self.stood.store(stands, SeqCst);
         // The moment is that of the work: while this waited another change may have been made for a later one.
-        let done = self.renew_table(self.now()).await;
+        let now = self.now();
+        let mut done = self.bring_in_due(now).await;
+        // What ends does not wait for what begins.
+        done = self.renew_table(now).await.and(done);
         if done.is_err() {
             self.mark_stale();
         }
@@ -711,6 +739,7 @@ impl Core {
             return Err(error);
         }
         *lock(&self.grants) = after;
+        self.keep(&puts);
         faults::pass(faults::GRANTS_RECORDED);
         let writes = self.state().replace_begun(Arc::new(widened), begun, now);
         self.put(self::held(writes)).await
@@ -728,6 +757,7 @@ impl Core {
         if remove.is_empty() {
             return Ok(());
         }
+        held.retain(|(key, json)| json.is_none() || !consent::is_promise(key));
         let now = self.now();
         let grants: Vec<Grant> = lock(&self.grants).values().cloned().collect();
         let table = self.compile_aside(grants, now).await?;
@@ -935,6 +965,12 @@ impl Core {
             Request::WindowClose { name } => self.window_close(&name).await,
             Request::GrantRevoke { selection } => self.grant_revoke(&selection).await,
             Request::GrantRenew { selection, days } => self.grant_renew(&selection, days).await,
+            Request::GrantConfirm { selection, member } => self.grant_confirm(&selection, &member).await,
+            Request::PinSet { link, pin } => self.pin_set(&link, pin).await,
+            Request::PinClear { link } => self.pin_clear(&link).await,
+            Request::Pins => Ok(self.pin_rows()),
+            Request::Notices => Ok(self.notice_rows()),
+            Request::NoticesSeen { member } => self.notices_seen(&member).await,
             Request::Links => Ok(self.link_rows()),
             Request::Link { partner, profile, sensors } => self.link(partner, &profile, sensors).await,
             Request::Unlink { link } => self.unlink(link).await,
@@ -943,7 +979,7 @@ impl Core {
             Request::ClientRemove { client } => self.client_remove(&client).await,
             Request::Doctor { partner } => self.doctor(&partner),
             Request::DoctorBegin { partner } => self.doctor_begin(partner).await,
-            Request::MemberAdd { name, password } => self.member_add(&name, password).await,
+            Request::MemberAdd { name, password, role } => self.member_add(&name, password, role).await,
             Request::Members => Ok(self.member_rows()),
             Request::MemberRemove { name } => self.member_remove(&name).await,
             Request::Profile { link, profile, sensors, apply } => self.profile(link, profile, sensors, apply).await,
@@ -1151,6 +1187,7 @@ impl Core {
                 held.push((renewal::key(link), Some(to_json(renewal)?)));
             }
         }
+        held.extend(self.forget_pending(|p| p.grant.device == device));
         let known = self.writer.reader().load_held().map_err(|e| chain(&e))?;
         let of_device = |key: &String| {
             key.strip_prefix("known/").is_some_and(|k| k.split('/').next() == Some(device.as_str()))
@@ -1165,11 +1202,26 @@ impl Core {
 
     async fn policy_show(&self) -> Result<Value, String> {
         self.recompile_if_due().await?;
+        // What is granted and gives nothing now: it waits for owners, for its hours or for a window.
+        let mut waiting: BTreeMap<_, Vec<Value>> = BTreeMap::new();
+        for (grant, when) in self.waiting(|_| true) {
+            let (action, rung) = match grant.what {
+                policy::What::Disclose { trigger, rung } => (trigger.as_str(), Some(rung)),
+                policy::What::Control { open: false } => ("control", None),
+                policy::What::Control { open: true } => ("open", None),
+            };
+            let told = json!({
+                "action": action, "rung": rung, "grant": grant.id, "when": when, "words": policy::in_words(grant.what),
+            });
+            waiting.entry((grant.link, grant.device, grant.property)).or_default().push(told);
+        }
         let gate = self.state();
         let table = Arc::clone(gate.table());
         let mut rows = Vec::new();
         for row in table.matrix() {
             let mut json = serde_json::to_value(&row).map_err(|e| e.to_string())?;
+            let cell = (row.link.clone(), row.device.clone(), row.property);
+            json["waiting"] = Value::Array(waiting.remove(&cell).unwrap_or_default());
             json["profile"] = json!(gate.links.get(&row.link).map(|l| l.profile.clone()));
             rows.push(json);
         }
@@ -1181,6 +1233,7 @@ impl Core {
         let now = self.now();
         let ids: Vec<LinkId> = self.state().links.iter().map(|l| l.id.clone()).collect();
         let ends: BTreeMap<LinkId, _> = ids.into_iter().map(|id| (id.clone(), self.link_end(&id, now))).collect();
+        let pending = self.pending_rows();
         let gate = self.state();
         let grants = lock(&self.grants);
         let rows: Vec<Value> = gate
@@ -1208,6 +1261,7 @@ impl Core {
                 json!({
                     "id": l.id, "partner": l.partner, "profile": l.profile, "created": l.created.to_rfc3339(),
                     "devices": l.devices().count(), "grants": grants.values().filter(|g| g.link == l.id).count(),
+                    "waiting": pending.iter().filter(|(g, _)| g.link == l.id).count(),
                     "client": family.map(|f| &f.client), "member": family.map(|f| &f.member),
                     "refreshed": family.map(|f| f.refreshed.to_rfc3339()),
                     "tokens_until": family.map(|f| f.expires.to_rfc3339()),
@@ -1242,11 +1296,11 @@ impl Core {
         // A link without grants shares nothing: it may be there before they are.
         self.append(vec![leaf], vec![(format!("link/{id}"), Some(to_json(&link)?))]).await?;
         self.state().links.insert(link);
-        let (added, _, _) = self.apply_profile(&id, &profile, &owner()?, self.facts().devices).await?;
+        let applied = self.apply_profile(&id, &profile, &By::Shell, self.facts().devices).await?;
         let devices = self.state().links.get(&id).map_or(0, |l| l.devices().count());
         Ok(json!({
             "link": id, "partner": partner, "profile": profile.slug, "token": token.reveal(), "devices": devices,
-            "grants": added,
+            "grants": applied.added - applied.waiting.len(), "waiting": applied.waiting,
         }))
     }
 
@@ -1277,6 +1331,10 @@ impl Core {
         if lock(&self.renewals).remove(&id).is_some() {
             held.push((renewal::key(&id), None));
         }
+        held.extend(self.forget_pending(|p| p.grant.link == id));
+        if lock(&self.pins).remove(&id).is_some() {
+            held.push((pins::key(&id), None));
+        }
         let of_link = |key: &str| key.starts_with(&prefix) || EventLines::is_of(key, &id);
         held.extend(told.into_iter().filter(|(k, _)| of_link(k)).map(|(k, _)| (k, None)));
         self.change_grants(&[link], (Vec::new(), remove), &owner()?, change, vec![leaf], held).await?;
@@ -1297,13 +1355,15 @@ impl Core {
             None => self.state().links.get(&id).ok_or_else(|| no_link(&id))?.profile.clone(),
         };
         let profile = self.profile_for(&slug, sensors)?;
-        let (added, removed, changes) = if apply {
-            self.apply_profile(&id, &profile, &owner()?, self.facts().devices).await?
-        } else {
-            let change = self.difference(&id, &profile, &owner()?, self.facts().devices)?;
-            (change.add.len(), change.remove.len(), change.rows)
-        };
-        Ok(json!({"added": added, "removed": removed, "changes": changes}))
+        if apply {
+            let applied = self.apply_profile(&id, &profile, &By::Shell, self.facts().devices).await?;
+            let Applied { added, removed, rows, waiting } = applied;
+            return Ok(json!({"added": added, "removed": removed, "changes": rows, "waiting": waiting.len()}));
+        }
+        let change = self.difference(&id, &profile, &owner()?, self.facts().devices)?;
+        let (added, removed) = (change.add.len(), change.remove.len());
+        let waiting = self.would_wait((change.add, change.remove), &By::Shell)?;
+        Ok(json!({"added": added, "removed": removed, "changes": change.rows, "waiting": waiting}))
     }
 
     /// The profile with this slug, for these sensors.
@@ -1345,7 +1405,7 @@ impl Core {
             fresh.push(GrantId::new(random_id("g")?).map_err(|e| e.to_string())?);
         }
         let mut ids = fresh.into_iter();
-        let terms = policy::Terms { now: self.now(), granted_by: by.clone(), affects: vec![by.clone()] };
+        let terms = policy::Terms { now: self.now(), granted_by: by.clone(), affects: self.affected(by) };
         policy::apply(profile, &facts, &link.id, &grants, &terms, || ids.next()).map_err(|e| chain(&e))
     }
 
@@ -1376,11 +1436,11 @@ impl Core {
         &self,
         id: &LinkId,
         profile: &Profile,
-        by: &MemberId,
+        by: &By,
         devices: Vec<policy::DeviceFact>,
-    ) -> Result<(usize, usize, Vec<String>), String> {
+    ) -> Result<Applied, String> {
         self.store_devices().await?;
-        let change = self.difference(id, profile, by, devices)?;
+        let change = self.difference(id, profile, &by.id()?, devices)?;
         self.enroll(id)?;
         let link = {
             let mut gate = self.state();
@@ -1388,16 +1448,16 @@ impl Core {
             link.profile.clone_from(&profile.slug);
             link.clone()
         };
-        let text = format!(
-            "profile {} applied: {} granted, {} taken back",
-            profile.slug,
-            change.add.len(),
-            change.remove.len()
-        );
-        let counts = (change.add.len(), change.remove.len());
+        // What waits on this link and is not of the profile is not meant any more.
+        let wanted: Vec<Grant> = change.add.clone();
+        let is_left =
+            |p: &consent::Pending| p.grant.link == *id && !wanted.iter().any(|g| policy::is_of_same(g, &p.grant));
+        self.drop_pending(&is_left, by).await?;
+        let (added, removed) = (change.add.len(), change.remove.len());
+        let text = format!("profile {} applied: {added} granted, {removed} taken back", profile.slug);
         let held = vec![(format!("link/{id}"), Some(to_json(&link)?))];
-        self.change_grants(&[link], (change.add, change.remove), by, text, Vec::new(), held).await?;
-        Ok((counts.0, counts.1, change.rows))
+        let waiting = self.give(&[link], (change.add, change.remove), by, text, held).await?;
+        Ok(Applied { added, removed, rows: change.rows, waiting })
     }
 
     async fn docket_add(
@@ -1653,6 +1713,15 @@ fn restore(
 
 /// Key of the stored windows.
 const WINDOW: &str = "window/";
+
+/// What became of a profile that was applied.
+struct Applied {
+    added: usize,
+    removed: usize,
+    rows: Vec<String>,
+    /// What of the added waits.
+    waiting: Vec<GrantId>,
+}
 
 /// What has come to an end.
 #[derive(Default)]

@@ -8,9 +8,10 @@ use std::time::Duration;
 use devices::mqtt::broker::{self, Broker};
 use devices::mqtt::hub::{self, Mqtt, PublishError};
 use devices::mqtt::inbox::Inbox;
+use disclosure::Secret;
 use egress::Events;
-use gate::{Actuator, ActuatorError, Order};
-use model::Timestamp;
+use gate::{Actuator, ActuatorError, Order, PinFault};
+use model::{LinkId, Timestamp};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -74,6 +75,10 @@ impl Actuator for MqttActuator {
                 ActuatorError::BrokerUnreachable
             }
         })
+    }
+
+    async fn check_pin(&self, link: &LinkId, pin: Secret, now: Timestamp) -> Result<(), PinFault> {
+        self.core.check_pin(link, pin, now).await
     }
 }
 

@@ -346,6 +346,9 @@ fn reason(refusal: Refusal) -> &'static str {
         Refusal::NoSuchEndpoint => "there is no such device on this link",
         Refusal::NoValue => "the device has told no value yet",
         Refusal::NotSupported => "the device takes no such command",
+        Refusal::PinNeeded => "it counts only with the link's PIN, and none came with it",
+        Refusal::PinWrong => "the PIN was wrong",
+        Refusal::PinLocked => "too many PINs were wrong: none is taken for a while",
     }
 }
 
@@ -459,6 +462,8 @@ impl console::Source for Page {
             "truth": self.truth(&ids),
             "demands": self.demands(&ids),
             "docket": self.core.docket_rows(),
+            "notices": self.core.notice_rows(),
+            "waiting": self.core.waiting_rows(),
             "ledger": self.core.ledger_summary(),
         })
     }

@@ -771,6 +771,31 @@ function renderDocket() {
         entry.threat ? el("p", { class: "threat" }, el("b", { text: "What follows, it says: " }), String(entry.threat).slice(0, 2000)) : null))), ...observed);
 }
 
+/** What members are told, and what waits for owners. */
+function renderSay() {
+  const notices = list(state.overview?.notices);
+  const waiting = list(state.overview?.waiting);
+  $("say").hidden = notices.length + waiting.length === 0;
+  const key = JSON.stringify([notices, waiting]);
+  if ($("say-list").dataset.key === key) return;
+  $("say-list").dataset.key = key;
+  const lines = (all) => el("ul", {}, ...all.map((text) => el("li", { text: cut(text) })));
+  const until = [...new Set(waiting.map((entry) => entry.until))];
+  $("say-list").replaceChildren(...until.map((time) => {
+    const all = waiting.filter((entry) => entry.until === time);
+    const missing = [...new Set(all.flatMap((entry) => list(entry.missing)))];
+    return el("li", {},
+      el("div", { class: "meta" }, el("b", { text: "Waits" }), el("span", { text: `until ${when(Date.parse(time))}` })),
+      el("div", {}, el("p", { text: `Takes force then, or when ${missing.map(cut).join(" and ")} confirms:` }),
+        lines(all.map((entry) => `${entry.id}: ${partnerName(entry.partner)} ${entry.words}`))));
+  }), ...notices.map((notice) =>
+    el("li", {},
+      el("div", { class: "meta" }, el("b", { text: `By ${cut(notice.by)}` }), el("span", { text: when(Date.parse(notice.time)) }),
+        el("span", { text: `not seen by ${list(notice.unseen_by).map(cut).join(", ")}` })),
+      el("div", {}, el("p", { text: cut(notice.text) }),
+        lines(list(notice.lines).concat(Number(notice.more) > 0 ? [`and ${number(notice.more)} more`] : []))))));
+}
+
 function renderLedger() {
   const ledger = state.overview?.ledger ?? {};
   const [word, kind] = ledger.verified === true ? ["yes", "yes"] : ledger.verified === false ? ["NO", "no"] : ["not checked yet", ""];
@@ -853,6 +878,7 @@ function takeOverview(overview) {
   $("only").parentElement.hidden = links().length < 2;
   $("pause").hidden = links().length === 0;
   renderDocket();
+  renderSay();
   renderLedger();
 }
 

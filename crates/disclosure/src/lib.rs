@@ -91,6 +91,12 @@ pub enum Refusal {
     NoValue,
     /// The command is not one that this endpoint takes.
     NotSupported,
+    /// The command counts only with the link's PIN, and none came with it.
+    PinNeeded,
+    /// The PIN that came with it is another one.
+    PinWrong,
+    /// Too many were wrong: none is taken for a while.
+    PinLocked,
 }
 
 impl Refusal {
@@ -103,18 +109,47 @@ impl Refusal {
             Refusal::NoSuchEndpoint => "no_such_endpoint",
             Refusal::NoValue => "no_value",
             Refusal::NotSupported => "not_supported",
+            Refusal::PinNeeded => "pin_needed",
+            Refusal::PinWrong => "pin_wrong",
+            Refusal::PinLocked => "pin_locked",
         }
     }
 
     /// True when the household's or the maker's policy is the reason.
     pub fn is_policy(self) -> bool {
-        matches!(self, Refusal::NoGrant | Refusal::Ceiling | Refusal::PolicyError)
+        let is_pin = matches!(self, Refusal::PinNeeded | Refusal::PinWrong | Refusal::PinLocked);
+        is_pin || matches!(self, Refusal::NoGrant | Refusal::Ceiling | Refusal::PolicyError)
     }
 }
 
 impl std::fmt::Display for Refusal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+/// A PIN that a person has said to a partner, on its way to be held against the link's. It is shown nowhere.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Longest that is taken, in bytes; what is longer is cut, and fits no PIN.
+    pub const MAX_BYTES: usize = 64;
+
+    /// Takes what came.
+    pub fn new(text: &str) -> Self {
+        Self(text.chars().take(Self::MAX_BYTES / 4).collect())
+    }
+
+    /// For the comparison alone.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret")
     }
 }
 
@@ -432,6 +467,16 @@ pub trait Gate: Send {
 
     /// Gives a command; comes back when it is recorded and handed to the broker, not when the device has obeyed.
     fn act(&mut self, endpoint: EndpointId, command: Command) -> impl Future<Output = Result<Acted, ActError>> + Send;
+
+    /// The same, with a PIN that a person has said to the partner. Where the household asks for none it is not looked at.
+    fn act_with(
+        &mut self,
+        endpoint: EndpointId,
+        command: Command,
+        _pin: Option<Secret>,
+    ) -> impl Future<Output = Result<Acted, ActError>> + Send {
+        self.act(endpoint, command)
+    }
 
     /// Whether this link can be sent what it has not asked for just now: the partner has given the right to, and the
     /// household has set it up. It depends on nothing in the home.

@@ -4,11 +4,13 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use disclosure::{
-    ActError, Acted, Answer, Capability, Command, Disclosed, EndpointView, Features, Gate, Question, Refusal,
+    ActError, Acted, Answer, Capability, Command, Disclosed, EndpointView, Features, Gate, Question, Refusal, Secret,
 };
 use home::{Desired, PlanError, Registered, Sample, nearest_white, objections, plan};
 use links::{Link, Part};
 use model::{DeviceId, DeviceType, EndpointId, Kind, LinkId, PartnerId, Property, Rung, Timestamp, Trigger, Value};
+
+use policy::Code;
 
 use crate::once::{Once, once};
 use crate::state::{GateState, StateWrite, announced, capabilities, of_device};
@@ -89,10 +91,31 @@ pub enum ActuatorError {
     NotSupported,
 }
 
+/// Why a PIN was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PinFault {
+    /// It is another one, or the link has none.
+    Wrong,
+    /// Too many were wrong.
+    Locked,
+    /// The attempt could not be counted, so it was not tried.
+    NotRecorded,
+}
+
 /// Records an order, then hands it to the broker. Comes back when the broker has it.
 pub trait Actuator: Send + Sync + 'static {
     /// Records and hands over.
     fn carry_out(&self, order: Order) -> impl Future<Output = Result<(), ActuatorError>> + Send;
+
+    /// Holds a PIN against the link's, after the attempt has been counted durably. Where there are no PINs, none fits.
+    fn check_pin(
+        &self,
+        _link: &LinkId,
+        _pin: Secret,
+        _now: Timestamp,
+    ) -> impl Future<Output = Result<(), PinFault>> + Send {
+        std::future::ready(Err(PinFault::Wrong))
+    }
 }
 
 /// The gate for one message of one authenticated link.
@@ -343,6 +366,15 @@ impl<A: Actuator> Gate for Session<A> {
     }
 
     async fn act(&mut self, endpoint: EndpointId, command: Command) -> Result<Acted, ActError> {
+        self.act_with(endpoint, command, None).await
+    }
+
+    async fn act_with(
+        &mut self,
+        endpoint: EndpointId,
+        command: Command,
+        pin: Option<Secret>,
+    ) -> Result<Acted, ActError> {
         let shared = Arc::clone(&self.state);
         let (allowed, part) = {
             let state = lock(&shared);
@@ -352,6 +384,9 @@ impl<A: Actuator> Gate for Session<A> {
             }
             (self.allowed(&state, device, &command)?, part)
         };
+        if allowed.code == Some(Code::Pin) {
+            self.check(&allowed, pin).await?;
+        }
         let device = allowed.device.clone();
         let asked = (&device, &command);
         let (ended, at) = match once(&shared, &self.link, self.request.as_deref(), asked, self.now).await {
@@ -393,10 +428,12 @@ impl<A: Actuator> Session<A> {
             return Err(error);
         };
         let kind = known.kind(property);
-        match table.may(&self.link, &device, property, command.opens(kind)) {
+        let opens = command.opens(kind);
+        match table.may(&self.link, &device, property, opens) {
             Ok(policies) => {
                 let (policies, policy_set) = (Arc::clone(policies), table.policy_hash());
-                Ok(Allowed { device, known, policies, policy_set })
+                let code = table.code(&self.link, &device, property, opens);
+                Ok(Allowed { device, known, property, code, policies, policy_set })
             }
             Err(refusal) => {
                 let (trigger, outcome) = (Trigger::DirectiveResponse, Err(refusal));
@@ -404,6 +441,27 @@ impl<A: Actuator> Session<A> {
                 Err(ActError::Refused(refusal))
             }
         }
+    }
+
+    /// Holds what came with a command against the link's PIN. What does not fit is on record as a refusal.
+    async fn check(&mut self, allowed: &Allowed, pin: Option<Secret>) -> Result<(), ActError> {
+        let refusal = match pin {
+            None => Refusal::PinNeeded,
+            Some(pin) => {
+                let actuator = Arc::clone(&self.actuator);
+                match actuator.check_pin(&self.link, pin, self.now).await {
+                    Ok(()) => return Ok(()),
+                    Err(PinFault::NotRecorded) => return Err(ActError::NotRecorded),
+                    Err(PinFault::Wrong) => Refusal::PinWrong,
+                    Err(PinFault::Locked) => Refusal::PinLocked,
+                }
+            }
+        };
+        let (device, property) = (allowed.device.clone(), allowed.property);
+        let (kind, trigger) = (allowed.known.kind(property), Trigger::DirectiveResponse);
+        let policies = Arc::clone(&allowed.policies);
+        self.decided.push(Decided { device, property, kind, trigger, outcome: Err(refusal), policies });
+        Err(ActError::Refused(refusal))
     }
 
     /// True when the link may see each of these after its commands, exact.
@@ -416,7 +474,7 @@ impl<A: Actuator> Session<A> {
     /// state; for any other the command is handed over as if there were nothing, be it an order that asks for nothing
     /// (because there is no value yet to start from): the same work, and the same answer.
     async fn carry_out(&mut self, allowed: Allowed, command: &Command) -> Result<Vec<Desired>, ActError> {
-        let Allowed { device, known, policies, policy_set } = allowed;
+        let Allowed { device, known, policies, policy_set, .. } = allowed;
         // Only now: that it is gone is told to nobody who may not command it.
         if !known.present {
             return Err(ActError::Refused(Refusal::NoSuchEndpoint));
@@ -522,6 +580,9 @@ const NOT_SUPPORTED: ActError = ActError::Refused(Refusal::NotSupported);
 struct Allowed {
     device: DeviceId,
     known: Registered,
+    property: Property,
+    /// Who must have asked for a code.
+    code: Option<Code>,
     policies: Arc<[String]>,
     policy_set: [u8; 32],
 }

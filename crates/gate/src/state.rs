@@ -154,7 +154,12 @@ impl GateState {
         let links = self
             .links
             .iter()
-            .map(|l| LinkFact { link: l.id.clone(), partner: l.partner.clone(), gatekeeper: is_gatekeeper(&l.partner) })
+            .map(|l| LinkFact {
+                link: l.id.clone(),
+                partner: l.partner.clone(),
+                gatekeeper: is_gatekeeper(&l.partner),
+                agent: links::is_agent(&l.partner),
+            })
             .collect();
         let devices = self
             .registry

@@ -5,11 +5,12 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use disclosure::{ActError, Acted, Command, Disclosed, Features, Gate, Refusal};
-use gate::{Actuator, ActuatorError, GateState, Order, Session};
+use disclosure::{ActError, Acted, Command, Disclosed, Features, Gate, Refusal, Secret};
+use gate::{Actuator, ActuatorError, GateState, Order, PinFault, Session};
 use home::{Description, PropertyDescription, Reading};
 use jiff::tz::TimeZone;
 use links::Link;
+use links::pin::Pin;
 use model::{
     Class, DeviceId, EndpointId, GrantId, HouseholdId, LinkId, LockState, MemberId, PartnerId, Property, SystemMode,
     Timestamp, Trigger, Value,
@@ -21,12 +22,21 @@ const MINUTE: i64 = 60_000;
 const START: i64 = 1_768_212_000_000;
 
 #[derive(Default)]
-struct Broker(Mutex<Vec<Order>>);
+struct Broker(Mutex<Vec<Order>>, Mutex<Option<Pin>>);
 
 impl Actuator for Broker {
     async fn carry_out(&self, order: Order) -> Result<(), ActuatorError> {
         self.0.lock().unwrap().push(order);
         Ok(())
+    }
+
+    /// As a hub does, with its PIN in a store.
+    async fn check_pin(&self, _: &LinkId, pin: Secret, now: Timestamp) -> Result<(), PinFault> {
+        let mut kept = self.1.lock().unwrap();
+        let tried = kept.as_ref().ok_or(PinFault::Wrong)?.attempt(now).map_err(|_| PinFault::Locked)?;
+        let fits = tried.fits(pin.reveal());
+        *kept = Some(if fits { tried.right() } else { tried });
+        if fits { Ok(()) } else { Err(PinFault::Wrong) }
     }
 }
 
@@ -233,6 +243,76 @@ fn an_error_that_would_tell_the_mode_needs_the_grant_for_the_mode() {
             assert_eq!(too_hot, Err(ActError::OutOfRange { min, max }), "the range is no state");
         }
     }
+}
+
+#[test]
+fn what_wants_the_pin_is_done_with_it_alone_and_what_does_not_fit_is_on_record() {
+    let mut house = house("everything");
+    let owner = MemberId::new("owner").unwrap();
+    let grant = |n: &str, open, code| policy::Grant {
+        id: GrantId::new(n).unwrap(),
+        household: household(),
+        link: house.link.id.clone(),
+        device: thermostat(),
+        property: Property::LockState,
+        what: policy::What::Control { open },
+        expires: None,
+        granted_by: owner.clone(),
+        affects: vec![owner.clone()],
+        created: Timestamp::from_millis(START),
+        profile: None,
+        hours: Vec::new(),
+        window: None,
+        routine: None,
+        stepped_down: false,
+        code,
+    };
+    let put = |house: &mut House, grants: &[policy::Grant]| {
+        let facts = house.state.lock().unwrap().facts(household(), |_| true);
+        let table = policy::compile(&facts, grants, None, Timestamp::from_millis(START)).unwrap();
+        house.state.lock().unwrap().replace_table(Arc::new(table), Timestamp::from_millis(house.now));
+    };
+    // Nothing is said of a code: to unlock it takes the PIN, to lock it does not.
+    let (open, lock) = (grant("open", true, None), grant("lock", false, None));
+    put(&mut house, &[open.clone(), lock.clone()]);
+    let with = |house: &House, pin: Option<&str>, to| {
+        let mut session = house.session();
+        let endpoint = house.endpoint();
+        let done = block_on(session.act_with(endpoint, Command::SetLock(to), pin.map(Secret::new)));
+        let finished = session.finish();
+        let refused: Vec<_> =
+            finished.decided.iter().filter_map(|d| Some((d.property, d.outcome.clone().err()?))).collect();
+        let orders = house.broker.0.lock().unwrap().len();
+        let said = format!("{finished:?} {done:?}");
+        assert!(pin.is_none_or(|pin| !said.contains(pin)), "{said}");
+        (
+            done.map(|_| ()),
+            refused.into_iter().filter(|(_, r)| r.is_policy() && *r != Refusal::NoGrant).next_back(),
+            orders,
+        )
+    };
+    let unlock = |house: &House, pin| with(house, pin, LockState::Unlocked);
+    let refusal = |r: Refusal, orders| (Err(ActError::Refused(r)), Some((Property::LockState, r)), orders);
+    assert_eq!(unlock(&house, None), refusal(Refusal::PinNeeded, 0));
+    // The link has none: none fits.
+    assert_eq!(unlock(&house, Some("471147")), refusal(Refusal::PinWrong, 0));
+    *house.broker.1.lock().unwrap() = Some(Pin::new("471147", &[7; 16]).unwrap());
+    assert_eq!(unlock(&house, Some("471147")), (Ok(()), None, 1));
+    assert_eq!(unlock(&house, Some("471148")), refusal(Refusal::PinWrong, 1));
+    assert_eq!(with(&house, None, LockState::Locked), (Ok(()), None, 2));
+    for _ in 0..4 {
+        assert_eq!(unlock(&house, Some("471148")), refusal(Refusal::PinWrong, 2));
+    }
+    assert_eq!(unlock(&house, Some("471147")), refusal(Refusal::PinLocked, 2));
+    house.now += links::pin::PIN_LOCKOUT_MS;
+    assert_eq!(unlock(&house, Some("471147")), (Ok(()), None, 3));
+    // Where the household takes the partner's word no PIN is looked at; and it can ask for one before a lock is locked, too.
+    house.now += MINUTE;
+    let trusted = policy::Grant { code: Some(policy::Code::Partner), ..open };
+    let asked = policy::Grant { code: Some(policy::Code::Pin), ..lock };
+    put(&mut house, &[trusted, asked]);
+    assert_eq!(unlock(&house, None), (Ok(()), None, 4));
+    assert_eq!(with(&house, None, LockState::Locked), refusal(Refusal::PinNeeded, 4));
 }
 
 #[test]
@@ -476,6 +556,7 @@ fn what_is_taken_back_while_the_broker_has_an_order_is_not_told_in_its_answer() 
             window: None,
             routine: None,
             stepped_down: false,
+            code: None,
         };
         let mut left = vec![
             grant("a", Property::LocalTemperature, Trigger::DirectiveResponse),

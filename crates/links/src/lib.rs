@@ -7,6 +7,7 @@ mod limiter;
 pub mod oauth;
 pub mod page;
 pub mod password;
+pub mod pin;
 mod secret;
 
 pub use limiter::Limiter;
@@ -27,6 +28,16 @@ pub const PARTNERS: [(&str, bool); 1] = [("alexa", true)];
 /// Whether a partner belongs to a DMA gatekeeper.
 pub fn is_gatekeeper(partner: &PartnerId) -> bool {
     PARTNERS.iter().any(|(name, gatekeeper)| *name == partner.as_str() && *gatekeeper)
+}
+
+/// Whether a partner is an agent: whoever is none of the assistants that are known.
+pub fn is_agent(partner: &PartnerId) -> bool {
+    PARTNERS.iter().all(|(name, _)| *name != partner.as_str())
+}
+
+/// Whether a partner hands over a PIN that a person has said to it. Alexa asks for a code of its own, and hands over nothing.
+pub fn hands_pins(partner: &PartnerId) -> bool {
+    partner.as_str() != "alexa"
 }
 
 /// Most links of one household.

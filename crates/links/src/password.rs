@@ -39,9 +39,14 @@ pub fn hash(password: &str, salt: &[u8; 16]) -> Result<String, PasswordError> {
     if password.len() > PASSWORD_MAX_BYTES {
         return Err(PasswordError::TooLong);
     }
-    let failed = |e: argon2::password_hash::Error| PasswordError::Hash(e.to_string());
+    phc(password, salt).map_err(PasswordError::Hash)
+}
+
+/// The text that is kept of something secret.
+pub(crate) fn phc(secret: &str, salt: &[u8; 16]) -> Result<String, String> {
+    let failed = |e: argon2::password_hash::Error| e.to_string();
     let salt = SaltString::encode_b64(salt).map_err(failed)?;
-    let hash = Argon2::default().hash_password(password.as_bytes(), &salt).map_err(failed)?;
+    let hash = Argon2::default().hash_password(secret.as_bytes(), &salt).map_err(failed)?;
     Ok(hash.to_string())
 }
 

@@ -14,7 +14,7 @@ use model::{
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::grant::{Grant, What, resource};
+use crate::grant::{Code, Grant, What, resource};
 use crate::schema;
 use crate::table::{CELLS, Cell, Row, Table};
 use crate::world::judge;
@@ -37,6 +37,8 @@ pub struct LinkFact {
     pub partner: PartnerId,
     /// Whether the partner belongs to a DMA gatekeeper.
     pub gatekeeper: bool,
+    /// Whether it is an agent: it reads, and does not write.
+    pub agent: bool,
 }
 
 /// A device, as policies know it.
@@ -131,6 +133,7 @@ pub(crate) struct Types {
     property_name: EntityTypeName,
     kind: EntityTypeName,
     pub(crate) rung: EntityTypeName,
+    pub(crate) code: EntityTypeName,
     provenance: EntityTypeName,
 }
 
@@ -147,6 +150,7 @@ impl Types {
             property_name: name("PropertyName")?,
             kind: name("Kind")?,
             rung: name("Rung")?,
+            code: name("Code")?,
             provenance: name("Provenance")?,
         })
     }
@@ -160,20 +164,44 @@ pub(crate) fn refer(kind: &EntityTypeName, id: &str) -> RestrictedExpression {
     RestrictedExpression::new_entity_uid(uid(kind, id))
 }
 
+/// What stands above all grants: what is built in, and what a maker forbids beside it.
+#[derive(Clone, Copy, Debug)]
+pub struct Ceiling<'a> {
+    built_in: &'a str,
+    maker: Option<&'a str>,
+}
+
+impl<'a> From<Option<&'a str>> for Ceiling<'a> {
+    fn from(maker: Option<&'a str>) -> Self {
+        Self { built_in: CEILING, maker }
+    }
+}
+
+impl<'a> Ceiling<'a> {
+    /// The built-in one, as it stands.
+    pub const BUILT_IN: &'static str = CEILING;
+
+    /// Another text in the place of what is built in: for showing that what it forbids would be found.
+    #[must_use]
+    pub fn with_built_in(self, built_in: &'a str) -> Self {
+        Self { built_in, ..self }
+    }
+}
+
 /// Whether a maker's ceiling can be used.
 ///
 /// # Errors
 /// What is wrong with it.
 pub fn check_ceiling(maker: &str) -> Result<(), CompileError> {
     let schema = schema::parse(&schema::text()).map_err(CompileError::Schema)?;
-    ceiling(&schema, Some(maker)).map(drop)
+    ceiling(&schema, Some(maker).into()).map(drop)
 }
 
 /// The built-in ceiling and a maker's, checked strictly: only `forbid`, each with an `@id` of its own.
-pub(crate) fn ceiling(schema: &Schema, maker: Option<&str>) -> Result<PolicySet, CompileError> {
+pub(crate) fn ceiling(schema: &Schema, texts: Ceiling<'_>) -> Result<PolicySet, CompileError> {
     let mut set = PolicySet::new();
     let mut seen = BTreeSet::new();
-    for text in [Some(CEILING), maker].into_iter().flatten() {
+    for text in [Some(texts.built_in), texts.maker].into_iter().flatten() {
         if text.len() > CEILING_MAX_BYTES {
             return Err(CompileError::Ceiling(format!("it is longer than {CEILING_MAX_BYTES} bytes")));
         }
@@ -220,6 +248,7 @@ pub(crate) fn entities(
             ("household".to_owned(), household()),
             ("partner".to_owned(), refer(&types.partner, link.partner.as_str())),
             ("gatekeeper".to_owned(), RestrictedExpression::new_bool(link.gatekeeper)),
+            ("agent".to_owned(), RestrictedExpression::new_bool(link.agent)),
         ]);
         let id = uid(&types.link, link.link.as_str());
         all.push(Entity::new(id, attributes, HashSet::new()).map_err(|e| failed(&e))?);
@@ -247,6 +276,20 @@ pub(crate) fn entities(
     Entities::from_entities(all, Some(schema)).map_err(|e| failed(&e))
 }
 
+/// What stands beside a question.
+#[derive(Clone, Copy)]
+enum Beside {
+    /// Of something told: how fine.
+    Rung(Rung),
+    /// Of a command: which code was asked for.
+    Code(Option<Code>),
+}
+
+/// The code as policies name it.
+pub(crate) fn code_name(code: Option<Code>) -> &'static str {
+    code.map_or("none", Code::as_str)
+}
+
 /// Puts questions to Cedar.
 struct Asker<'a> {
     authorizer: Authorizer,
@@ -256,14 +299,17 @@ struct Asker<'a> {
 }
 
 impl Asker<'_> {
-    fn ask(&self, set: &PolicySet, link: &LinkId, action: &str, resource_id: &str, rung: Option<Rung>) -> Cell {
+    fn ask(&self, set: &PolicySet, link: &LinkId, action: &str, resource_id: &str, beside: Beside) -> Cell {
         let t = self.types;
         let (principal, resource) = (uid(&t.link, link.as_str()), uid(&t.property, resource_id));
         if self.entities.get(&principal).is_none() || self.entities.get(&resource).is_none() {
             return Cell::refused(Refusal::PolicyError);
         }
-        let pairs = rung.map(|r| ("rung".to_owned(), refer(&t.rung, r.as_str())));
-        let Ok(context) = Context::from_pairs(pairs) else { return Cell::refused(Refusal::PolicyError) };
+        let pair = match beside {
+            Beside::Rung(rung) => ("rung".to_owned(), refer(&t.rung, rung.as_str())),
+            Beside::Code(code) => ("code".to_owned(), refer(&t.code, code_name(code))),
+        };
+        let Ok(context) = Context::from_pairs([pair]) else { return Cell::refused(Refusal::PolicyError) };
         let action = uid(&t.action, action);
         let Ok(request) = Request::new(principal, action, resource, context, Some(self.schema)) else {
             return Cell::refused(Refusal::PolicyError);
@@ -271,8 +317,28 @@ impl Asker<'_> {
         let (allowed, policies) = judge(&self.authorizer, &request, set, self.entities);
         match allowed {
             Err(Refusal::NoGrant) => Cell::refused(Refusal::NoGrant),
-            allowed => Cell { rung: allowed.map(|()| rung.unwrap_or(Rung::Live)), policies: policies.into() },
+            allowed => {
+                let (rung, code) = match beside {
+                    Beside::Rung(rung) => (rung, None),
+                    Beside::Code(code) => (Rung::Live, code),
+                };
+                Cell { rung: allowed.map(|()| rung), code, policies: policies.into() }
+            }
         }
+    }
+
+    /// The weakest code under which a command is allowed.
+    fn weakest(&self, set: &PolicySet, link: &LinkId, action: &str, resource_id: &str) -> Cell {
+        let mut refused = Cell::refused(Refusal::NoGrant);
+        for code in [None, Some(Code::Partner), Some(Code::Pin)] {
+            let cell = self.ask(set, link, action, resource_id, Beside::Code(code));
+            match cell.rung {
+                Ok(_) | Err(Refusal::PolicyError) => return cell,
+                Err(Refusal::Ceiling) => refused = Cell { code: None, ..cell },
+                Err(_) => {}
+            }
+        }
+        refused
     }
 
     /// The finest rung that is allowed.
@@ -282,7 +348,7 @@ impl Asker<'_> {
             if property.is_live_only() && rung != Rung::Live {
                 break;
             }
-            let cell = self.ask(set, link, action, resource_id, Some(rung));
+            let cell = self.ask(set, link, action, resource_id, Beside::Rung(rung));
             match cell.rung {
                 Ok(_) => return cell,
                 // An error anywhere is a refusal everywhere: a forbid that errors at a fine rung may be meant for all.
@@ -307,20 +373,21 @@ pub fn compile(facts: &Facts, grants: &[Grant], maker: Option<&str>, now: Timest
 ///
 /// # Errors
 /// As [`compile`].
-pub fn compile_as(
+pub fn compile_as<'a>(
     facts: &Facts,
     provenance: Provenance,
     grants: &[Grant],
-    maker: Option<&str>,
+    above: impl Into<Ceiling<'a>>,
     now: Timestamp,
 ) -> Result<Table, CompileError> {
+    let above = above.into();
     if grants.len() > GRANTS_MAX {
         return Err(CompileError::TooManyGrants);
     }
     let schema_text = schema::text();
     let schema = schema::parse(&schema_text).map_err(CompileError::Schema)?;
     let types = Types::new()?;
-    let ceiling = ceiling(&schema, maker)?;
+    let ceiling = ceiling(&schema, above)?;
     let mut held: Vec<&Grant> = grants.iter().filter(|g| g.household == facts.household && g.holds_at(now)).collect();
     held.sort_by(|a, b| a.id.cmp(&b.id));
     let granted: BTreeSet<&DeviceId> = held.iter().map(|g| &g.device).collect();
@@ -328,7 +395,7 @@ pub fn compile_as(
     let asker = Asker { authorizer: Authorizer::new(), schema: &schema, types: &types, entities: &entities };
     let mut hash = Sha256::new();
     let text: String = held.iter().map(|g| g.policy_text()).collect();
-    for text in [schema_text.as_str(), CEILING, maker.unwrap_or_default(), text.as_str()] {
+    for text in [schema_text.as_str(), above.built_in, above.maker.unwrap_or_default(), text.as_str()] {
         hash.update((text.len() as u64).to_le_bytes());
         hash.update(text);
     }
@@ -375,7 +442,7 @@ pub fn compile_as(
     let mut hash = Sha256::new();
     for row in table.matrix() {
         hash.update(format!(
-            "{} {} {} {} {} {} {} {} {}\n",
+            "{} {} {} {} {} {} {} {} {} {} {}\n",
             row.link,
             row.device,
             row.property,
@@ -384,7 +451,9 @@ pub fn compile_as(
             row.partner_poll,
             row.proactive_report,
             row.control,
-            row.open
+            code_name(row.control_code),
+            row.open,
+            code_name(row.open_code),
         ));
     }
     table.table_hash = hash.finalize().into();
@@ -432,7 +501,7 @@ fn cells(
     let commands = cells.iter_mut().skip(ALL_TRIGGERS.len());
     for (cell, (open, action)) in commands.zip([(false, "control"), (true, "open")]) {
         if names(&|w| *w == What::Control { open }) {
-            *cell = asker.ask(&set, &link.link, action, &resource_id, None);
+            *cell = asker.weakest(&set, &link.link, action, &resource_id);
         }
     }
     Ok(cells)
@@ -468,7 +537,12 @@ mod tests {
         Facts {
             household: household(),
             links: (0..2)
-                .map(|n| LinkFact { link: link(n), partner: PartnerId::new("alexa").unwrap(), gatekeeper: true })
+                .map(|n| LinkFact {
+                    link: link(n),
+                    partner: PartnerId::new("alexa").unwrap(),
+                    gatekeeper: true,
+                    agent: false,
+                })
                 .collect(),
             devices: (0..2)
                 .map(|n| DeviceFact {
@@ -506,6 +580,7 @@ mod tests {
             window: None,
             routine: None,
             stepped_down: false,
+            code: None,
         }
     }
 
@@ -577,13 +652,13 @@ mod tests {
         let types = Types::new().unwrap();
         let entities = change(entities(&facts, Provenance::LocalDirect, |_| true, &types, &schema).unwrap(), &types);
         let asker = Asker { authorizer: Authorizer::new(), schema: &schema, types: &types, entities: &entities };
-        let mut set = ceiling(&schema, maker).unwrap();
+        let mut set = ceiling(&schema, maker.into()).unwrap();
         for policy in policies("@id(\"all\") permit(principal, action, resource);").unwrap().into_values() {
             set.add(policy).unwrap();
         }
         let id = resource(&device(0), Property::LocalTemperature);
         let told = asker.finest(&set, &link(0), "partner_poll", Property::LocalTemperature, &id);
-        let commanded = asker.ask(&set, &link(0), "control", &id, None);
+        let commanded = asker.weakest(&set, &link(0), "control", &id);
         assert_eq!(told.policies, commanded.policies);
         told
     }
@@ -594,6 +669,59 @@ mod tests {
         let mut attributes = attributes;
         attributes.insert(name.to_owned(), value).unwrap();
         entities.upsert_entities([Entity::new(id, attributes, parents).unwrap()], None).unwrap()
+    }
+
+    #[test]
+    fn what_opens_needs_a_code_whatever_is_granted_and_an_agent_writes_nothing() {
+        let grants = |code: Option<Code>| -> Vec<Grant> {
+            let command = |n: usize, open| Grant {
+                code,
+                ..grant(n, "home", 0, 0, Property::LockState, What::Control { open }, None)
+            };
+            vec![command(1, true), command(2, false)]
+        };
+        for (code, needed) in [
+            (None, (Some(Code::Pin), None)),
+            (Some(Code::Partner), (Some(Code::Partner), Some(Code::Partner))),
+            (Some(Code::Pin), (Some(Code::Pin), Some(Code::Pin))),
+        ] {
+            let mut facts = facts();
+            let table = compile(&facts, &grants(code), None, Timestamp::default()).unwrap();
+            let of = |open| table.code(&link(0), &device(0), Property::LockState, open);
+            let may = |t: &Table, open| t.may(&link(0), &device(0), Property::LockState, open).is_ok();
+            assert_eq!((of(true), of(false)), needed);
+            assert!(may(&table, true) && may(&table, false));
+            facts.links[0].agent = true;
+            let table = compile(&facts, &grants(code), None, Timestamp::default()).unwrap();
+            assert!(!may(&table, true) && !may(&table, false));
+        }
+        // A permit that asks for no code opens nothing without one.
+        let cell = {
+            let facts = facts();
+            let schema = schema::parse(&schema::text()).unwrap();
+            let types = Types::new().unwrap();
+            let entities = entities(&facts, Provenance::LocalDirect, |_| true, &types, &schema).unwrap();
+            let asker = Asker { authorizer: Authorizer::new(), schema: &schema, types: &types, entities: &entities };
+            let mut set = ceiling(&schema, None.into()).unwrap();
+            for policy in policies("@id(\"all\") permit(principal, action, resource);").unwrap().into_values() {
+                set.add(policy).unwrap();
+            }
+            asker.weakest(&set, &link(0), "open", &resource(&device(0), Property::LockState))
+        };
+        assert_eq!((cell.rung, cell.code), (Ok(Rung::Live), Some(Code::Partner)));
+        // While a change is on its way the stronger of both codes is asked for.
+        let of = |code| compile(&facts(), &grants(code), None, Timestamp::default()).unwrap();
+        let (pin, partner) = (of(Some(Code::Pin)), of(Some(Code::Partner)));
+        for meet in [pin.meet(&partner), partner.meet(&pin)] {
+            assert_eq!(meet.code(&link(0), &device(0), Property::LockState, true), Some(Code::Pin));
+        }
+        let weaker = crate::difference(&pin, &partner);
+        assert_eq!((weaker.flows.len(), weaker.stops.len()), (2, 0));
+        assert!(
+            weaker.flows[1].words.contains("its own code (now: may unlock or open it, with the PIN)"),
+            "{weaker:?}"
+        );
+        assert_eq!(crate::difference(&partner, &pin).stops.len(), 2);
     }
 
     #[test]

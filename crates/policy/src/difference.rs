@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use model::{ALL_PROPERTIES, ALL_TRIGGERS, DeviceId, Kind, LinkId, PartnerId, Property, Reveals, Rung, Timestamp};
 use serde::Serialize;
 
-use crate::grant::{Grant, What, in_words};
+use crate::grant::{Code, Grant, What, code_words, in_words};
 use crate::table::{CELLS, Table};
 
 /// A cell that differs between two tables.
@@ -109,8 +109,11 @@ pub fn difference(before: &Table, after: &Table) -> Difference {
         both.dedup();
         for device in both {
             for (property, index) in ALL_PROPERTIES.iter().flat_map(|p| (0..CELLS).map(move |index| (*p, index))) {
-                let rung = |table: &Table| table.cell(link, &device, property, index).and_then(|cell| cell.rung.ok());
-                let (was, is) = (rung(before), rung(after));
+                let allowed = |table: &Table| {
+                    let cell = table.cell(link, &device, property, index)?;
+                    cell.rung.ok().map(|rung| (rung, cell.code))
+                };
+                let (was, is) = (allowed(before), allowed(after));
                 if was == is {
                     continue;
                 }
@@ -120,10 +123,14 @@ pub fn difference(before: &Table, after: &Table) -> Difference {
                 };
                 let kind_of = |table: &Table| table.kinds.get(&(device.clone(), property)).copied();
                 let kind = kind_of(after).or_else(|| kind_of(before)).unwrap_or(Kind::Unknown);
+                let words = |(rung, code): (Rung, Option<Code>)| match code {
+                    None => in_words(what(rung)),
+                    Some(code) => format!("{}, {}", in_words(what(rung)), code_words(code)),
+                };
                 let said = match (was, is) {
-                    (Some(was), Some(is)) => format!("{} (now: {})", in_words(what(is)), in_words(what(was))),
-                    (None, Some(is)) => in_words(what(is)),
-                    (Some(was), None) => format!("no longer {}", in_words(what(was))),
+                    (Some(was), Some(is)) => format!("{} (now: {})", words(is), words(was)),
+                    (None, Some(is)) => words(is),
+                    (Some(was), None) => format!("no longer {}", words(was)),
                     (None, None) => String::new(),
                 };
                 let changed = Changed {
@@ -138,11 +145,12 @@ pub fn difference(before: &Table, after: &Table) -> Difference {
                         What::Control { open: true } => "open",
                         What::Control { open: false } => "control",
                     },
-                    before: was,
-                    after: is,
+                    before: was.map(|(rung, _)| rung),
+                    after: is.map(|(rung, _)| rung),
                     words: format!("{partner} {device} {}: {said}", property.label()),
                 };
-                let coarser = matches!((was, is), (Some(was), Some(is)) if was.and_coarser().any(|r| r == is));
+                let coarser = matches!((was, is), (Some((was, weak)), Some((is, strong)))
+                    if was.and_coarser().any(|r| r == is) && weak <= strong);
                 if is.is_none() || coarser { all.stops.push(changed) } else { all.flows.push(changed) }
             }
         }

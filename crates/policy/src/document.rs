@@ -5,7 +5,7 @@ use model::{ALL_PROPERTIES, ALL_RUNGS, ALL_TRIGGERS, DeviceId, HouseholdId, Link
 use serde::{Deserialize, Serialize};
 
 use crate::compile::GRANTS_MAX;
-use crate::grant::{Grant, What};
+use crate::grant::{Code, Grant, What};
 use crate::when::{HOURS_MAX, HoursError, NameError};
 
 /// The version of the document that this crate writes.
@@ -92,6 +92,9 @@ impl Document {
             }
             if let Some(routine) = &grant.routine {
                 note("routine", routine.as_str());
+            }
+            if let Some(code) = grant.code {
+                note("code", code.as_str());
             }
             if grant.stepped_down {
                 note("stepped_down", "true");
@@ -230,6 +233,12 @@ fn grant(policy: &Policy) -> Result<Grant, DocumentError> {
         window: note("window").map(|t| t.parse()).transpose().map_err(|e: NameError| wrong(e.to_string()))?,
         stepped_down: note("stepped_down").is_some(),
         routine: note("routine").map(|t| t.parse()).transpose().map_err(|e: NameError| wrong(e.to_string()))?,
+        code: match note("code").as_deref() {
+            None => None,
+            Some("partner") => Some(Code::Partner),
+            Some("pin") => Some(Code::Pin),
+            Some(_) => return Err(wrong("@code is partner or pin".to_owned())),
+        },
     };
     // Compared as Cedar itself reads both: comments and spaces don't count, every condition does.
     let said = meaning(policy).ok_or_else(|| wrong(form.to_owned()))?;
@@ -283,6 +292,7 @@ mod tests {
                 window: (n % 4 == 0).then(|| "guests".parse().unwrap()),
                 routine: (n % 5 == 0).then(|| "Leaving home, quickly".parse().unwrap()),
                 stepped_down: n % 7 == 0,
+                code: [None, Some(Code::Partner), Some(Code::Pin)][n % 3],
             })
             .collect()
     }

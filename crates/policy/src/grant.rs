@@ -24,6 +24,26 @@ pub enum What {
     },
 }
 
+/// Who must have asked a person for a code before a command counts, the weaker first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Code {
+    /// The partner, as Alexa does before it sends an order to unlock: the hub takes its word.
+    Partner,
+    /// The hub: the link's PIN comes with the command.
+    Pin,
+}
+
+impl Code {
+    /// The name used in policies.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Code::Partner => "partner",
+            Code::Pin => "pin",
+        }
+    }
+}
+
 impl What {
     /// Whether both are of one thing, at whatever rung.
     pub fn is_same(self, other: What) -> bool {
@@ -73,9 +93,21 @@ pub struct Grant {
     /// to it for, and what it is taken back by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub routine: Option<Name>,
+    /// Of a command: only with this code. To unlock or open it takes the PIN where nothing is said: see [`Grant::needs`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<Code>,
 }
 
 impl Grant {
+    /// The code that a command under it needs. What unlocks or opens the home always needs one.
+    pub fn needs(&self) -> Option<Code> {
+        match self.what {
+            What::Control { open: true } => Some(self.code.unwrap_or(Code::Pin)),
+            What::Control { open: false } => self.code,
+            What::Disclose { .. } => None,
+        }
+    }
+
     /// Whether it still holds.
     pub fn holds_at(&self, now: Timestamp) -> bool {
         self.expires.is_none_or(|t| now < t)
@@ -102,13 +134,14 @@ impl Grant {
         !self.hours.is_empty() || self.window.is_some()
     }
 
-    /// When it counts and what it is for, in plain words; empty when it counts at all times, for whatever.
+    /// With which code and when it counts, and what it is for, in plain words; empty when it counts at all times, for whatever.
     pub fn conditions(&self) -> String {
         let hours: Vec<String> = self.hours.iter().map(ToString::to_string).collect();
         let hours = (!hours.is_empty()).then(|| format!("only {}", hours.join(" and ")));
         let window = self.window.as_ref().map(|name| format!("only while the window \u{201c}{name}\u{201d} is open"));
         let routine = self.routine.as_ref().map(|name| format!("for the routine \u{201c}{name}\u{201d}"));
-        [hours, window, routine].into_iter().flatten().collect::<Vec<_>>().join(", ")
+        let code = self.needs().map(|code| code_words(code).to_owned());
+        [code, hours, window, routine].into_iter().flatten().collect::<Vec<_>>().join(", ")
     }
 
     /// The Cedar policy as text. Ids hold no character that could end a string, so nothing is escaped.
@@ -118,8 +151,7 @@ impl Grant {
                 let rungs: Vec<String> = rung.and_coarser().map(|r| format!("Vestibule::Rung::\"{r}\"")).collect();
                 (trigger.as_str(), format!("\nwhen {{ [{}].contains(context.rung) }}", rungs.join(", ")))
             }
-            What::Control { open: true } => ("open", String::new()),
-            What::Control { open: false } => ("control", String::new()),
+            What::Control { open } => (if open { "open" } else { "control" }, self.code_text()),
         };
         format!(
             "@id(\"{}\")\npermit (\n  principal == Vestibule::Link::\"{}\",\n  action == Vestibule::Action::\"{action}\",\n  \
@@ -128,6 +160,27 @@ impl Grant {
             self.link,
             resource(&self.device, self.property),
         )
+    }
+}
+
+impl Grant {
+    /// A stronger code than the one that is needed will do.
+    fn code_text(&self) -> String {
+        let codes: &[Code] = match self.needs() {
+            None => return String::new(),
+            Some(Code::Partner) => &[Code::Partner, Code::Pin],
+            Some(Code::Pin) => &[Code::Pin],
+        };
+        let codes: Vec<String> = codes.iter().map(|c| format!("Vestibule::Code::\"{}\"", c.as_str())).collect();
+        format!("\nwhen {{ [{}].contains(context.code) }}", codes.join(", "))
+    }
+}
+
+/// Which code is needed, in plain words.
+pub fn code_words(code: Code) -> &'static str {
+    match code {
+        Code::Partner => "once the partner has asked for its own code",
+        Code::Pin => "with the PIN",
     }
 }
 

@@ -6,6 +6,7 @@ use model::{DeviceId, LinkId, Property, Reveals, Trigger};
 use serde::{Deserialize, Serialize};
 
 use crate::compile::Facts;
+use crate::grant::Code;
 use crate::profile::{commandable, opens};
 use crate::table::Table;
 
@@ -117,7 +118,11 @@ fn weigh(feature: &'static Feature, table: &Table, facts: &Facts, link: &LinkId,
             (speaks_first || *t != Trigger::ProactiveReport) && table.decide(link, &device.device, *p, *t).rung.is_ok()
         };
         let told_at_all = |p: &Property| feature.triggers.iter().any(|t| told(p, t));
-        let may = |p: &Property, open: bool| table.may(link, &device.device, *p, open).is_ok();
+        // These are Alexa's features, and Alexa hands no PIN over.
+        let may = |p: &Property, open: bool| {
+            let code = table.code(link, &device.device, *p, open);
+            code != Some(Code::Pin) && table.may(link, &device.device, *p, open).is_ok()
+        };
         let takes = |p: &Property, open: bool| {
             let kind = device.properties.iter().find(|(q, _)| q == p).map(|(_, kind)| *kind);
             kind.is_some_and(|kind| if open { opens(*p, kind) } else { commandable(*p, kind) })

@@ -6,6 +6,7 @@
 //! the table says when the next one expires.
 
 mod compile;
+mod consent;
 mod difference;
 mod document;
 mod grant;
@@ -18,11 +19,13 @@ mod when;
 mod world;
 
 pub use compile::{
-    CEILING_MAX_BYTES, CompileError, DeviceFact, Facts, LinkFact, Provenance, check_ceiling, compile, compile_as,
+    CEILING_MAX_BYTES, Ceiling, CompileError, DeviceFact, Facts, LinkFact, Provenance, check_ceiling, compile,
+    compile_as,
 };
+pub use consent::{Divided, WAIT_MS, divide, is_of_same, takes_force, waits, widens, wider};
 pub use difference::{Changed, Difference, difference, longer};
 pub use document::{DOCUMENT_MAX_BYTES, Document, DocumentError};
-pub use grant::{Grant, STEP_DOWN_DAYS, What, days_at_most, in_words};
+pub use grant::{Code, Grant, STEP_DOWN_DAYS, What, code_words, days_at_most, in_words};
 pub use impact::{Confidence, Impact, Works, impact};
 pub use profile::{Change, Cost, Profile, Terms, apply, profile, profiles};
 pub use questions::{Answer, Proposal, Question, propose, questions};

@@ -7,7 +7,7 @@ use model::{DeviceId, GrantId, Kind, LinkId, MemberId, Property, Rung, Timestamp
 use serde::Deserialize;
 
 use crate::compile::{CompileError, DeviceFact, Facts};
-use crate::grant::{Grant, What, days_at_most, in_words};
+use crate::grant::{Code, Grant, What, days_at_most, in_words};
 
 const DAY_MS: i64 = 86_400_000;
 
@@ -38,7 +38,8 @@ pub struct Profile {
 #[serde(deny_unknown_fields)]
 struct Commands {
     control: bool,
-    open: bool,
+    /// To unlock and open, with this code; none is not at all.
+    open: Option<Code>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -156,6 +157,11 @@ impl Profile {
         self.by_rules(property, kind, |_| true)
     }
 
+    /// The code that it asks for of a command.
+    pub fn code(&self, what: What) -> Option<Code> {
+        self.commands.open.filter(|_| what == What::Control { open: true })
+    }
+
     /// What it grants of one property of a device.
     fn grants(&self, device: &DeviceFact, property: Property, kind: Kind) -> Vec<What> {
         let has_one = |of: &[Property]| device.properties.iter().any(|(p, _)| of.contains(p));
@@ -181,7 +187,7 @@ impl Profile {
         if commandable(property, kind) && self.commands.control {
             what.push(What::Control { open: false });
         }
-        if opens(property, kind) && self.commands.open {
+        if opens(property, kind) && self.commands.open.is_some() {
             what.push(What::Control { open: true });
         }
         what
@@ -238,14 +244,14 @@ pub fn apply(
         for (property, what) in wanted {
             let expires = terms.now.plus_millis(days_at_most(what) * DAY_MS);
             match before.remove(&(device.device.clone(), property, what)) {
-                Some(old) if !old.is_conditional() => {
+                Some(old) if !old.is_conditional() && old.needs() == profile.code(what) => {
                     let renew = old.expires.is_some_and(|t| t < expires.plus_millis(-RENEW_FROM_MS));
                     if !renew {
                         continue;
                     }
                     change.remove.push(old.id.clone());
                 }
-                // No profile has hours or windows: one that has is less than the profile says.
+                // No profile has hours or windows: one that has is less than the profile says; so is one with another code.
                 old => {
                     change.remove.extend(old.map(|g| g.id.clone()));
                     change.rows.push(format!("+ {} {}: {}", device.device, property.label(), in_words(what)));
@@ -267,6 +273,7 @@ pub fn apply(
                 window: None,
                 routine: None,
                 stepped_down: false,
+                code: profile.code(what),
             });
         }
     }
@@ -314,7 +321,12 @@ pub(crate) mod tests {
         };
         Facts {
             household: HouseholdId::new("home").unwrap(),
-            links: vec![LinkFact { link: link(), partner: PartnerId::new("alexa").unwrap(), gatekeeper: true }],
+            links: vec![LinkFact {
+                link: link(),
+                partner: PartnerId::new("alexa").unwrap(),
+                gatekeeper: true,
+                agent: false,
+            }],
             devices: devices.map(device).into(),
         }
     }
@@ -440,6 +452,7 @@ pub(crate) mod tests {
             window: None,
             routine: None,
             stepped_down: false,
+            code: None,
             ..everything[0].clone()
         });
         let other = LinkId::new("other").unwrap();

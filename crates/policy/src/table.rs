@@ -9,6 +9,8 @@ use model::{
 };
 use serde::Serialize;
 
+use crate::grant::Code;
+
 /// What the policies say of one cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decision<'a> {
@@ -26,12 +28,14 @@ pub(crate) const CELLS: usize = ALL_TRIGGERS.len() + 2;
 pub(crate) struct Cell {
     /// The finest rung allowed; for commands [`Rung::Live`] means yes.
     pub(crate) rung: Result<Rung, Refusal>,
+    /// Of a command: the weakest code with which it is allowed; none when it needs none.
+    pub(crate) code: Option<Code>,
     pub(crate) policies: Arc<[String]>,
 }
 
 impl Cell {
     pub(crate) fn refused(refusal: Refusal) -> Self {
-        Self { rung: Err(refusal), policies: Arc::clone(&NO_POLICIES) }
+        Self { rung: Err(refusal), code: None, policies: Arc::clone(&NO_POLICIES) }
     }
 }
 
@@ -79,6 +83,10 @@ pub struct MatrixRow {
     pub control: &'static str,
     /// `yes` or the refusal.
     pub open: &'static str,
+    /// The code that commanding it needs, if it needs one.
+    pub control_code: Option<Code>,
+    /// The code that opening it needs.
+    pub open_code: Option<Code>,
     /// The policies that decided any of these cells.
     pub policies: Vec<String>,
 }
@@ -115,7 +123,12 @@ impl Table {
         cell.rung.map(|_| &cell.policies)
     }
 
-    /// What both tables allow: of each cell the coarser rung. It stands for as long as a change of grants is not recorded, so
+    /// The code that a command needs which [`may`](Table::may) allows; none when it needs none.
+    pub fn code(&self, link: &LinkId, device: &DeviceId, property: Property, open: bool) -> Option<Code> {
+        self.cell(link, device, property, ALL_TRIGGERS.len() + usize::from(open))?.code
+    }
+
+    /// What both tables allow: of each cell the coarser rung, and the stronger code. It stands for as long as a change of grants is not recorded, so
     /// that a cell which stays granted never closes. It bears the hash of this table, which allows all of it.
     pub fn meet(&self, other: &Table) -> Table {
         let meet = |link: &LinkId, device: &DeviceId, property: Property| -> Option<Box<[Cell; CELLS]>> {
@@ -124,7 +137,7 @@ impl Table {
                 (Err(_), _) => mine.clone(),
                 (Ok(_), None) => Cell::refused(Refusal::NoGrant),
                 (Ok(a), Some(theirs)) => match theirs.rung {
-                    Ok(b) if b <= a => mine.clone(),
+                    Ok(b) if b <= a && theirs.code <= mine.code => mine.clone(),
                     _ => theirs.clone(),
                 },
             };
@@ -255,6 +268,8 @@ impl Table {
                         proactive_report: said(proactive_report),
                         control: yes(control),
                         open: yes(open),
+                        control_code: control.code,
+                        open_code: open.code,
                         policies,
                     });
                 }

@@ -7,8 +7,10 @@ use cedar_policy::{
 use disclosure::Refusal;
 use model::{DeviceId, LinkId, Property, Rung, Timestamp, Trigger};
 
-use crate::compile::{CompileError, Facts, Provenance, Types, ceiling, entities, policies, refer, uid};
-use crate::grant::{Grant, resource};
+use crate::compile::{
+    Ceiling, CompileError, Facts, Provenance, Types, ceiling, code_name, entities, policies, refer, uid,
+};
+use crate::grant::{Code, Grant, resource};
 use crate::schema;
 
 /// What a link would do with a property.
@@ -89,31 +91,31 @@ impl World {
     ///
     /// # Errors
     /// As [`compile`](crate::compile()).
-    pub fn new(
+    pub fn new<'a>(
         facts: &Facts,
         provenance: Provenance,
         grants: &[Grant],
-        maker: Option<&str>,
+        above: impl Into<Ceiling<'a>>,
         now: Timestamp,
     ) -> Result<Self, CompileError> {
         let held = grants.iter().filter(|g| g.household == facts.household && g.holds_at(now));
         let text: String = held.map(Grant::policy_text).collect();
-        Self::of_policies(facts, provenance, &text, maker)
+        Self::of_policies(facts, provenance, &text, above)
     }
 
     /// The home under policies that are no grants of its own: each permits, and has an `@id`.
     ///
     /// # Errors
     /// As [`compile`](crate::compile()).
-    pub fn of_policies(
+    pub fn of_policies<'a>(
         facts: &Facts,
         provenance: Provenance,
         text: &str,
-        maker: Option<&str>,
+        above: impl Into<Ceiling<'a>>,
     ) -> Result<Self, CompileError> {
         let schema = schema::parse(&schema::text()).map_err(CompileError::Schema)?;
         let types = Types::new()?;
-        let ceiling = ceiling(&schema, maker)?;
+        let ceiling = ceiling(&schema, above.into())?;
         let permits =
             PolicySet::from_policies(policies(text)?.into_values()).map_err(|e| CompileError::Set(format!("{e}")))?;
         let mut all = ceiling.clone();
@@ -160,8 +162,12 @@ impl World {
         if self.entities.get(&principal).is_none() || self.entities.get(&resource).is_none() {
             return refused;
         }
-        let rung = matches!(action, Action::Told(_)).then(|| ("rung".to_owned(), refer(&t.rung, rung.as_str())));
-        let Ok(context) = Context::from_pairs(rung) else { return refused };
+        let beside = match action {
+            Action::Told(_) => ("rung".to_owned(), refer(&t.rung, rung.as_str())),
+            // With the strongest code, so that what is allowed with any is.
+            Action::Control | Action::Open => ("code".to_owned(), refer(&t.code, code_name(Some(Code::Pin)))),
+        };
+        let Ok(context) = Context::from_pairs([beside]) else { return refused };
         let action = uid(&t.action, action.as_str());
         match Request::new(principal, action, resource, context, Some(&self.schema)) {
             Ok(request) => self.ask_in(&request, &self.entities),

@@ -151,6 +151,7 @@ impl World {
                     link: link_id(n),
                     partner: PartnerId::new(*dice.pick(&["alexa", "google"])).unwrap(),
                     gatekeeper: dice.one_in(2),
+                    agent: dice.one_in(4),
                 })
                 .collect(),
             devices: (0..DEVICES)
@@ -201,6 +202,7 @@ impl World {
             window: None,
             routine: None,
             stepped_down: false,
+            code: None,
         }
     }
 
@@ -259,7 +261,8 @@ impl World {
             if said.contains(&None) {
                 return Err(Refusal::PolicyError);
             }
-            if said.contains(&Some(true)) || kind == Kind::Unknown {
+            let writes = matches!(ask, Ask::Control | Ask::Open);
+            if said.contains(&Some(true)) || kind == Kind::Unknown || (link_fact.agent && writes) {
                 refusal = Refusal::Ceiling;
                 continue;
             }
@@ -320,7 +323,7 @@ impl<'a> Cedar<'a> {
         for l in &world.facts.links {
             all.push(json!({"uid": named("Link", l.link.as_str()), "parents": [], "attrs": {
                 "household": refer("Household", home), "partner": refer("Partner", l.partner.as_str()),
-                "gatekeeper": l.gatekeeper}}));
+                "gatekeeper": l.gatekeeper, "agent": l.agent}}));
         }
         for d in &world.facts.devices {
             let device = d.device.as_str();
@@ -369,7 +372,7 @@ impl<'a> Cedar<'a> {
             }
             let context = match rung {
                 Some(r) => json!({"rung": {"__entity": {"type": "Vestibule::Rung", "id": r.as_str()}}}),
-                None => json!({}),
+                None => json!({"code": {"__entity": {"type": "Vestibule::Code", "id": "pin"}}}),
             };
             let action = uid("Action", ask.action());
             let context = Context::from_json_value(context, Some((self.schema, &action))).unwrap();
@@ -474,7 +477,8 @@ fn one_grant() -> World {
     ];
     let device =
         |n| DeviceFact { device: device_id(n), device_type: DeviceType::Thermostat, properties: properties.clone() };
-    let link = |n| LinkFact { link: link_id(n), partner: PartnerId::new("alexa").unwrap(), gatekeeper: true };
+    let link =
+        |n| LinkFact { link: link_id(n), partner: PartnerId::new("alexa").unwrap(), gatekeeper: true, agent: false };
     World {
         facts: Facts {
             household: HouseholdId::new("home").unwrap(),
@@ -497,6 +501,7 @@ fn one_grant() -> World {
             window: None,
             routine: None,
             stepped_down: false,
+            code: None,
         }],
         rules: Vec::new(),
         now: Timestamp::from_millis(10 * HOUR_MS),

@@ -91,7 +91,12 @@ fn home() -> (Facts, Vec<String>) {
     add(Property::OnOff, Class::None, Kind::Unknown);
     let facts = Facts {
         household: HouseholdId::new("home").unwrap(),
-        links: vec![LinkFact { link: link(), partner: PartnerId::new("alexa").unwrap(), gatekeeper: true }],
+        links: vec![LinkFact {
+            link: link(),
+            partner: PartnerId::new("alexa").unwrap(),
+            gatekeeper: true,
+            agent: false,
+        }],
         devices,
     };
     (facts, titles)

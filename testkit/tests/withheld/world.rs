@@ -12,7 +12,7 @@ use model::{
     ALL_RUNGS, ALL_TRIGGERS, Class, Color, DeviceId, DoorState, FanDirection, GrantId, HouseholdId, Kind, LinkId,
     LockState, MemberId, PartnerId, Property, RunningState, SystemMode, Timestamp, Trigger, Value,
 };
-use policy::{Grant, Table, What};
+use policy::{Code, Grant, Table, What};
 use testkit::released::{Allowed, Given, Shape, Takes};
 
 use crate::rng::Rng;
@@ -416,7 +416,10 @@ impl World {
             };
             let is_conditional = self.phases[phase].iter().any(|g| !g.counts);
             let promised = is_conditional.then(|| Arc::new(compiled(&|_| true)));
-            Arc::new(compiled(&|g| g.counts).with_conditions(promised, None))
+            Arc::new(
+                compiled(&|g| g.counts || matches!(g.allowed, Allowed::Commands { .. }))
+                    .with_conditions(promised, None),
+            )
         };
         Arc::clone(self.tables[phase][usize::from(expired)].get_or_init(compile))
     }
@@ -448,6 +451,12 @@ fn grant(id: usize, link: &Link, g: &Given) -> Grant {
         window: None,
         routine: None,
         stepped_down: false,
+        // Nobody has a PIN here: what wants one is as good as refused, and announced.
+        code: match g.allowed {
+            Allowed::Commands { .. } if !g.counts => Some(Code::Pin),
+            Allowed::Commands { open: true } => Some(Code::Partner),
+            _ => None,
+        },
     }
 }
 

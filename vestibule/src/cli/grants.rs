@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use model::{ALL_PROPERTIES, ALL_RUNGS, ALL_TRIGGERS, DeviceId, GrantId, Kind, Property, Rung, Trigger};
-use policy::{Hours, Name};
+use policy::{Code, Hours, Name};
 use serde_json::Value;
 
 use super::{DataArgs, Failure, ShowArgs, ask, id, listing, print, print_json, table, text};
@@ -112,9 +112,16 @@ pub(super) enum GrantCmd {
         /// To be commanded
         #[arg(long)]
         control: bool,
-        /// To be unlocked or opened
+        /// To be unlocked or opened: with the link's PIN (`vestibule pin set`), or as --partner-code says
         #[arg(long)]
         open: bool,
+        /// Commands only with the link's PIN
+        #[arg(long, conflicts_with = "partner_code")]
+        pin: bool,
+        /// Commands once the partner has asked for a code of its own, as Alexa does before it unlocks or opens: the hub can't
+        /// see that, and takes its word
+        #[arg(long)]
+        partner_code: bool,
         /// For how many days (180 if not given; 30 for what is sent unasked)
         #[arg(long)]
         days: Option<u16>,
@@ -147,6 +154,16 @@ pub(super) enum GrantCmd {
         #[command(flatten)]
         show: ShowArgs,
     },
+    /// Agree, as an owner, to grants that wait: they take force once every owner has
+    Confirm {
+        #[command(flatten)]
+        which: Which,
+        /// Who: the password is asked for, or read from standard input
+        #[arg(long, value_name = "NAME")]
+        member: String,
+        #[command(flatten)]
+        show: ShowArgs,
+    },
     /// Let grants last as long again, counted from now
     Renew {
         #[command(flatten)]
@@ -168,6 +185,9 @@ pub(super) struct Consent {
     /// Only show the difference
     #[arg(long)]
     dry_run: bool,
+    /// In this member's name: the password is asked for, or read from standard input
+    #[arg(long, value_name = "NAME")]
+    member: Option<String>,
 }
 
 /// Which grants.
@@ -294,6 +314,8 @@ pub(super) fn grant(command: GrantCmd) -> Result<(), Failure> {
             rung,
             control,
             open,
+            pin,
+            partner_code,
             days,
             hours,
             window,
@@ -301,10 +323,24 @@ pub(super) fn grant(command: GrantCmd) -> Result<(), Failure> {
             consent,
             show,
         } => {
+            let code = pin.then_some(Code::Pin).or(partner_code.then_some(Code::Partner));
             let device = device.map(|d| id(DeviceId::new(d))).transpose()?;
             let (hours, window, routine) = (hours.clone(), window.clone(), routine.clone());
-            let wish =
-                GrantWish { link, device, kind, property, triggers, rung, control, open, days, hours, window, routine };
+            let wish = GrantWish {
+                link,
+                device,
+                kind,
+                property,
+                triggers,
+                rung,
+                control,
+                open,
+                days,
+                hours,
+                window,
+                routine,
+                code,
+            };
             consented(&consent, &show, |doing| Request::GrantAdd { wish: wish.clone(), doing })
         }
         GrantCmd::List { link, show } => {
@@ -326,7 +362,108 @@ pub(super) fn grant(command: GrantCmd) -> Result<(), Failure> {
         }
         GrantCmd::Renew { which, days, show } => {
             let done = ask(&show.data, Request::GrantRenew { selection: which.selection()?, days })?;
-            if show.json { print_json(&done) } else { print(&format!("{} renewed\n", done["renewed"])) }
+            if show.json {
+                return print_json(&done);
+            }
+            print(&format!("{} renewed\n", done["renewed"]))?;
+            print(&super::said_of_waiting(done["waiting"].as_array().map_or(0, Vec::len)))
+        }
+        GrantCmd::Confirm { which, member, show } => {
+            let (selection, member) = (which.selection()?, super::login(member)?);
+            let done = ask(&show.data, Request::GrantConfirm { selection, member })?;
+            if show.json {
+                return print_json(&done);
+            }
+            let waiting = done["waiting"].as_array().map_or(0, Vec::len);
+            print(&format!("{} confirmed, {} in force now\n", done["confirmed"], done["in_force"]))?;
+            if waiting > 0 { print(&format!("{waiting} wait for another owner, or for their day\n")) } else { Ok(()) }
+        }
+    }
+}
+
+#[derive(Subcommand)]
+pub(super) enum PinCmd {
+    /// Give a link a PIN of 4 to 12 digits, read from the terminal or from standard input
+    Set {
+        /// The link, or the partner if it has one link
+        link: String,
+        #[command(flatten)]
+        data: DataArgs,
+    },
+    /// Take a link's PIN away: what needs it is refused from now on
+    Clear {
+        /// The link, or the partner if it has one link
+        link: String,
+        #[command(flatten)]
+        data: DataArgs,
+    },
+    /// List the links that have a PIN, and until when one takes none
+    List {
+        #[command(flatten)]
+        show: ShowArgs,
+    },
+}
+
+pub(super) fn pin(command: PinCmd) -> Result<(), Failure> {
+    match command {
+        PinCmd::Set { link, data } => {
+            let done = ask(&data, Request::PinSet { link, pin: super::typed_twice("PIN")? })?;
+            print(&format!("{} has a new PIN\n", text(&done, "link")))
+        }
+        PinCmd::Clear { link, data } => {
+            let done = ask(&data, Request::PinClear { link })?;
+            print(&format!("{} has no PIN: what needs one is refused\n", text(&done, "link")))
+        }
+        PinCmd::List { show } => {
+            let done = ask(&show.data, Request::Pins)?;
+            listing(&show, &done, &["link", "partner", "locked_until"], "no link has a PIN")
+        }
+    }
+}
+
+#[derive(Subcommand)]
+pub(super) enum NoticeCmd {
+    /// List what members are told, with who has not seen it yet
+    List {
+        #[command(flatten)]
+        show: ShowArgs,
+    },
+    /// Say that a member has seen it all
+    Seen {
+        /// Who: the password is asked for, or read from standard input
+        #[arg(long, value_name = "NAME")]
+        member: String,
+        #[command(flatten)]
+        show: ShowArgs,
+    },
+}
+
+pub(super) fn notice(command: NoticeCmd) -> Result<(), Failure> {
+    match command {
+        NoticeCmd::List { show } => {
+            let done = ask(&show.data, Request::Notices)?;
+            if show.json {
+                return print_json(&done);
+            }
+            let all = done.as_array().map(Vec::as_slice).unwrap_or_default();
+            if all.is_empty() {
+                return print("nothing that somebody has not seen\n");
+            }
+            for notice in all {
+                print(&format!("{} by {}: {}\n", text(notice, "time"), text(notice, "by"), text(notice, "text")))?;
+                for line in notice["lines"].as_array().into_iter().flatten() {
+                    print(&format!("  + {}\n", super::shown(line)))?;
+                }
+                if notice["more"].as_u64().unwrap_or_default() > 0 {
+                    print(&format!("  + and {} more\n", notice["more"]))?;
+                }
+                print(&format!("  not seen by {}\n", text(notice, "unseen_by")))?;
+            }
+            Ok(())
+        }
+        NoticeCmd::Seen { member, show } => {
+            let done = ask(&show.data, Request::NoticesSeen { member: super::login(member)? })?;
+            if show.json { print_json(&done) } else { print(&format!("{} seen\n", done["seen"])) }
         }
     }
 }
@@ -421,7 +558,8 @@ pub(super) fn suggest(request: Request, out: Option<&Path>, show: &ShowArgs) -> 
 
 /// Shows what a change would let through and stop, asks, and does it.
 fn consented(consent: &Consent, show: &ShowArgs, request: impl Fn(Doing) -> Request) -> Result<(), Failure> {
-    let mut done = ask(&show.data, request(Doing { apply: consent.yes, shown: None }))?;
+    let member = consent.member.clone().map(super::login).transpose()?;
+    let mut done = ask(&show.data, request(Doing { apply: consent.yes, shown: None, member: member.clone() }))?;
     if !show.json {
         differences(&done["difference"], &done["longer"])?;
         for line in done["conditions"].as_array().into_iter().flatten() {
@@ -440,13 +578,15 @@ fn consented(consent: &Consent, show: &ShowArgs, request: impl Fn(Doing) -> Requ
             return Err(Failure::Failed("nothing was changed".into()));
         }
         // What was shown, and nothing that came since.
-        done = ask(&show.data, request(Doing { apply: true, shown: Some(text(&done, "shown")) }))?;
+        done = ask(&show.data, request(Doing { apply: true, shown: Some(text(&done, "shown")), member }))?;
     }
     if show.json {
         return print_json(&done);
     }
     let word = if consent.dry_run { "would be granted" } else { "granted" };
-    print(&format!("{} {word}, {} taken back\n", done["added"], done["removed"]))
+    print(&format!("{} {word}, {} taken back\n", done["added"], done["removed"]))?;
+    let waits = done["waits"].as_u64().and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
+    print(&super::said_of_waiting(waits))
 }
 
 fn differences(difference: &Value, longer: &Value) -> Result<(), Failure> {
@@ -550,5 +690,22 @@ fn matrix(show: &ShowArgs) -> Result<(), Failure> {
         "partner_poll",
         "proactive_report",
     ];
-    table(rows, &columns)
+    table(rows, &columns)?;
+    let is_waiting = |row: &&Value| row["waiting"].as_array().is_some_and(|w| !w.is_empty());
+    for (n, row) in rows.iter().filter(is_waiting).enumerate() {
+        if n == 0 {
+            print("\ngranted, and nothing now:\n")?;
+        }
+        for what in row["waiting"].as_array().into_iter().flatten() {
+            print(&format!(
+                "  {} {} {}: {}, {}\n",
+                text(row, "link"),
+                text(row, "device"),
+                text(row, "property"),
+                text(what, "words"),
+                text(what, "when"),
+            ))?;
+        }
+    }
+    Ok(())
 }

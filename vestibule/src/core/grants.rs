@@ -7,11 +7,12 @@ use ledger::Digest;
 use links::Link;
 use model::{ALL_TRIGGERS, DeviceId, GrantId, LinkId, Property, Rung, Timestamp, Trigger};
 use policy::{
-    Difference, Document, Grant, HOURS_MAX, Name, Table, WINDOW_MAX_MINUTES, What, Windows, days_at_most, difference,
-    in_words, longer,
+    Code, Difference, Document, Grant, HOURS_MAX, Name, Table, WINDOW_MAX_MINUTES, What, Windows, days_at_most,
+    difference, in_words, longer,
 };
 use serde_json::{Value, json};
 
+use super::consent::{By, Pending};
 use super::{Core, OWNER, WINDOW, chain, held, lock, no_link, owner, policy_leaf, random_id, to_json};
 use crate::commands::{Doing, GrantSelection, GrantWish};
 
@@ -51,7 +52,7 @@ impl Core {
         Ok(found)
     }
 
-    fn one_link(&self, who: &str) -> Result<Link, String> {
+    pub(super) fn one_link(&self, who: &str) -> Result<Link, String> {
         let mut found = self.links_named(who)?;
         match (found.pop(), found.is_empty()) {
             (Some(link), true) => Ok(link),
@@ -83,12 +84,13 @@ impl Core {
     pub(super) async fn grant_add(&self, wish: GrantWish, doing: &Doing) -> Result<Value, String> {
         let _one = self.changing.lock().await;
         self.store_devices().await?;
-        let planned = self.plan_add(&wish)?;
+        let by = self.by(doing.member.as_ref()).await?;
+        let planned = self.plan_add(&wish, &by)?;
         let text = format!("{} granted by hand, {} replaced", planned.add.len(), planned.remove.len());
-        self.finish_plan(planned, text, doing).await
+        self.finish_plan(planned, text, &by, doing).await
     }
 
-    fn plan_add(&self, wish: &GrantWish) -> Result<Planned, String> {
+    fn plan_add(&self, wish: &GrantWish, by: &By) -> Result<Planned, String> {
         let link = self.one_link(&wish.link)?;
         let now = self.now();
         let mut wanted: Vec<What> =
@@ -102,6 +104,17 @@ impl Core {
         wanted.dedup();
         if wish.hours.len() > HOURS_MAX {
             return Err(format!("name at most {HOURS_MAX} spans of hours"));
+        }
+        if wish.code.is_some() && !(wish.control || wish.open) {
+            return Err("a code is asked for before a command: name --control or --open with it".into());
+        }
+        let hands_pins = links::hands_pins(&link.partner);
+        if !hands_pins && (wish.code == Some(Code::Pin) || (wish.open && wish.code.is_none())) {
+            return Err(format!(
+                "{} hands no PIN over: it asks for a code of its own before it sends an order to unlock or open, as far as it \
+                 is set up in its app. If that is enough for you, say --partner-code; else leave --open out",
+                link.partner
+            ));
         }
         let property = wish.property;
         if property.is_live_only() && wish.rung != Rung::Live && !wish.triggers.is_empty() {
@@ -123,7 +136,8 @@ impl Core {
         }
         let existing = self.grants_of(|g| g.link == link.id);
         let (mut add, mut remove) = (Vec::new(), Vec::new());
-        let owner = owner()?;
+        let giver = by.id()?;
+        let affects = self.affected(&giver);
         let new = |device: &DeviceId, property: Property, what: What| -> Result<Grant, String> {
             let days = wish.days.map_or(days_at_most(what), i64::from);
             if !(1..=days_at_most(what)).contains(&days) {
@@ -141,14 +155,15 @@ impl Core {
                 property,
                 what,
                 expires: Some(now.plus_millis(days * DAY_MS)),
-                granted_by: owner.clone(),
-                affects: vec![owner.clone()],
+                granted_by: giver.clone(),
+                affects: affects.clone(),
                 created: now,
                 profile: None,
                 hours: wish.hours.clone(),
                 window: wish.window.clone(),
                 routine: wish.routine.clone(),
                 stepped_down: false,
+                code: wish.code.filter(|_| matches!(what, What::Control { .. })),
             })
         };
         for device in devices {
@@ -204,16 +219,17 @@ impl Core {
     }
 
     /// Makes a planned change, or only shows it. All of it is made, or nothing is granted.
-    async fn finish_plan(&self, planned: Planned, change: String, doing: &Doing) -> Result<Value, String> {
+    async fn finish_plan(&self, planned: Planned, change: String, by: &By, doing: &Doing) -> Result<Value, String> {
         let shown = planned.shown();
         if doing.shown.as_ref().is_some_and(|before| *before != shown) {
             return Err("the home or its grants have changed since this was shown: nothing was done; look again".into());
         }
         let conditions = planned.conditions();
         let Planned { links, add, remove, difference, longer } = planned;
-        let answer = json!({
+        let waits = self.would_wait((add.clone(), remove.clone()), by)?;
+        let mut answer = json!({
             "links": links, "added": add.len(), "removed": remove.len(), "applied": doing.apply, "shown": shown,
-            "conditions": conditions,
+            "conditions": conditions, "waits": waits, "waiting": [],
             "grants": add.iter().map(|g| &g.id).collect::<Vec<_>>(), "difference": difference, "longer": longer,
         });
         if doing.apply && !(add.is_empty() && remove.is_empty()) {
@@ -222,7 +238,7 @@ impl Core {
             for link in &links {
                 held.push((format!("link/{}", link.id), Some(to_json(link)?)));
             }
-            self.change_grants(&links, (add, remove), &owner()?, change, Vec::new(), held).await?;
+            answer["waiting"] = json!(self.give(&links, (add, remove), by, change, held).await?);
         }
         Ok(answer)
     }
@@ -236,23 +252,34 @@ impl Core {
         let moment = self.at_moment(&windows, now);
         let mut grants = self.grants_of(|g| links.as_ref().is_none_or(|l| l.contains(&g.link)));
         grants.sort_by(|a, b| (&a.link, &a.device, a.property, a.what).cmp(&(&b.link, &b.device, b.property, b.what)));
-        let rows = grants.iter().map(|g| {
+        let row = |g: &Grant, waits: Option<Value>| {
             let days = g.expires.map(|t| (t.as_millis() - now.as_millis()).div_euclid(DAY_MS));
             let mut row = serde_json::to_value(g).unwrap_or_default();
-            let conditions = g.conditions();
+            let in_force = waits.as_ref().map(in_force_when);
+            let conditions: Vec<String> =
+                in_force.into_iter().chain([g.conditions()]).filter(|c| !c.is_empty()).collect();
+            let conditions = conditions.join(", ");
             row["words"] = json!(in_words(g.what));
-            row["counts_now"] = json!(moment.meets(g));
+            row["counts_now"] = json!(waits.is_none() && moment.meets(g));
+            row["waits"] = json!(waits);
             row["conditions"] = json!(conditions);
             row["created"] = json!(g.created.to_rfc3339());
             row["expires"] = json!(g.expires.map(Timestamp::to_rfc3339));
             row["days_left"] = json!(days);
             row
-        });
-        Ok(Value::Array(rows.collect()))
+        };
+        let mut rows: Vec<Value> = grants.iter().map(|g| row(g, None)).collect();
+        let waiting = self.pending_rows().into_iter();
+        let waiting = waiting.filter(|(g, _)| links.as_ref().is_none_or(|l| l.contains(&g.link)));
+        rows.extend(waiting.map(|(g, waits)| row(&g, Some(waits))));
+        Ok(Value::Array(rows))
     }
 
-    /// The grants that a selection names.
-    fn selected(&self, selection: &GrantSelection) -> Result<Vec<Grant>, String> {
+    /// Whether a selection names a grant.
+    pub(super) fn fitting<'a>(
+        &self,
+        selection: &'a GrantSelection,
+    ) -> Result<impl Fn(&Grant) -> bool + use<'a>, String> {
         let links: Option<BTreeSet<LinkId>> = match &selection.link {
             Some(who) => Some(self.links_named(who)?.into_iter().map(|l| l.id).collect()),
             None => None,
@@ -263,35 +290,45 @@ impl Core {
                 "name the grants: by id (`vestibule grant list`), --link, --routine, --device or --property".into()
             );
         }
-        let fits = |g: &Grant| {
+        Ok(move |g: &Grant| {
             (selection.ids.is_empty() || selection.ids.contains(&g.id))
                 && links.as_ref().is_none_or(|l| l.contains(&g.link))
                 && selection.routine.as_ref().is_none_or(|r| g.routine.as_ref() == Some(r))
                 && selection.device.as_ref().is_none_or(|d| g.device == *d)
                 && selection.property.is_none_or(|p| g.property == p)
-        };
-        let found = self.grants_of(fits);
-        let there: BTreeSet<&GrantId> = found.iter().map(|g| &g.id).collect();
+        })
+    }
+
+    /// The grants in force that a selection names, and what it names of those that wait.
+    fn selected(&self, selection: &GrantSelection) -> Result<(Vec<Grant>, BTreeSet<GrantId>), String> {
+        let found = self.grants_of(self.fitting(selection)?);
+        let waiting: BTreeSet<GrantId> = self.pending_selected(selection)?.into_iter().map(|p| p.grant.id).collect();
+        let there: BTreeSet<&GrantId> = found.iter().map(|g| &g.id).chain(&waiting).collect();
         if let Some(missing) = selection.ids.iter().find(|id| !there.contains(id)) {
             return Err(format!("there is no grant `{missing}` among those named; `vestibule grant list` lists them"));
         }
-        if found.is_empty() {
+        if found.is_empty() && waiting.is_empty() {
             return Err("no grant is named by this; `vestibule grant list` lists them".into());
         }
-        Ok(found)
+        Ok((found, waiting))
     }
 
     /// Takes grants back: in force at once.
     pub(super) async fn grant_revoke(&self, selection: &GrantSelection) -> Result<Value, String> {
         let _one = self.changing.lock().await;
-        let grants = self.selected(selection)?;
+        let (grants, waiting) = self.selected(selection)?;
         let links = self.links_of(&grants)?;
         let remove: Vec<GrantId> = grants.into_iter().map(|g| g.id).collect();
+        let is_meant = |p: &Pending| waiting.contains(&p.grant.id) || p.replaces.iter().any(|id| remove.contains(id));
+        let waited = self.drop_pending(&is_meant, &By::Shell).await;
         let removed = remove.len();
+        if removed == 0 {
+            return Ok(json!({"removed": waited?, "stops": []}));
+        }
         let planned = self.planned(links.iter().map(|l| l.id.clone()).collect(), Vec::new(), remove)?;
         let change = format!("{removed} grants taken back");
         self.change_grants(&links, (Vec::new(), planned.remove), &owner()?, change, Vec::new(), Vec::new()).await?;
-        Ok(json!({"removed": removed, "stops": planned.difference.stops}))
+        Ok(json!({"removed": removed + waited?, "stops": planned.difference.stops}))
     }
 
     /// Renews grants: the same for as long again, never for less.
@@ -299,7 +336,7 @@ impl Core {
         let _one = self.changing.lock().await;
         let now = self.now();
         let by = owner()?;
-        let grants = self.selected(selection)?;
+        let (grants, _) = self.selected(selection)?;
         let links = self.links_of(&grants)?;
         let mut add = Vec::new();
         for grant in grants {
@@ -310,13 +347,16 @@ impl Core {
             }
             let expires = grant.expires.map(|t| t.max(now.plus_millis(days * DAY_MS)));
             // What told a rung less since it expired goes on so: the finer rung is asked for by `grant add`.
-            let (granted_by, affects) = (by.clone(), vec![by.clone()]);
+            let (granted_by, affects) = (by.clone(), self.affected(&by));
             add.push(Grant { expires, granted_by, affects, created: now, stepped_down: false, ..grant });
         }
         let renewed = add.len();
+        if renewed == 0 {
+            return Err("what is named by this waits, and has nothing to renew".into());
+        }
         let change = format!("{renewed} grants renewed");
-        self.change_grants(&links, (add, Vec::new()), &by, change, Vec::new(), Vec::new()).await?;
-        Ok(json!({"renewed": renewed}))
+        let waiting = self.give(&links, (add, Vec::new()), &By::Shell, change, Vec::new()).await?;
+        Ok(json!({"renewed": renewed, "waiting": waiting}))
     }
 
     /// The windows that grants name, and those that are open.
@@ -415,6 +455,22 @@ impl Core {
         Ok(Value::Array(rows))
     }
 
+    /// Grants that fit and give nothing now, with when they will: those that wait for owners, for their hours or for a window.
+    pub(super) fn waiting(&self, fits: impl Fn(&Grant) -> bool) -> Vec<(Grant, String)> {
+        let now = self.now();
+        let windows = lock(&self.windows).clone();
+        let moment = self.at_moment(&windows, now);
+        let conditional = self.grants_of(|g| fits(g) && !moment.meets(g)).into_iter().map(|g| {
+            let when = g.conditions();
+            (g, when)
+        });
+        let pending = self.pending_rows().into_iter().filter(|(g, _)| fits(g)).map(|(g, waits)| {
+            let when = [in_force_when(&waits), g.conditions()];
+            (g, when.into_iter().filter(|w| !w.is_empty()).collect::<Vec<_>>().join(", "))
+        });
+        conditional.chain(pending).collect()
+    }
+
     fn explained(&self, table: &Table, link: &Link, device: &DeviceId, property: Property, trigger: Trigger) -> Value {
         let decision = table.decide(&link.id, device, property, trigger);
         let mut grants = Vec::new();
@@ -422,17 +478,16 @@ impl Core {
             let id = GrantId::new(policy.as_str()).ok();
             grants.extend(id.and_then(|id| lock(&self.grants).get(&id).cloned()));
         }
-        let waiting: Vec<Grant> = match decision.rung {
-            Err(disclosure::Refusal::NoGrant) => self.grants_of(|g| {
-                g.is_conditional()
-                    && (&g.link, &g.device, g.property) == (&link.id, device, property)
+        let waiting: Vec<(Grant, String)> = match decision.rung {
+            Err(disclosure::Refusal::NoGrant) => self.waiting(|g| {
+                (&g.link, &g.device, g.property) == (&link.id, device, property)
                     && matches!(g.what, What::Disclose { trigger: t, .. } if t == trigger)
             }),
             _ => Vec::new(),
         };
         let change = match decision.rung {
             Err(_) if !waiting.is_empty() => {
-                let when: Vec<String> = waiting.iter().map(Grant::conditions).collect();
+                let when: Vec<&str> = waiting.iter().map(|(_, when)| when.as_str()).collect();
                 format!("nothing: it is granted, {}", when.join("; "))
             }
             Ok(_) if grants.is_empty() => String::new(),
@@ -456,8 +511,8 @@ impl Core {
             "link": link.id, "partner": link.partner, "device": device, "property": property, "trigger": trigger,
             "allowed": decision.rung.is_ok(), "rung": decision.rung.ok(), "refusal": decision.rung.err().map(|r| r.as_str()),
             "policies": decision.policies.to_vec(), "why": table.explain(&link.id, device, property, trigger),
-            "granted": grants.iter().chain(&waiting).map(|g| json!({
-                "conditions": g.conditions(), "id": g.id, "by": g.granted_by, "affects": g.affects, "created": g.created.to_rfc3339(),
+            "granted": grants.iter().map(|g| (g, g.conditions())).chain(waiting.iter().map(|(g, w)| (g, w.clone()))).map(|(g, when)| json!({
+                "conditions": when, "id": g.id, "by": g.granted_by, "affects": g.affects, "created": g.created.to_rfc3339(),
                 "expires": g.expires.map(Timestamp::to_rfc3339), "profile": g.profile,
             })).collect::<Vec<_>>(),
             "change": change,
@@ -514,7 +569,9 @@ impl Core {
         self.store_devices().await?;
         self.known_to_the_home(&document)?;
         let now = self.now();
-        let by = owner()?;
+        let by = self.by(doing.member.as_ref()).await?;
+        let giver = by.id()?;
+        let affects = self.affected(&giver);
         let standing: BTreeMap<GrantId, Grant> = lock(&self.grants).clone();
         let is_kept = |g: &&Grant| standing.get(&g.id) == Some(*g);
         let kept: BTreeSet<&GrantId> = document.grants.iter().filter(is_kept).map(|g| &g.id).collect();
@@ -526,8 +583,8 @@ impl Core {
             add.push(Grant {
                 id: GrantId::new(random_id("g")?).map_err(|e| e.to_string())?,
                 expires: Some(grant.expires.map_or(longest, |t| t.min(longest))),
-                granted_by: by.clone(),
-                affects: vec![by.clone()],
+                granted_by: giver.clone(),
+                affects: affects.clone(),
                 created: now,
                 profile: None,
                 ..grant.clone()
@@ -536,9 +593,16 @@ impl Core {
         let remove: Vec<GrantId> = standing.keys().filter(|id| !kept.contains(id)).cloned().collect();
         let touched = add.iter().map(|g| &g.link).chain(remove.iter().filter_map(|id| Some(&standing.get(id)?.link)));
         let links: BTreeSet<LinkId> = touched.cloned().collect();
+        let wanted = add.clone();
         let change = format!("grants imported: {} granted, {} taken back", add.len(), remove.len());
         let planned = self.planned(links.into_iter().collect(), add, remove)?;
-        self.finish_plan(planned, change, doing).await
+        let answer = self.finish_plan(planned, change, &by, doing).await?;
+        if doing.apply {
+            // What waits and is not in the file is not meant any more.
+            let is_left = |p: &Pending| !wanted.iter().any(|g| policy::is_of_same(g, &p.grant));
+            self.drop_pending(&is_left, &by).await?;
+        }
+        Ok(answer)
     }
 
     /// A document of this household.
@@ -567,6 +631,13 @@ impl Core {
         }
         Ok(())
     }
+}
+
+/// When something that waits takes force, in words.
+fn in_force_when(waits: &Value) -> String {
+    let missing: Vec<&str> = waits["missing"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let until = waits["until"].as_str().unwrap_or_default();
+    format!("waits until {until}, or until {} confirms", missing.join(" and "))
 }
 
 /// The ceiling's policies that stand against a grant.

@@ -32,31 +32,52 @@ const DOCTOR_REDIRECT: &str = "https://doctor.invalid/";
 /// How often an end that comes near is said again.
 const ANNOUNCE_EVERY_MS: i64 = 86_400_000;
 
+/// What a member has a say in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Is asked before what tells who is at home takes force.
+    #[default]
+    Owner,
+    /// Is told.
+    Resident,
+}
+
 /// A person who may link partners.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Member {
     /// argon2id, as a PHC string.
-    hash: String,
+    pub(super) hash: String,
     created: Timestamp,
+    #[serde(default)]
+    pub(super) role: Role,
 }
 
 impl Core {
     // ---- Members ----
 
-    pub(super) async fn member_add(&self, name: &str, password: String) -> Result<Value, String> {
+    /// Makes a member, or gives one a new password. Who is not said to be anything else is an owner, or stays what it was.
+    pub(super) async fn member_add(&self, name: &str, password: String, role: Option<Role>) -> Result<Value, String> {
         let id = MemberId::new(name).map_err(|e| e.to_string())?;
         let salt = random::<16>()?;
         let hash = tokio::task::spawn_blocking(move || password::hash(&password, &salt)).await;
         let hash = hash.map_err(|e| e.to_string())?.map_err(|e| chain(&e))?;
         let _one = self.changing.lock().await;
-        {
+        let role = {
             let members = lock(&self.members);
             if members.len() >= MEMBERS_MAX && !members.contains_key(&id) {
                 return Err(format!("there are {MEMBERS_MAX} members already; remove one first"));
             }
-        }
-        let member = Member { hash, created: self.now() };
+            let role = role.or(members.get(&id).map(|m| m.role)).unwrap_or_default();
+            if role != Role::Owner && !has_owner_beside(&members, &id) {
+                return Err(format!(
+                    "somebody has to be an owner: make another member one before `{id}` is a resident"
+                ));
+            }
+            role
+        };
+        let member = Member { hash, created: self.now(), role };
         self.put(vec![(format!("member/{id}"), Some(to_json(&member)?))]).await?;
         let before = lock(&self.members).insert(id.clone(), member);
         Ok(json!({"member": id, "changed": before.is_some()}))
@@ -64,15 +85,29 @@ impl Core {
 
     pub(super) fn member_rows(&self) -> Value {
         let members = lock(&self.members);
-        members.iter().map(|(id, m)| json!({"member": id, "created": m.created.to_rfc3339()})).collect()
+        let row =
+            |(id, m): (&MemberId, &Member)| json!({"member": id, "role": m.role, "created": m.created.to_rfc3339()});
+        members.iter().map(row).collect()
     }
 
     pub(super) async fn member_remove(&self, name: &str) -> Result<Value, String> {
         let id = MemberId::new(name).map_err(|e| e.to_string())?;
         let _one = self.changing.lock().await;
-        // At once, whatever happens to the store.
-        lock(&self.members).remove(&id).ok_or_else(|| format!("there is no member `{id}`"))?;
-        self.put(vec![(format!("member/{id}"), None)]).await?;
+        {
+            let mut members = lock(&self.members);
+            let others = members.len() > 1;
+            if others && members.contains_key(&id) && !has_owner_beside(&members, &id) {
+                return Err(format!(
+                    "`{id}` is the only owner: make another member one first (`vestibule member add`)"
+                ));
+            }
+            // At once, whatever happens to the store.
+            members.remove(&id).ok_or_else(|| format!("there is no member `{id}`"))?;
+        }
+        let (_, mut entries) = self.without(&id)?;
+        self.keep(&entries);
+        entries.push((format!("member/{id}"), None));
+        self.put(entries).await?;
         let links = self.state().links.oauth.families().filter(|f| f.member == id).count();
         Ok(json!({"links": links}))
     }
@@ -311,7 +346,7 @@ impl Core {
         let renewed = self.state().links.get(id).is_some();
         match profile {
             Some(profile) if renewed => {
-                self.renew(id, &profile, member, devices).await?;
+                self.renew(id, &profile, &By::Member(member.clone()), devices).await?;
                 self.put(vec![entry]).await?;
                 self.state().links.oauth.add_code(code);
             }
@@ -321,7 +356,7 @@ impl Core {
                 self.state().links.oauth.add_code(code.clone());
                 self.make_link(&code).await?;
                 if let Some(profile) = profile {
-                    self.apply_profile(id, &profile, member, devices).await?;
+                    self.apply_profile(id, &profile, &By::Member(member.clone()), devices).await?;
                 }
             }
         }
@@ -474,7 +509,12 @@ impl Core {
         let link = LinkId::new(random_id("preview")?).map_err(|e| e.to_string())?;
         let mut facts = self.facts();
         let gatekeeper = links::is_gatekeeper(partner);
-        facts.links = vec![policy::LinkFact { link: link.clone(), partner: partner.clone(), gatekeeper }];
+        facts.links = vec![policy::LinkFact {
+            link: link.clone(),
+            partner: partner.clone(),
+            gatekeeper,
+            agent: links::is_agent(partner),
+        }];
         let owner = MemberId::new(OWNER).map_err(|e| e.to_string())?;
         let terms = policy::Terms { now: self.now(), granted_by: owner.clone(), affects: vec![owner] };
         let mut offers = Vec::new();
@@ -643,7 +683,8 @@ fn offered(state: &GateState, table: &Table, link: &LinkId, device: &policy::Dev
             commands.push(property.label().to_owned());
         }
         if table.may(link, id, *property, true).is_ok() {
-            commands.push(format!("{} (unlock or open)", property.label()));
+            let code = table.code(link, id, *property, true).map_or("", policy::code_words);
+            commands.push(format!("{} (unlock or open, {code})", property.label()));
         }
     }
     if told.is_empty() && commands.is_empty() {
@@ -664,6 +705,11 @@ fn offered(state: &GateState, table: &Table, link: &LinkId, device: &policy::Dev
 /// The name that a member knows a device by.
 fn called_at_home(known: &home::Registered) -> String {
     known.household_name.clone().unwrap_or_else(|| known.description.name.clone())
+}
+
+/// Whether there is an owner beside this member.
+fn has_owner_beside(members: &BTreeMap<MemberId, Member>, id: &MemberId) -> bool {
+    members.iter().any(|(other, m)| other != id && m.role == Role::Owner)
 }
 
 /// What the store holds of a member.

@@ -2,16 +2,16 @@
 //! waits until the partner has fetched the new tokens: the old ones may be in other hands, and nobody agreed to tell those
 //! more. The rest comes in the same transaction as the tokens.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
 use ledger::{Digest, Draft, Receipt};
 use links::oauth::Entry;
-use model::{DeviceId, GrantId, LinkId, MemberId, Property};
-use policy::{Change, DeviceFact, Grant, Profile, What};
+use model::{DeviceId, GrantId, LinkId, MemberId};
+use policy::{DeviceFact, Grant, Profile, divide};
 use serde::{Deserialize, Serialize};
 
-use super::{Core, held, lock, no_link, policy_leaf, to_json};
+use super::consent::{self, By};
+use super::{Core, lock, no_link, to_json};
 
 /// How the keys of the store begin.
 pub(super) const PREFIX: &str = "renewal/";
@@ -55,53 +55,6 @@ pub(super) fn restore(renewals: &mut BTreeMap<LinkId, Renewal>, link: &str, json
     Some(())
 }
 
-/// Whether `new` covers all that `old` lets through.
-fn covers(new: What, old: What) -> bool {
-    match (new, old) {
-        // Rungs are ordered from fine to coarse.
-        (What::Disclose { rung: new, .. }, What::Disclose { rung: old, .. }) => new <= old,
-        _ => true,
-    }
-}
-
-/// Splits a change into what narrows, and what adds. The second may replace grants by such that cover them.
-fn split(change: Change, standing: &BTreeMap<GrantId, Grant>) -> (Change, Change) {
-    let (mut now, mut later) = (Change::default(), Change::default());
-    let mut add: BTreeMap<(DeviceId, Property), Vec<Grant>> = BTreeMap::new();
-    for grant in change.add {
-        add.entry((grant.device.clone(), grant.property)).or_default().push(grant);
-    }
-    for id in change.remove {
-        let Some(old) = standing.get(&id) else { continue };
-        let mut same = add.get_mut(&(old.device.clone(), old.property)).into_iter().flatten();
-        let covered = same.any(|new| new.what.is_same(old.what) && covers(new.what, old.what));
-        if covered { later.remove.push(id) } else { now.remove.push(id) }
-    }
-    let narrowed: BTreeSet<&GrantId> = now.remove.iter().collect();
-    let gone: Vec<&Grant> = standing.values().filter(|g| narrowed.contains(&g.id)).collect();
-    for grant in add.into_values().flatten() {
-        let is_of = |old: &&&Grant| {
-            old.device == grant.device && old.property == grant.property && old.what.is_same(grant.what)
-        };
-        let replaced: Vec<&Grant> = gone.iter().filter(is_of).copied().collect();
-        // What counted at some times alone must not count at all of them for whoever holds the old tokens; and until then
-        // nothing lasts longer than what it stands for.
-        let last =
-            replaced.iter().map(|old| old.expires).max_by_key(|end| end.map_or(i64::MAX, model::Timestamp::as_millis));
-        match last {
-            Some(end) if !replaced.iter().any(|old| old.is_conditional()) => {
-                let expires = match (grant.expires, end) {
-                    (Some(new), Some(old)) => Some(new.min(old)),
-                    (new, old) => new.or(old),
-                };
-                now.add.push(Grant { expires, ..grant });
-            }
-            _ => later.add.push(grant),
-        }
-    }
-    (now, later)
-}
-
 impl Core {
     /// What the link's grants are, in one word.
     fn standing(&self, link: &LinkId) -> String {
@@ -115,13 +68,17 @@ impl Core {
         &self,
         id: &LinkId,
         profile: &Profile,
-        by: &MemberId,
+        by: &By,
         devices: Vec<DeviceFact>,
     ) -> Result<(), String> {
         self.store_devices().await?;
-        let change = self.difference(id, profile, by, devices)?;
+        let member = by.id()?;
+        let change = self.difference(id, profile, &member, devices)?;
         let link = self.state().links.get(id).cloned().ok_or_else(|| no_link(id))?;
-        let (now, later) = split(change, &lock(&self.grants).clone());
+        let standing = lock(&self.grants).clone();
+        // Whatever widens waits here, commands too: the old tokens may be in other hands.
+        let now =
+            divide((change.add, change.remove), &standing, |_| true, consent::fresh).map_err(|e| super::chain(&e))?;
         if !(now.add.is_empty() && now.remove.is_empty()) {
             let text = format!(
                 "profile {} agreed to anew: {} taken back at once, {} made coarser",
@@ -129,13 +86,16 @@ impl Core {
                 now.remove.len(),
                 now.add.len()
             );
-            self.change_grants(&[link], (now.add, now.remove), by, text, Vec::new(), Vec::new()).await?;
+            self.change_grants(&[link], (now.add, now.remove), &member, text, Vec::new(), Vec::new()).await?;
         }
+        // What waited on this link is what was agreed to before.
+        self.drop_pending(&|p: &consent::Pending| p.grant.link == *id, by).await?;
+        let (add, remove): (Vec<Grant>, Vec<Vec<GrantId>>) = now.later.into_iter().unzip();
         let renewal = Renewal {
-            member: by.clone(),
+            member,
             profile: profile.slug.clone(),
-            add: later.add,
-            remove: later.remove,
+            add,
+            remove: remove.into_iter().flatten().collect(),
             standing: self.standing(id),
         };
         self.put(vec![(key(id), Some(to_json(&renewal)?))]).await?;
@@ -157,40 +117,40 @@ impl Core {
         puts.push((key(id), None));
         let mut after = None;
         if renewal.standing == self.standing(id) {
-            let mut grants = lock(&self.grants).clone();
-            renewal.remove.iter().for_each(|id| drop(grants.remove(id)));
-            grants.extend(renewal.add.iter().map(|g| (g.id.clone(), g.clone())));
+            let by = By::Member(renewal.member.clone());
+            let told = policy::wider(&lock(&self.grants).clone(), &renewal.add);
+            // Of a home with several owners some of it goes on waiting, for them.
+            let change = self.divided((renewal.add.clone(), renewal.remove.clone()), &by)?;
+            let waiting = self.pend(change.later, &by, &mut puts)?;
+            let (added, removed) = (change.add.len(), change.remove.len());
+            let mut text = format!("profile {} in force anew: {added} granted, {removed} replaced", renewal.profile);
+            if let Some((_, from)) = waiting.first() {
+                text = format!("{text}; {} wait until {}", waiting.len(), from.to_rfc3339());
+            }
+            if !told.is_empty() {
+                puts.extend(self.notice(&by, &text, told, waiting.first().map(|(_, from)| *from))?);
+            }
             self.enroll(id)?;
             let mut link = self.state().links.get(id).cloned().ok_or_else(|| no_link(id))?;
             link.profile.clone_from(&renewal.profile);
-            let table = self.compile_aside(grants.values().cloned().collect(), now).await?;
-            let hashes = (Digest::new(self.state().table().policy_hash()), Digest::new(table.policy_hash()));
-            let (added, removed) = (renewal.add.len(), renewal.remove.len());
-            let text = format!("profile {} in force anew: {added} granted, {removed} replaced", renewal.profile);
-            drafts.push(policy_leaf(now, hashes, renewal.member.as_str(), text, Some(id.clone()), Vec::new())?);
+            let by = renewal.member.as_str();
+            let widened = self.widened((&change.add, &change.remove), by, text, Some(id.clone()), now).await?;
+            drafts.push(widened.leaf.clone());
             puts.push((format!("link/{id}"), Some(to_json(&link)?)));
-            puts.extend(renewal.remove.iter().map(|id| (format!("grant/{id}"), None)));
-            for grant in &renewal.add {
-                puts.push((format!("grant/{}", grant.id), Some(to_json(grant)?)));
-            }
-            let begun = self.state().begin(&table, now);
-            puts.extend(held(begun.writes()));
-            after = Some((grants, table, begun));
+            puts.extend(widened.puts.iter().cloned());
+            after = Some(widened);
         } else {
             tracing::warn!(link = %id, "its grants were changed after it was agreed to anew: they stay as they are");
         }
         // Nothing of it is owed when it fails: then the old tokens and grants stand, and the code is still good.
         let receipts = self.try_append(&drafts, &puts).await?;
+        self.keep(&puts);
         lock(&self.renewals).remove(id);
-        if let Some((grants, table, begun)) = after {
-            *lock(&self.grants) = grants;
+        if let Some(widened) = after {
             if let Some(link) = self.state().links.get_mut(id) {
                 link.profile = renewal.profile;
             }
-            let writes = self.state().replace_begun(Arc::new(table), begun, now);
-            if let Err(error) = self.put(held(writes)).await {
-                tracing::error!(%error, "what is held for a link could not be stored yet");
-            }
+            self.put_in_force(widened, now).await;
         }
         Ok(receipts.into_iter().next())
     }

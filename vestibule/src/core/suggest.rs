@@ -236,6 +236,7 @@ impl Core {
             window: None,
             routine: None,
             stepped_down: false,
+            code: None,
         })
     }
 }

@@ -12,12 +12,12 @@ const DAY_MS: i64 = 24 * 60 * MINUTE_MS;
 /// Monday, 24 November 2025, 05:00 in UTC.
 const MONDAY_MS: i64 = 1_763_960_400_000;
 
-fn linked(hub: &Hub) -> String {
+pub fn linked(hub: &Hub) -> String {
     hub.cli(&["link", "alexa", "--profile", "commands-only", "--print-token"]).trim().to_owned()
 }
 
 /// What a poll of the thermostat tells of the room temperature, as soon as that is as wanted.
-fn temperature(hub: &Hub, token: &str, wanted: Option<f64>) {
+pub fn temperature(hub: &Hub, token: &str, wanted: Option<f64>) {
     let told = || one(&state(hub, token, "THERMOSTAT"), "temperature").and_then(|(v, _)| v["value"].as_f64());
     // The scheduler goes by the clock in its own time.
     let patience = (0..200).find(|_| {
@@ -31,7 +31,7 @@ fn temperature(hub: &Hub, token: &str, wanted: Option<f64>) {
 }
 
 /// The same hub, started again.
-fn again(hub: Hub, broker: &Mosquitto, dir: &tempfile::TempDir) -> Hub {
+pub fn again(hub: Hub, broker: &Mosquitto, dir: &tempfile::TempDir) -> Hub {
     let data = hub.data.clone();
     drop(hub);
     let mut command = program();
@@ -40,7 +40,7 @@ fn again(hub: Hub, broker: &Mosquitto, dir: &tempfile::TempDir) -> Hub {
     Hub::spawn(command, &data)
 }
 
-fn changes(hub: &Hub) -> Vec<String> {
+pub fn changes(hub: &Hub) -> Vec<String> {
     let leaves = hub.ledger();
     let shown = leaves.iter().filter(|l| l["type"] == "policy").map(|l| {
         let leaf = hub.cli_json(&["ledger", "show", &l["index"].to_string()]);

@@ -19,6 +19,7 @@ mod grants;
 mod harness;
 mod hostile_client;
 mod hostile_device;
+mod household;
 mod household_day;
 mod linking;
 mod linking_faults;

@@ -224,9 +224,10 @@ impl Fault {
 impl From<ActError> for Fault {
     fn from(error: ActError) -> Self {
         match error {
-            ActError::Refused(Refusal::NoGrant | Refusal::Ceiling | Refusal::PolicyError) => Fault::Refused,
+            // Which of Amazon's words would ask for a PIN? None: Alexa asks for its own code, before it sends the order.
+            ActError::Refused(refusal) if refusal.is_policy() => Fault::Refused,
             ActError::Refused(Refusal::NoSuchEndpoint) => Fault::NoSuchEndpoint,
-            ActError::Refused(Refusal::NotSupported | Refusal::NoValue) => Fault::InvalidDirective,
+            ActError::Refused(_) => Fault::InvalidDirective,
             ActError::OutOfRange { min, max } => Fault::TemperatureOutOfRange { min, max },
             ActError::UnsupportedMode => Fault::UnsupportedMode,
             ActError::DualSetpointsUnsupported => Fault::DualSetpoints,

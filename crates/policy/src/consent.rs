@@ -1,0 +1,245 @@
+//! When what is granted takes force. What narrows counts at once. In a home with several owners, what is told unasked, or tells
+//! whether somebody is at home, waits for a day, unless every owner agrees: nobody opens the home of others overnight.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use model::{GrantId, Kind, Reveals, Timestamp, Trigger};
+
+use crate::compile::CompileError;
+use crate::grant::{Grant, What, in_words};
+
+/// How long what is granted waits when it waits, in milliseconds.
+pub const WAIT_MS: i64 = 86_400_000;
+
+/// An end that moves by less is no longer consent.
+const LONGER_FROM_MS: i64 = 86_400_000;
+
+/// Whether a grant of this is one that owners are given a day for: what is told unasked, and what tells whether somebody is at
+/// home, now or for days.
+pub fn waits(what: What, kind: Kind) -> bool {
+    match what {
+        What::Disclose { trigger: Trigger::ProactiveReport, .. } => true,
+        What::Disclose { .. } => kind.reveals().iter().any(|r| matches!(r, Reveals::Occupancy | Reveals::Absence)),
+        What::Control { .. } => false,
+    }
+}
+
+/// A change of grants in two steps.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Divided {
+    /// What is given at once.
+    pub add: Vec<Grant>,
+    /// What is taken back at once.
+    pub remove: Vec<GrantId>,
+    /// What waits, each with the grants in whose place it will come.
+    pub later: Vec<(Grant, Vec<GrantId>)>,
+}
+
+/// Whether two grants are of one thing, at whatever rung and under whatever conditions.
+pub fn is_of_same(a: &Grant, b: &Grant) -> bool {
+    (&a.link, &a.device, a.property) == (&b.link, &b.device, b.property) && a.what.is_same(b.what)
+}
+
+/// Whether, while both stand, the first lets through all that the second does.
+fn reaches(a: &Grant, b: &Grant) -> bool {
+    let finer = match (a.what, b.what) {
+        // Rungs are ordered from fine to coarse.
+        (What::Disclose { rung: a, .. }, What::Disclose { rung: b, .. }) => a <= b,
+        _ => true,
+    };
+    finer && a.needs() <= b.needs() && (!a.is_conditional() || (&a.hours, &a.window) == (&b.hours, &b.window))
+}
+
+/// Whether a grant lets through more than those that stand: something finer, at more times, or for longer.
+pub fn widens<'a>(new: &Grant, mut standing: impl Iterator<Item = &'a Grant>) -> bool {
+    let lasts = |old: &Grant| match (old.expires, new.expires) {
+        (None, _) => true,
+        (Some(_), None) => false,
+        (Some(old), Some(new)) => new.as_millis().saturating_sub(old.as_millis()) < LONGER_FROM_MS,
+    };
+    !standing.any(|old| is_of_same(old, new) && reaches(old, new) && lasts(old))
+}
+
+/// What both of two grants of one thing let through, as a grant like the first; none when that can't be said by one.
+fn meet(new: &Grant, old: &Grant, id: GrantId) -> Option<Grant> {
+    let what = match (new.what, old.what) {
+        (What::Disclose { trigger, rung: a }, What::Disclose { rung: b, .. }) => {
+            What::Disclose { trigger, rung: a.max(b) }
+        }
+        (what, _) => what,
+    };
+    let when = match (new.is_conditional(), old.is_conditional()) {
+        (_, false) => new,
+        (false, true) => old,
+        (true, true) => Some(old).filter(|_| (&new.hours, &new.window) == (&old.hours, &old.window))?,
+    };
+    let expires = match (new.expires, old.expires) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    };
+    Some(Grant { id, what, hours: when.hours.clone(), window: when.window.clone(), expires, ..new.clone() })
+}
+
+/// Divides a change into what counts at once and what waits. Where something that waits takes the place of a grant that it
+/// covers, that one stands meanwhile; of one that it does not cover, what both let through stands. `ids` gives fresh ids.
+///
+/// # Errors
+/// When `ids` runs out.
+pub fn divide(
+    (add, remove): (Vec<Grant>, Vec<GrantId>),
+    standing: &BTreeMap<GrantId, Grant>,
+    waits: impl Fn(&Grant) -> bool,
+    mut ids: impl FnMut() -> Option<GrantId>,
+) -> Result<Divided, CompileError> {
+    let replaced: BTreeSet<GrantId> =
+        remove.iter().cloned().chain(add.iter().map(|g| g.id.clone()).filter(|id| standing.contains_key(id))).collect();
+    let mut divided = Divided::default();
+    let (mut kept, mut narrowed) = (BTreeSet::new(), BTreeSet::new());
+    let mut of_cell: BTreeMap<_, Vec<&Grant>> = BTreeMap::new();
+    for old in standing.values() {
+        of_cell.entry((&old.link, &old.device, old.property)).or_default().push(old);
+    }
+    for new in add {
+        let all = of_cell.get(&(&new.link, &new.device, new.property)).map_or(&[][..], Vec::as_slice);
+        let same: Vec<&Grant> = all.iter().copied().filter(|old| is_of_same(old, &new)).collect();
+        if !waits(&new) || !widens(&new, same.iter().copied()) {
+            divided.add.push(new);
+            continue;
+        }
+        let mut instead = Vec::new();
+        for old in same.into_iter().filter(|old| replaced.contains(&old.id)) {
+            if reaches(&new, old) {
+                kept.insert(old.id.clone());
+                instead.push(old.id.clone());
+                continue;
+            }
+            narrowed.insert(old.id.clone());
+            if let Some(less) = meet(&new, old, ids().ok_or(CompileError::NoId)?) {
+                instead.push(less.id.clone());
+                divided.add.push(less);
+            }
+        }
+        let id = if standing.contains_key(&new.id) { ids().ok_or(CompileError::NoId)? } else { new.id.clone() };
+        divided.later.push((Grant { id, ..new }, instead));
+    }
+    divided.remove = remove.into_iter().filter(|id| !kept.contains(id)).chain(narrowed).collect();
+    divided.remove.sort();
+    divided.remove.dedup();
+    Ok(divided)
+}
+
+/// What these grants let through beside what stands, one line each, without what only describes a device.
+pub fn wider(standing: &BTreeMap<GrantId, Grant>, add: &[Grant]) -> Vec<String> {
+    let is_news = |new: &&Grant| !new.property.is_metadata() && widens(new, standing.values());
+    let line = |grant: &Grant| {
+        let conditions = Some(grant.conditions()).filter(|c| !c.is_empty()).map(|c| format!(", {c}"));
+        format!(
+            "{} {}: {}{}",
+            grant.device,
+            grant.property.label(),
+            in_words(grant.what),
+            conditions.unwrap_or_default()
+        )
+    };
+    add.iter().filter(is_news).map(line).collect()
+}
+
+/// When what is granted now takes force if it waits. `now` is to be a time that never steps back.
+pub fn takes_force(now: Timestamp) -> Timestamp {
+    now.plus_millis(WAIT_MS)
+}
+
+#[cfg(test)]
+mod tests {
+    use model::{DeviceId, HouseholdId, LinkId, MemberId, Property, Rung};
+
+    use super::*;
+
+    fn grant(id: &str, rung: Rung, days: i64) -> Grant {
+        let owner = MemberId::new("owner").unwrap();
+        Grant {
+            id: GrantId::new(id).unwrap(),
+            household: HouseholdId::new("home").unwrap(),
+            link: LinkId::new("l").unwrap(),
+            device: DeviceId::new("d").unwrap(),
+            property: Property::LocalTemperature,
+            what: What::Disclose { trigger: Trigger::PartnerPoll, rung },
+            expires: Some(Timestamp::from_millis(days * 86_400_000)),
+            granted_by: owner.clone(),
+            affects: vec![owner],
+            created: Timestamp::default(),
+            profile: None,
+            hours: Vec::new(),
+            window: None,
+            routine: None,
+            stepped_down: false,
+            code: None,
+        }
+    }
+
+    fn standing(grants: &[Grant]) -> BTreeMap<GrantId, Grant> {
+        grants.iter().map(|g| (g.id.clone(), g.clone())).collect()
+    }
+
+    fn divided(old: &[Grant], add: Vec<Grant>) -> Divided {
+        let remove = old.iter().map(|g| g.id.clone()).collect();
+        let mut n = 0;
+        let ids = || {
+            n += 1;
+            GrantId::new(format!("fresh-{n}")).ok()
+        };
+        divide((add, remove), &standing(old), |_| true, ids).unwrap()
+    }
+
+    #[test]
+    fn what_is_told_unasked_or_tells_who_is_at_home_waits_and_commands_do_not() {
+        let told = |trigger| What::Disclose { trigger, rung: Rung::Live };
+        assert!(waits(told(Trigger::ProactiveReport), Kind::Battery));
+        assert!(waits(told(Trigger::PartnerPoll), Kind::Presence));
+        assert!(waits(told(Trigger::DirectiveResponse), Kind::Temperature));
+        assert!(!waits(told(Trigger::PartnerPoll), Kind::Battery));
+        assert!(!waits(told(Trigger::Discovery), Kind::Metadata));
+        assert!(!waits(What::Control { open: true }, Kind::Lock));
+    }
+
+    #[test]
+    fn what_is_finer_waits_and_what_it_replaces_stands_meanwhile() {
+        let (old, new) = (grant("old", Rung::HourCoarse, 100), grant("new", Rung::Live, 180));
+        let all = divided(std::slice::from_ref(&old), vec![new.clone()]);
+        assert_eq!((all.add.len(), all.remove.len()), (0, 0));
+        assert_eq!(all.later, [(new, vec![old.id])]);
+    }
+
+    #[test]
+    fn what_is_coarser_and_for_longer_is_coarser_at_once_and_longer_later() {
+        let (old, new) = (grant("old", Rung::Live, 100), grant("new", Rung::HourCoarse, 180));
+        let all = divided(std::slice::from_ref(&old), vec![new.clone()]);
+        assert_eq!(all.remove, [old.id]);
+        let [less] = all.add.as_slice() else { panic!("{:?}", all.add) };
+        assert_eq!((less.what, less.expires), (new.what, old.expires));
+        assert_eq!(all.later, [(new, vec![less.id.clone()])]);
+        // No wider than what stands: at once.
+        let coarser = grant("new", Rung::HourCoarse, 100);
+        let all = divided(&[grant("old", Rung::Live, 100)], vec![coarser.clone()]);
+        assert_eq!((all.add, all.remove.len(), all.later.len()), (vec![coarser], 1, 0));
+    }
+
+    #[test]
+    fn other_hours_wait_and_what_is_in_both_stands() {
+        let hours = |text: &str| vec![text.parse().unwrap()];
+        let always = grant("old", Rung::HourCoarse, 100);
+        let at_night = Grant { hours: hours("daily 22:00-06:00"), ..grant("new", Rung::Live, 100) };
+        let all = divided(std::slice::from_ref(&always), vec![at_night.clone()]);
+        let [less] = all.add.as_slice() else { panic!("{:?}", all.add) };
+        assert_eq!((less.what, &less.hours), (always.what, &at_night.hours));
+        assert_eq!((all.remove, all.later.len()), (vec![always.id.clone()], 1));
+        // At all times in place of some: those stand until then.
+        let all = divided(std::slice::from_ref(&at_night), vec![Grant { hours: Vec::new(), ..at_night.clone() }]);
+        assert_eq!((all.add.len(), all.remove.len(), all.later.len()), (0, 0, 1));
+        assert_ne!(all.later[0].0.id, at_night.id, "the one that waits has an id of its own");
+        // Two spans that one grant can't say together: nothing meanwhile.
+        let by_day = Grant { hours: hours("daily 09:00-12:00"), ..grant("day", Rung::Live, 100) };
+        let all = divided(std::slice::from_ref(&by_day), vec![at_night]);
+        assert_eq!((all.add.len(), all.remove.len(), all.later.len()), (0, 1, 1));
+    }
+}

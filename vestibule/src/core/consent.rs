@@ -1,0 +1,512 @@
+//! Several people's say: in whose name a change is made, what of it waits until every owner has agreed or a day has passed, and
+//! what members are told of it.
+//!
+//! Whoever may read the data directory could take everything out of it, and acts as an owner here. That others are asked holds
+//! among people who live together; it is no lock against who runs the machine.
+
+use policy::{divide, is_of_same, takes_force, waits, widens, wider};
+use serde::{Deserialize, Serialize};
+
+use super::linking::Role;
+use super::*;
+use crate::commands::{GrantSelection, Login};
+
+/// Most notices that are kept; the oldest goes first, and that is said in the log.
+const NOTICES_MAX: usize = 256;
+
+/// Lines of one notice; further ones are counted.
+const NOTICE_LINES_MAX: usize = 20;
+
+/// Most grants that wait.
+const PENDING_MAX: usize = 10_000;
+
+/// How the keys of what waits begin in the store.
+const PENDING: &str = "pending/";
+
+/// How those of notices begin.
+const NOTICE: &str = "notice/";
+
+/// In whose name a change is made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum By {
+    /// Of whoever may read the data directory.
+    Shell,
+    /// Of a member who has shown the password.
+    Member(MemberId),
+}
+
+impl By {
+    /// As the record has it.
+    pub(super) fn id(&self) -> Result<MemberId, String> {
+        match self {
+            By::Shell => owner(),
+            By::Member(id) => Ok(id.clone()),
+        }
+    }
+}
+
+/// A grant that has been given and gives nothing yet.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Pending {
+    pub(super) grant: Grant,
+    /// The grants in whose place it comes.
+    pub(super) replaces: Vec<GrantId>,
+    /// When it takes force if nobody takes it back.
+    pub(super) from: Timestamp,
+    /// The owners who have agreed.
+    confirmed: BTreeSet<MemberId>,
+}
+
+impl Pending {
+    /// Whether a grant would give the same, for less than a day longer or shorter.
+    fn is_for(&self, new: &Grant) -> bool {
+        let same = |a: &Grant, b: &Grant| {
+            is_of_same(a, b)
+                && (a.what, &a.hours, &a.window, &a.routine, &a.profile)
+                    == (b.what, &b.hours, &b.window, &b.routine, &b.profile)
+        };
+        same(&self.grant, new)
+            && !widens(new, std::iter::once(&self.grant))
+            && !widens(&self.grant, std::iter::once(new))
+    }
+}
+
+/// What members are told until they have seen it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Notice {
+    time: Timestamp,
+    by: MemberId,
+    text: String,
+    lines: Vec<String>,
+    /// Lines beyond those.
+    more: usize,
+    /// When some of it takes force, where that waits.
+    from: Option<Timestamp>,
+    unseen: BTreeSet<MemberId>,
+}
+
+/// What waits and what is told, of one home.
+#[derive(Debug, Default)]
+pub(super) struct Household {
+    pub(super) pending: BTreeMap<GrantId, Pending>,
+    notices: BTreeMap<String, Notice>,
+}
+
+impl Household {
+    /// Takes a stored entry in: none when it is of something else, false when it can't be read.
+    pub(super) fn restore(&mut self, key: &str, value: &str) -> Option<bool> {
+        if let Some(id) = key.strip_prefix(PENDING) {
+            let read = GrantId::new(id).ok().zip(serde_json::from_str(value).ok());
+            return Some(read.map(|(id, pending)| self.pending.insert(id, pending)).is_some());
+        }
+        let id = key.strip_prefix(NOTICE)?;
+        Some(serde_json::from_str(value).map(|notice| self.notices.insert(id.to_owned(), notice)).is_ok())
+    }
+}
+
+/// A change that is thought through to its new table.
+pub(super) struct Widened {
+    grants: BTreeMap<GrantId, Grant>,
+    table: Table,
+    begun: gate::Begun,
+    pub(super) leaf: Draft,
+    pub(super) puts: Entries,
+}
+
+/// Whether a stored entry only promises or tells: where nothing is given, it is not stored either.
+pub(super) fn is_promise(key: &str) -> bool {
+    key.starts_with(PENDING) || key.starts_with(NOTICE)
+}
+
+/// The store's key of a grant that waits.
+pub(super) fn pending_key(id: &GrantId) -> String {
+    format!("{PENDING}{id}")
+}
+
+pub(super) fn fresh() -> Option<GrantId> {
+    GrantId::new(random_id("g").ok()?).ok()
+}
+
+impl Core {
+    // ---- Who ----
+
+    /// The owners of the home, by name.
+    fn owners(&self) -> BTreeSet<MemberId> {
+        let members = lock(&self.members);
+        members.iter().filter(|(_, m)| m.role == Role::Owner).map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Whom what is told of the home affects: all its members; whoever gives it, where none is registered.
+    pub(super) fn affected(&self, by: &MemberId) -> Vec<MemberId> {
+        let members: Vec<MemberId> = lock(&self.members).keys().cloned().collect();
+        if members.is_empty() { vec![by.clone()] } else { members }
+    }
+
+    /// The owners who are still to be asked. One who gives it alone, with the password or from the machine itself, is every owner.
+    fn to_be_asked(&self, by: &By) -> BTreeSet<MemberId> {
+        let mut owners = self.owners();
+        match by {
+            By::Shell if owners.len() <= 1 => owners.clear(),
+            By::Shell => {}
+            By::Member(id) => drop(owners.remove(id)),
+        }
+        owners
+    }
+
+    /// In whose name a change is made: that of the member who shows a password, if there is one.
+    pub(super) async fn by(&self, login: Option<&Login>) -> Result<By, String> {
+        let Some(login) = login.cloned() else { return Ok(By::Shell) };
+        let id = MemberId::new(login.name.as_str()).ok();
+        let kept = id.as_ref().and_then(|id| lock(&self.members).get(id).map(|m| m.hash.clone()));
+        let fits = blocking(move || Ok(links::password::verify(&login.password, kept.as_deref()))).await?;
+        let id = id.filter(|_| fits);
+        id.map(By::Member).ok_or_else(|| "there is no such member, or the password is another one".to_owned())
+    }
+
+    // ---- Giving ----
+
+    /// Divides a change into what counts at once and what waits.
+    pub(super) fn divided(&self, change: (Vec<Grant>, Vec<GrantId>), by: &By) -> Result<policy::Divided, String> {
+        if self.to_be_asked(by).is_empty() {
+            return Ok(policy::Divided { add: change.0, remove: change.1, later: Vec::new() });
+        }
+        let kinds: BTreeMap<(DeviceId, model::Property), model::Kind> = {
+            let facts = self.facts();
+            let of = |d: &policy::DeviceFact| {
+                d.properties.iter().map(|(p, kind)| ((d.device.clone(), *p), *kind)).collect::<Vec<_>>()
+            };
+            facts.devices.iter().flat_map(of).collect()
+        };
+        let is_asked = |grant: &Grant| {
+            let kind = kinds.get(&(grant.device.clone(), grant.property));
+            waits(grant.what, kind.copied().unwrap_or(model::Kind::Unknown))
+        };
+        let standing = lock(&self.grants).clone();
+        divide(change, &standing, is_asked, fresh).map_err(|e| chain(&e))
+    }
+
+    /// How many of these would wait.
+    pub(super) fn would_wait(&self, change: (Vec<Grant>, Vec<GrantId>), by: &By) -> Result<usize, String> {
+        Ok(self.divided(change, by)?.later.len())
+    }
+
+    /// Gives and takes back: what narrows at once, what every owner is to agree to later. Members are told what is new. Gives
+    /// the ids of what waits. The caller holds `changing`.
+    pub(super) async fn give(
+        &self,
+        links: &[Link],
+        (add, remove): (Vec<Grant>, Vec<GrantId>),
+        by: &By,
+        text: String,
+        mut held: Entries,
+    ) -> Result<Vec<GrantId>, String> {
+        let standing = lock(&self.grants).clone();
+        let told = wider(&standing, &add);
+        let wanted = add.clone();
+        let mut divided = self.divided((add, remove), by)?;
+        // What waits already goes on waiting. What waited for the same thing otherwise, or in the place of what is taken back, is
+        // not meant any more.
+        let taken: BTreeSet<&GrantId> = divided.remove.iter().collect();
+        let (mut kept, mut fresh) = (BTreeSet::new(), Vec::new());
+        {
+            let household = lock(&self.consent);
+            for (new, instead) in divided.later {
+                let is_it = |p: &&Pending| {
+                    p.is_for(&new) && !p.replaces.iter().any(|id| taken.contains(id)) && p.replaces == instead
+                };
+                match household.pending.values().find(is_it) {
+                    Some(same) => drop(kept.insert(same.grant.id.clone())),
+                    None => fresh.push((new, instead)),
+                }
+            }
+        }
+        let is_meant_anew = |p: &Pending| {
+            let touched = wanted.iter().any(|new| is_of_same(new, &p.grant));
+            !kept.contains(&p.grant.id) && (touched || p.replaces.iter().any(|id| taken.contains(id)))
+        };
+        self.drop_pending(&is_meant_anew, by).await?;
+        divided.later = fresh;
+        let waiting = self.pend(divided.later, by, &mut held)?;
+        let from = waiting.first().map(|(_, from)| *from);
+        if !told.is_empty() {
+            held.extend(self.notice(by, &text, told, from)?);
+        }
+        let text = match from {
+            Some(from) => format!("{text}; {} wait until {}", waiting.len(), from.to_rfc3339()),
+            None => text,
+        };
+        self.change_grants(links, (divided.add, divided.remove), &by.id()?, text, Vec::new(), held).await?;
+        Ok(waiting.into_iter().map(|(id, _)| id).chain(kept).collect())
+    }
+
+    /// Puts entries for grants that wait beside others, and gives their ids with when they take force.
+    pub(super) fn pend(
+        &self,
+        later: Vec<(Grant, Vec<GrantId>)>,
+        by: &By,
+        held: &mut Entries,
+    ) -> Result<Vec<(GrantId, Timestamp)>, String> {
+        if lock(&self.consent).pending.len() + later.len() > PENDING_MAX {
+            return Err(format!("more than {PENDING_MAX} grants would wait: confirm or revoke some of them first"));
+        }
+        // The gate's time never steps back, over restarts too: a clock that is set back and forth brings nothing forward.
+        let now = self.now();
+        let from = takes_force(self.state().advance(now));
+        let confirmed: BTreeSet<MemberId> = match by {
+            By::Member(id) if self.owners().contains(id) => BTreeSet::from([id.clone()]),
+            _ => BTreeSet::new(),
+        };
+        let mut waiting = Vec::new();
+        for (grant, replaces) in later {
+            let id = grant.id.clone();
+            let pending = Pending { grant, replaces, from, confirmed: confirmed.clone() };
+            held.push((pending_key(&id), Some(to_json(&pending)?)));
+            waiting.push((id, from));
+        }
+        Ok(waiting)
+    }
+
+    /// The entry of a notice to every member but the one who knows already.
+    pub(super) fn notice(
+        &self,
+        by: &By,
+        text: &str,
+        mut lines: Vec<String>,
+        from: Option<Timestamp>,
+    ) -> Result<Option<(String, Option<String>)>, String> {
+        let giver = by.id()?;
+        let knows = |id: &MemberId| *by == By::Member(id.clone());
+        let unseen: BTreeSet<MemberId> = lock(&self.members).keys().filter(|id| !knows(id)).cloned().collect();
+        if unseen.is_empty() {
+            return Ok(None);
+        }
+        let more = lines.len().saturating_sub(NOTICE_LINES_MAX);
+        lines.truncate(NOTICE_LINES_MAX);
+        let notice = Notice { time: self.now(), by: giver, text: text.to_owned(), lines, more, from, unseen };
+        Ok(Some((format!("{NOTICE}{}", random_id("n")?), Some(to_json(&notice)?))))
+    }
+
+    /// Takes in what has been stored of the household.
+    pub(super) fn keep(&self, entries: &Entries) {
+        let mut household = lock(&self.consent);
+        for (key, value) in entries {
+            match value {
+                Some(value) => drop(household.restore(key, value)),
+                None => {
+                    if let Some(id) = key.strip_prefix(PENDING).and_then(|id| GrantId::new(id).ok()) {
+                        household.pending.remove(&id);
+                    } else if let Some(id) = key.strip_prefix(NOTICE) {
+                        household.notices.remove(id);
+                    }
+                }
+            }
+        }
+        while household.notices.len() > NOTICES_MAX {
+            let oldest = household.notices.iter().min_by_key(|(_, n)| n.time).map(|(id, _)| id.clone());
+            let Some(oldest) = oldest else { return };
+            tracing::warn!("there are more than {NOTICES_MAX} notices: the oldest goes, seen or not");
+            household.notices.remove(&oldest);
+            self.owed.later(Vec::new(), [format!("{NOTICE}{oldest}")]);
+        }
+    }
+
+    /// Takes back what waits and fits: at once, whatever the disk does. Gives how many there were.
+    pub(super) async fn drop_pending(&self, fits: &impl Fn(&Pending) -> bool, by: &By) -> Result<usize, String> {
+        let gone = self.forget_pending(fits);
+        if gone.is_empty() {
+            return Ok(0);
+        }
+        let hash = Digest::new(self.state().table().policy_hash());
+        let change = format!("{} grants that waited are taken back", gone.len());
+        let leaf = policy_leaf(self.now(), (hash, hash), by.id()?.as_str(), change, None, Vec::new())?;
+        let count = gone.len();
+        self.append(vec![leaf], gone).await?;
+        Ok(count)
+    }
+
+    /// The same where the record is made of something else: gives what is to be deleted from the store.
+    pub(super) fn forget_pending(&self, fits: impl Fn(&Pending) -> bool) -> Entries {
+        let mut household = lock(&self.consent);
+        let gone: Vec<GrantId> = household.pending.iter().filter(|(_, p)| fits(p)).map(|(id, _)| id.clone()).collect();
+        gone.iter().for_each(|id| drop(household.pending.remove(id)));
+        gone.iter().map(|id| (pending_key(id), None)).collect()
+    }
+
+    /// Thinks a change that only widens through, so that it can be recorded with something else.
+    pub(super) async fn widened(
+        &self,
+        (add, remove): (&[Grant], &[GrantId]),
+        by: &str,
+        text: String,
+        link: Option<LinkId>,
+        now: Timestamp,
+    ) -> Result<Widened, String> {
+        let mut grants = lock(&self.grants).clone();
+        remove.iter().for_each(|id| drop(grants.remove(id)));
+        grants.extend(add.iter().map(|g| (g.id.clone(), g.clone())));
+        let table = self.compile_aside(grants.values().cloned().collect(), now).await?;
+        let hashes = (Digest::new(self.state().table().policy_hash()), Digest::new(table.policy_hash()));
+        let leaf = policy_leaf(now, hashes, by, text, link, Vec::new())?;
+        let mut puts: Entries = remove.iter().map(|id| (format!("grant/{id}"), None)).collect();
+        for grant in add {
+            puts.push((format!("grant/{}", grant.id), Some(to_json(grant)?)));
+        }
+        // The value with which a grant begins is stored along with it.
+        let begun = self.state().begin(&table, now);
+        puts.extend(held(begun.writes()));
+        Ok(Widened { grants, table, begun, leaf, puts })
+    }
+
+    /// Puts in force what has been recorded.
+    pub(super) async fn put_in_force(&self, widened: Widened, now: Timestamp) {
+        *lock(&self.grants) = widened.grants;
+        let writes = self.state().replace_begun(Arc::new(widened.table), widened.begun, now);
+        if let Err(error) = self.put(held(writes)).await {
+            tracing::error!(%error, "what is held for a link could not be stored yet");
+        }
+    }
+
+    // ---- What waits ----
+
+    /// Whether something that waits is due.
+    pub(super) fn is_pending_due(&self, now: Timestamp) -> bool {
+        lock(&self.consent).pending.values().any(|p| p.from <= now)
+    }
+
+    /// Puts in force what has waited for its day. The caller holds `changing`.
+    pub(super) async fn bring_in_due(&self, now: Timestamp) -> Result<(), String> {
+        let due: Vec<Pending> = {
+            let household = lock(&self.consent);
+            household.pending.values().filter(|p| p.from <= now).cloned().collect()
+        };
+        self.bring_in(due, "hub", "take force, a day after they were given").await
+    }
+
+    /// Puts in force what has waited: all of it is recorded first, or nothing happens.
+    async fn bring_in(&self, due: Vec<Pending>, by: &str, why: &str) -> Result<(), String> {
+        if due.is_empty() {
+            return Ok(());
+        }
+        let now = self.now();
+        let mut gone: Entries = due.iter().map(|p| (pending_key(&p.grant.id), None)).collect();
+        let replaces: Vec<GrantId> = due.iter().flat_map(|p| p.replaces.iter().cloned()).collect();
+        let links: BTreeSet<LinkId> = due.iter().map(|p| p.grant.link.clone()).collect();
+        let link = links.first().filter(|_| links.len() == 1).cloned();
+        let add: Vec<Grant> = due.into_iter().map(|p| p.grant).filter(|g| g.holds_at(now)).collect();
+        let standing = lock(&self.grants).clone();
+        let remove: Vec<GrantId> = replaces.into_iter().filter(|id| standing.contains_key(id)).collect();
+        let text = format!("{} grants {why}", add.len());
+        let told = wider(&standing, &add);
+        let mut widened = self.widened((&add, &remove), by, text.clone(), link, now).await?;
+        if !told.is_empty() {
+            gone.extend(self.notice(&By::Shell, &text, told, None)?);
+        }
+        widened.puts.extend(gone.iter().cloned());
+        self.try_append(std::slice::from_ref(&widened.leaf), &widened.puts).await?;
+        self.keep(&gone);
+        self.put_in_force(widened, now).await;
+        Ok(())
+    }
+
+    /// An owner agrees to what waits; what every owner has agreed to takes force.
+    pub(super) async fn grant_confirm(&self, selection: &GrantSelection, login: &Login) -> Result<Value, String> {
+        let By::Member(member) = self.by(Some(login)).await? else { return Err("name the owner who confirms".into()) };
+        if !self.owners().contains(&member) {
+            return Err(format!("`{member}` is no owner: what waits takes force when its day has passed"));
+        }
+        let _one = self.changing.lock().await;
+        let found = self.pending_selected(selection)?;
+        if found.is_empty() {
+            return Err("nothing that waits is named by this; `vestibule grant list` lists it".into());
+        }
+        let (mut ready, mut entries, mut waiting) = (Vec::new(), Entries::new(), Vec::new());
+        let owners = self.owners();
+        for mut pending in found {
+            pending.confirmed.insert(member.clone());
+            if owners.is_subset(&pending.confirmed) {
+                ready.push(pending);
+            } else {
+                entries.push((pending_key(&pending.grant.id), Some(to_json(&pending)?)));
+                waiting.push(pending.grant.id);
+            }
+        }
+        self.try_append(&[], &entries).await?;
+        self.keep(&entries);
+        let in_force = ready.len();
+        self.bring_in(ready, member.as_str(), "take force: every owner has confirmed them").await?;
+        Ok(json!({"confirmed": in_force + waiting.len(), "in_force": in_force, "waiting": waiting}))
+    }
+
+    /// What waits of what a selection names.
+    pub(super) fn pending_selected(&self, selection: &GrantSelection) -> Result<Vec<Pending>, String> {
+        let fits = self.fitting(selection)?;
+        Ok(lock(&self.consent).pending.values().filter(|p| fits(&p.grant)).cloned().collect())
+    }
+
+    /// What waits, as it is shown: the grant, until when, and who has agreed.
+    pub(super) fn pending_rows(&self) -> Vec<(Grant, Value)> {
+        let owners = self.owners();
+        let household = lock(&self.consent);
+        let row = |p: &Pending| {
+            let missing: Vec<&MemberId> = owners.difference(&p.confirmed).collect();
+            let waits = json!({"until": p.from.to_rfc3339(), "confirmed": p.confirmed, "missing": missing});
+            (p.grant.clone(), waits)
+        };
+        household.pending.values().map(row).collect()
+    }
+
+    /// The same, one line each, for the household's page.
+    pub fn waiting_rows(&self) -> Value {
+        let partner = |link: &LinkId| self.state().links.get(link).map(|l| l.partner.clone());
+        let row = |(grant, mut waits): (Grant, Value)| {
+            let what = policy::in_words(grant.what);
+            waits["id"] = json!(grant.id);
+            waits["by"] = json!(grant.granted_by);
+            waits["partner"] = json!(partner(&grant.link));
+            waits["words"] = json!(format!("{} {}: {what}", grant.device, grant.property.label()));
+            waits
+        };
+        self.pending_rows().into_iter().take(NOTICES_MAX).map(row).collect()
+    }
+
+    // ---- What members are told ----
+
+    /// The notices that somebody has not seen, oldest first.
+    pub fn notice_rows(&self) -> Value {
+        let household = lock(&self.consent);
+        let mut all: Vec<(&String, &Notice)> = household.notices.iter().collect();
+        all.sort_by_key(|(_, n)| n.time);
+        let row = |(id, n): (&String, &Notice)| {
+            json!({
+                "id": id, "time": n.time.to_rfc3339(), "by": n.by, "text": n.text, "lines": n.lines, "more": n.more,
+                "from": n.from.map(Timestamp::to_rfc3339), "unseen_by": n.unseen,
+            })
+        };
+        Value::Array(all.into_iter().map(row).collect())
+    }
+
+    /// A member has seen the notices that there are.
+    pub(super) async fn notices_seen(&self, login: &Login) -> Result<Value, String> {
+        let By::Member(member) = self.by(Some(login)).await? else { return Err("name the member".into()) };
+        let _one = self.changing.lock().await;
+        let (seen, entries) = self.without(&member)?;
+        self.try_append(&[], &entries).await?;
+        self.keep(&entries);
+        Ok(json!({"seen": seen}))
+    }
+
+    /// The notices as they are when this member needs none of them any more; what all have seen is gone.
+    pub(super) fn without(&self, member: &MemberId) -> Result<(usize, Entries), String> {
+        let household = lock(&self.consent);
+        let mut entries = Entries::new();
+        for (id, notice) in household.notices.iter().filter(|(_, n)| n.unseen.contains(member)) {
+            let mut notice = notice.clone();
+            notice.unseen.remove(member);
+            let json = if notice.unseen.is_empty() { None } else { Some(to_json(&notice)?) };
+            entries.push((format!("{NOTICE}{id}"), json));
+        }
+        Ok((entries.len(), entries))
+    }
+}

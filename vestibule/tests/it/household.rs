@@ -1,0 +1,176 @@
+//! Several people in one home: what is granted in it waits for the other owners, members are told, and taking back waits for nobody.
+
+use std::io::Write as _;
+use std::process::{Output, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::conditions::{again, changes, linked, temperature};
+use crate::harness::{Hub, program, run};
+use crate::member::{PASSWORD, add_member};
+use crate::promises::{begin_at, set_clock};
+
+const HOUR_MS: i64 = 3_600_000;
+
+/// Monday, 24 November 2025, 05:00 in UTC.
+const MONDAY_MS: i64 = 1_763_960_400_000;
+
+const ADD: [&str; 9] =
+    ["grant", "add", "alexa", "local_temperature", "--trigger", "partner_poll", "--rung", "live", "--yes"];
+
+/// A command that reads a password from its standard input.
+fn with_password(hub: &Hub, password: &str, args: &[&str]) -> Output {
+    let mut command = program();
+    command.args(args).arg("--data").arg(&hub.data);
+    let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = piped.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(format!("{password}\n").as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+fn done(hub: &Hub, args: &[&str]) -> Value {
+    let out = with_password(hub, PASSWORD, &[args, &["--json"]].concat());
+    assert!(out.status.success(), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
+    serde_json::from_slice(&out.stdout).unwrap()
+}
+
+fn refused(out: &Output, says: &str) {
+    assert_eq!(out.status.code(), Some(1));
+    let text = String::from_utf8_lossy(&out.stderr);
+    assert!(text.contains(says), "{text}");
+}
+
+/// The grants that wait.
+fn waiting(hub: &Hub) -> Vec<Value> {
+    let all = hub.cli_json(&["grant", "list"]);
+    all.as_array().unwrap().iter().filter(|g| !g["waits"].is_null()).cloned().collect()
+}
+
+fn is_announced(hub: &Hub, token: &str) -> bool {
+    let alexa = testkit::PretendAlexa::new(&hub.partners, token);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async { alexa.discover().await.unwrap() });
+    alexa.endpoint_with("Alexa.TemperatureSensor", None).is_some()
+}
+
+#[test]
+fn what_tells_who_is_at_home_waits_for_a_day_where_there_are_two_owners() {
+    let (broker, mut hub, dir) = begin_at(Some(MONDAY_MS));
+    add_member(&hub, "alice");
+    let token = linked(&hub);
+    // One owner, at the machine: nothing waits, and she is told.
+    hub.cli(&[&ADD[..], &["--days", "10"]].concat());
+    temperature(&hub, &token, Some(19.4));
+    // Of the link, and of this.
+    assert_eq!(hub.cli_json(&["notice", "list"]).as_array().unwrap().len(), 2);
+    assert_eq!(done(&hub, &["notice", "seen", "--member", "alice"])["seen"], 2);
+    assert_eq!(hub.cli_json(&["notice", "list"]), json!([]));
+    hub.cli(&["grant", "revoke", "--property", "local_temperature"]);
+    temperature(&hub, &token, None);
+
+    add_member(&hub, "bob");
+    let added = hub.cli_json(&ADD);
+    assert_eq!((&added["waits"], added["waiting"].as_array().unwrap().len()), (&json!(1), 1), "{added}");
+    let [row] = waiting(&hub).try_into().unwrap();
+    assert_eq!(row["waits"]["until"], "2025-11-25T05:00:00.000Z");
+    assert_eq!(row["waits"]["missing"], json!(["alice", "bob"]));
+    assert_eq!((&row["counts_now"], &row["affects"]), (&json!(false), &json!(["alice", "bob"])));
+    // It gives nothing, promises nothing, and is shown wherever somebody looks.
+    temperature(&hub, &token, None);
+    assert!(!is_announced(&hub, &token));
+    assert!(!hub.cli(&["policy", "export"]).contains("local_temperature"));
+    let why = hub.cli_json(&["policy", "explain", "alexa", "local_temperature", "partner_poll"]);
+    assert!(why[0]["change"].as_str().unwrap().contains("waits until 2025-11-25T05:00:00"), "{why}");
+    let shown = hub.cli_json(&["policy", "show"]);
+    let cell = shown["rows"].as_array().unwrap().iter().find(|r| r["property"] == "local_temperature").unwrap();
+    assert_eq!(cell["partner_poll"], "no_grant");
+    assert_eq!((&cell["waiting"][0]["action"], &cell["waiting"][0]["rung"]), (&json!("partner_poll"), &json!("live")));
+    let (_, page) = crate::harness::get(&format!("{}/api/overview", hub.console));
+    let page: Value = serde_json::from_str(&page).unwrap();
+    assert_eq!((&page["waiting"][0]["id"], &page["waiting"][0]["partner"]), (&row["id"], &json!("alexa")));
+    assert_eq!(page["notices"][0]["unseen_by"], json!(["alice", "bob"]));
+    // Given again, it does not begin anew.
+    set_clock(&dir, MONDAY_MS + 20 * HOUR_MS);
+    hub.cli(&ADD);
+    assert_eq!(waiting(&hub)[0]["id"], row["id"]);
+
+    // Over a restart with a clock that is days behind nothing comes early, and what is given then has its day as well.
+    hub.stop();
+    set_clock(&dir, MONDAY_MS - 72 * HOUR_MS);
+    let hub = again(hub, &broker, &dir);
+    temperature(&hub, &token, None);
+    hub.cli(&["grant", "add", "alexa", "contact_open", "--trigger", "partner_poll", "--rung", "live", "--yes"]);
+    let all = waiting(&hub);
+    assert!(all.iter().all(|g| g["waits"]["until"].as_str().unwrap() >= "2025-11-25T05:00"), "{all:?}");
+    set_clock(&dir, MONDAY_MS + 24 * HOUR_MS - 60_000);
+    // Looking at the matrix does what is due first.
+    hub.cli(&["policy", "show"]);
+    assert_eq!(waiting(&hub).len(), 2);
+    temperature(&hub, &token, None);
+    set_clock(&dir, MONDAY_MS + 24 * HOUR_MS);
+    temperature(&hub, &token, Some(19.4));
+    assert!(is_announced(&hub, &token));
+    let said = changes(&hub);
+    assert!(
+        said.iter().any(|c| c.contains("1 granted by hand") && c.contains("1 wait until 2025-11-25T05")),
+        "{said:?}"
+    );
+    assert!(said.iter().any(|c| c.contains("grants take force, a day after they were given")), "{said:?}");
+
+    // Taking back is at once, of what waits too; and with a link goes what waits on it.
+    let lock = ["grant", "add", "alexa", "lock_state", "--trigger", "partner_poll", "--rung", "live", "--yes"];
+    let given = hub.cli_json(&lock);
+    hub.cli(&["grant", "revoke", given["waiting"][0].as_str().unwrap()]);
+    assert!(!waiting(&hub).iter().any(|g| g["property"] == "lock_state"));
+    hub.cli(&lock);
+    let unlinked = hub.cli_json(&["links"])[0]["id"].as_str().unwrap().to_owned();
+    assert!(hub.cli_json(&["links"])[0]["waiting"].as_u64().unwrap() >= 1);
+    hub.cli(&["unlink", &unlinked]);
+    assert_eq!(hub.cli_json(&["grant", "list"]), json!([]));
+    assert_eq!(hub.cli_json(&["ledger", "verify"])["ok"], true);
+}
+
+#[test]
+fn what_every_owner_confirms_takes_force_at_once_and_a_profile_narrows_at_once() {
+    let (_broker, hub, _dir) = begin_at(Some(MONDAY_MS));
+    add_member(&hub, "alice");
+    add_member(&hub, "bob");
+    let resident = with_password(&hub, PASSWORD, &["member", "add", "carol", "--role", "resident"]);
+    assert!(resident.status.success(), "{resident:?}");
+    let token = linked(&hub);
+    // In her own name she has agreed already.
+    let given = done(&hub, &[&ADD[..], &["--member", "alice"]].concat());
+    let id = given["waiting"][0].as_str().unwrap().to_owned();
+    let row = waiting(&hub).remove(0);
+    assert_eq!((&row["granted_by"], &row["waits"]["missing"]), (&json!("alice"), &json!(["bob"])));
+    let told = hub.cli_json(&["notice", "list"]);
+    let hers = told.as_array().unwrap().iter().find(|n| n["by"] == "alice").unwrap();
+    assert_eq!(hers["unseen_by"], json!(["bob", "carol"]), "{told}");
+    let confirm =
+        |name: &str, password: &str| with_password(&hub, password, &["grant", "confirm", &id, "--member", name]);
+    refused(&confirm("bob", "not the password at all"), "the password is another one");
+    refused(&confirm("dave", PASSWORD), "no such member");
+    refused(&confirm("carol", PASSWORD), "is no owner");
+    temperature(&hub, &token, None);
+    let confirmed = done(&hub, &["grant", "confirm", &id, "--member", "bob"]);
+    assert_eq!(confirmed["in_force"], 1, "{confirmed}");
+    temperature(&hub, &token, Some(19.4));
+    assert_eq!(waiting(&hub), Vec::<Value>::new());
+    let text = String::from_utf8_lossy(&std::fs::read(hub.data.join("vestibule.db")).unwrap()).into_owned();
+    assert!(!text.contains(PASSWORD));
+
+    // For longer it waits, and what stands goes on; coarser is coarser at once.
+    let link = hub.cli_json(&["links"])[0]["id"].as_str().unwrap().to_owned();
+    let applied = hub.cli_json(&["profile", "apply", &link, "--profile", "glance"]);
+    assert!(applied["waiting"].as_u64().unwrap() >= 2, "{applied}");
+    temperature(&hub, &token, Some(19.0));
+    // Narrowed again before its day has come: nothing is left to wait.
+    hub.cli(&["profile", "apply", &link, "--profile", "commands-only"]);
+    assert_eq!(waiting(&hub), Vec::<Value>::new());
+    temperature(&hub, &token, None);
+    // An owner there must be.
+    let data = hub.data.display().to_string();
+    hub.cli(&["member", "remove", "bob"]);
+    refused(&run(&["member", "remove", "alice", "--data", &data]), "the only owner");
+    refused(&with_password(&hub, PASSWORD, &["member", "add", "alice", "--role", "resident"]), "somebody has to be");
+}
