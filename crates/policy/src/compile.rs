@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use cedar_policy::{
     Authorizer, Context, Effect, Entities, Entity, EntityId, EntityTypeName, EntityUid, Policy, PolicyId, PolicySet,
-    Request, RestrictedExpression, Schema, ValidationMode, Validator,
+    Request, RestrictedExpression, Schema, SlotId, Template, ValidationMode, Validator,
 };
 use disclosure::Refusal;
 use model::{
@@ -402,12 +402,22 @@ pub fn compile_as<'a>(
     // One slice of the policies per link and property: Cedar looks at every policy it is given, and no other grant has
     // this principal and this resource in its scope.
     let mut slices: BTreeMap<(&LinkId, &DeviceId, Property), Vec<Granted>> = BTreeMap::new();
-    let mut policies = policies(&text)?;
-    for grant in held.iter().copied() {
-        let policy = policies
-            .remove(grant.id.as_str())
-            .ok_or_else(|| CompileError::Set(format!("the grant id `{}` stands twice", grant.id)))?;
-        slices.entry((&grant.link, &grant.device, grant.property)).or_default().push((grant, policy));
+    let mut templates: BTreeMap<String, Template> = BTreeMap::new();
+    for (grant, next) in held.iter().zip(held.iter().skip(1).map(Some).chain([None])) {
+        if next.is_some_and(|next| next.id == grant.id) {
+            return Err(CompileError::Set(format!("the grant id `{}` stands twice", grant.id)));
+        }
+        let text = grant.template_text();
+        let template = match templates.get(&text) {
+            Some(template) => template.clone(),
+            None => {
+                let id = PolicyId::new(format!("{TEMPLATE}{}", templates.len()));
+                let template = Template::parse(Some(id), &text).map_err(|e| CompileError::Set(format!("{e}")))?;
+                templates.insert(text, template.clone());
+                template
+            }
+        };
+        slices.entry((&grant.link, &grant.device, grant.property)).or_default().push((grant, template));
     }
 
     let mut rows: HashMap<LinkId, HashMap<DeviceId, Row>> = HashMap::new();
@@ -460,11 +470,14 @@ pub fn compile_as<'a>(
     Ok(table)
 }
 
-/// A grant and its policy.
-type Granted<'a> = (&'a Grant, Policy);
+/// A grant and the template of its policy.
+type Granted<'a> = (&'a Grant, Template);
 
-/// The policies of the grants by their ids, out of the text that is hashed. The text is read in one go: reading each
-/// policy on its own takes five times as long, and that is most of the time of compiling.
+/// How the ids of templates begin: with a sign that no grant's id has.
+const TEMPLATE: &str = "?";
+
+/// The policies of grants by their ids, out of their text. The text is read in one go: reading each policy on its own
+/// takes five times as long.
 pub(crate) fn policies(text: &str) -> Result<BTreeMap<String, Policy>, CompileError> {
     let set: PolicySet = text.parse().map_err(|e| CompileError::Set(format!("{e}")))?;
     // Cedar names what it reads by position; here the grant's id is the policy's.
@@ -488,10 +501,18 @@ fn cells(
         return Ok(cells);
     }
     let mut set = ceiling.clone();
-    for (_, policy) in granted {
-        set.add(policy.clone()).map_err(|e| CompileError::Set(format!("{e}")))?;
-    }
     let resource_id = resource(device, property);
+    let failed = |e: cedar_policy::PolicySetError| CompileError::Set(format!("{e}"));
+    for (grant, template) in granted {
+        if set.template(template.id()).is_none() {
+            set.add_template(template.clone()).map_err(failed)?;
+        }
+        let slots = HashMap::from([
+            (SlotId::principal(), uid(&asker.types.link, link.link.as_str())),
+            (SlotId::resource(), uid(&asker.types.property, &resource_id)),
+        ]);
+        set.link(template.id().clone(), PolicyId::new(grant.id.as_str()), slots).map_err(failed)?;
+    }
     let names = |what: &dyn Fn(&What) -> bool| granted.iter().any(|(g, _)| what(&g.what));
     for (cell, trigger) in cells.iter_mut().zip(ALL_TRIGGERS) {
         if names(&|w| matches!(w, What::Disclose { trigger: t, .. } if *t == trigger)) {

@@ -146,6 +146,19 @@ impl Grant {
 
     /// The Cedar policy as text. Ids hold no character that could end a string, so nothing is escaped.
     pub fn policy_text(&self) -> String {
+        let resource = resource(&self.device, self.property);
+        let (link, resource) =
+            (format!("Vestibule::Link::\"{}\"", self.link), format!("Vestibule::Property::\"{resource}\""));
+        format!("@id(\"{}\")\n{}", self.id, self.permit(&link, &resource))
+    }
+
+    /// The same for whichever link and property: Cedar reads the few that there are, where it would take long over a text for
+    /// each grant.
+    pub(crate) fn template_text(&self) -> String {
+        self.permit("?principal", "?resource")
+    }
+
+    fn permit(&self, principal: &str, resource: &str) -> String {
         let (action, condition) = match self.what {
             What::Disclose { trigger, rung } => {
                 let rungs: Vec<String> = rung.and_coarser().map(|r| format!("Vestibule::Rung::\"{r}\"")).collect();
@@ -154,11 +167,8 @@ impl Grant {
             What::Control { open } => (if open { "open" } else { "control" }, self.code_text()),
         };
         format!(
-            "@id(\"{}\")\npermit (\n  principal == Vestibule::Link::\"{}\",\n  action == Vestibule::Action::\"{action}\",\n  \
-             resource == Vestibule::Property::\"{}\"\n){condition};\n",
-            self.id,
-            self.link,
-            resource(&self.device, self.property),
+            "permit (\n  principal == {principal},\n  action == Vestibule::Action::\"{action}\",\n  \
+             resource == {resource}\n){condition};\n"
         )
     }
 }
