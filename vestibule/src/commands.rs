@@ -159,8 +159,17 @@ pub enum Request {
     WindowOpen {
         /// Its name, as a grant has it.
         name: Name,
-        /// 1 to [`policy::WINDOW_MAX_MINUTES`].
-        minutes: u16,
+        /// 1 to [`policy::WINDOW_MAX_MINUTES`]; none is what is set for it.
+        minutes: Option<u16>,
+    },
+    /// Sets for how long a window opens where nobody says otherwise, and whether it has a button at the broker.
+    WindowButton {
+        /// Its name, as a grant has it.
+        name: Name,
+        /// 1 to [`policy::WINDOW_MAX_MINUTES`]; none leaves it.
+        minutes: Option<u16>,
+        /// Whether it has none; none leaves it.
+        off: Option<bool>,
     },
     /// Closes a window.
     WindowClose {

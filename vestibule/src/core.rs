@@ -100,6 +100,10 @@ pub struct Core {
     grants: Mutex<BTreeMap<GrantId, Grant>>,
     /// Windows that the household has opened.
     windows: Mutex<Windows>,
+    /// What is set of their buttons.
+    buttons: Mutex<BTreeMap<Name, Button>>,
+    /// The buttons that have been announced at the broker.
+    announced_buttons: Mutex<BTreeSet<String>>,
     /// What is told unasked, link by link.
     pub events: Arc<EventLines>,
     /// Amazon's addresses and the skill's secrets, if they are set.
@@ -248,7 +252,7 @@ impl Core {
         let (mut grants, mut members, mut renewals) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         let mut windows = Windows::new();
         let mut consent = Household::default();
-        let mut pins = BTreeMap::new();
+        let (mut pins, mut buttons, mut announced_buttons) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
         for (key, value) in writer.reader().load_held().map_err(|e| chain(&e))? {
             if let Some(name) = key.strip_prefix("mqttuser/") {
                 let hash = serde_json::from_str(&value).map_err(|e| format!("the store holds `{key}` wrongly: {e}"))?;
@@ -265,6 +269,11 @@ impl Core {
             } else if let Some(name) = key.strip_prefix(WINDOW) {
                 let until = name.parse().ok().zip(serde_json::from_str(&value).ok().map(Timestamp::from_millis));
                 windows.extend([until.ok_or_else(|| unreadable(&key))?]);
+            } else if let Some(name) = key.strip_prefix(BUTTON) {
+                let button = name.parse().ok().zip(serde_json::from_str(&value).ok());
+                buttons.extend([button.ok_or_else(|| unreadable(&key))?]);
+            } else if key == BUTTONS {
+                announced_buttons = serde_json::from_str(&value).map_err(|_| unreadable(&key))?;
             } else if let Some(link) = key.strip_prefix(renewal::PREFIX) {
                 renewal::restore(&mut renewals, link, &value).ok_or_else(|| unreadable(&key))?;
             } else if !restore(&mut gate, &mut grants, &mut members, &key, &value) {
@@ -288,6 +297,8 @@ impl Core {
             writer,
             grants: Mutex::new(grants),
             windows: Mutex::new(windows),
+            buttons: Mutex::new(buttons),
+            announced_buttons: Mutex::new(announced_buttons),
             events,
             event_settings,
             members: Mutex::new(members),
@@ -961,7 +972,8 @@ impl Core {
             Request::GrantList { link } => self.grant_list(link.as_deref()),
             Request::Suggest { link, days, with_refused } => self.suggest(link.as_deref(), days, with_refused).await,
             Request::Windows => Ok(self.window_rows()),
-            Request::WindowOpen { name, minutes } => self.window_open(name, minutes).await,
+            Request::WindowOpen { name, minutes } => self.window_open(name, minutes, OWNER).await,
+            Request::WindowButton { name, minutes, off } => self.window_button(name, minutes, off).await,
             Request::WindowClose { name } => self.window_close(&name).await,
             Request::GrantRevoke { selection } => self.grant_revoke(&selection).await,
             Request::GrantRenew { selection, days } => self.grant_renew(&selection, days).await,
@@ -1713,6 +1725,31 @@ fn restore(
 
 /// Key of the stored windows.
 const WINDOW: &str = "window/";
+
+/// Key of what is set of a window's button.
+const BUTTON: &str = "button/";
+
+/// Key of the buttons that have been announced at the broker.
+const BUTTONS: &str = "buttons";
+
+/// For how many minutes a window opens where nobody says otherwise.
+const WINDOW_MINUTES: u16 = 10;
+
+/// A window's button.
+#[derive(Clone, Copy, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Button {
+    /// For how many minutes it opens.
+    minutes: u16,
+    /// There is none at the broker.
+    off: bool,
+}
+
+impl Default for Button {
+    fn default() -> Self {
+        Self { minutes: WINDOW_MINUTES, off: false }
+    }
+}
 
 /// What became of a profile that was applied.
 struct Applied {

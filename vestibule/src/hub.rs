@@ -23,6 +23,7 @@ use crate::core::{Core, LedgerRecorder, chain};
 use crate::page::Page;
 use crate::server::Listeners;
 use crate::thermostat::service;
+use crate::windows;
 
 /// How often the hub looks whether something is due.
 const TICK: Duration = Duration::from_secs(1);
@@ -100,6 +101,7 @@ pub async fn start(core: &Arc<Core>, speed: f64, demo: bool) -> Result<Up, Failu
         hub::Config {
             url: url.clone(),
             client_id: core.client_id().to_owned(),
+            own: format!("{}/button/{}", config.discovery_prefix, windows::object_prefix(core.client_id())),
             discovery_prefix: config.discovery_prefix.clone(),
             home_unit: config.units,
             clock: core.clock(),
@@ -116,6 +118,7 @@ pub async fn start(core: &Arc<Core>, speed: f64, demo: bool) -> Result<Up, Failu
     tasks.push(tokio::spawn(keep_verified(Arc::clone(core), if demo { VERIFY_EVERY_DEMO } else { VERIFY_EVERY })));
     control::serve(Arc::clone(core)).await?;
 
+    tasks.push(tokio::spawn(windows::run(Arc::clone(core), url.clone())));
     let page = Page::new(Arc::clone(core), speed, demo);
     let mqtt = Arc::new(mqtt);
     let thermostat = core.thermostat().map(|unit| {

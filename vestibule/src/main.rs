@@ -15,6 +15,7 @@ mod observed;
 mod page;
 mod server;
 mod thermostat;
+mod windows;
 
 use std::process::ExitCode;
 

@@ -43,6 +43,8 @@ use crate::tally::Tally;
 pub struct Choice {
     /// The home's name.
     pub home: String,
+    /// The owners of the home.
+    pub owners: Vec<MemberId>,
     /// The profiles, from least to most.
     pub offers: Vec<Offer>,
     /// Links that the same client has already, with the day they were made.
@@ -363,10 +365,12 @@ async fn consent<H: Linking, R: Recorder>(State(desk): Shared<H, R>, request: Re
         Err(_) => return html(StatusCode::SERVICE_UNAVAILABLE, page::over(), ""),
     };
     let origin = request.origin();
+    let asked: Vec<String> = choice.owners.iter().filter(|o| **o != member).map(ToString::to_string).collect();
     let shown = ConsentPage {
         partner,
         home: &choice.home,
         member: member.as_str(),
+        asked: &asked,
         back_to: origin,
         csrf: &csrf,
         offers: &choice.offers,

@@ -69,6 +69,8 @@ pub struct ConsentPage<'a> {
     pub home: &'a str,
     /// Who is logged in.
     pub member: &'a str,
+    /// The other owners of the home, who are asked too.
+    pub asked: &'a [String],
     /// Where the browser goes afterwards.
     pub back_to: &'a str,
     /// What ties the form to this session.
@@ -157,8 +159,16 @@ pub fn login(page_: &LoginPage<'_>) -> String {
 
 /// The choice: what the partner would get under each profile, and what each costs.
 pub fn consent(page_: &ConsentPage<'_>) -> String {
-    let ConsentPage { partner, home, member, back_to, csrf, offers, existing, shown, problem } = page_;
+    let ConsentPage { partner, home, member, asked, back_to, csrf, offers, existing, shown, problem } = page_;
     let problem = alert(*problem);
+    let asked = match asked {
+        [] => String::new(),
+        all => format!(
+            "<p>{} will be told. What tells whether somebody is at home, or is told unasked, counts a day later, or as soon as \
+             every owner has confirmed it.</p>\n",
+            escape(&all.join(", "))
+        ),
+    };
     let (title, company) = (escape(partner.title), escape(partner.company));
     let privacy = partner.privacy.map_or_else(String::new, |url| {
         format!(" <a href=\"{}\" rel=\"noreferrer\">{company}'s privacy policy</a>.", escape(url))
@@ -189,7 +199,7 @@ pub fn consent(page_: &ConsentPage<'_>) -> String {
     let body = format!(
         "<h1>What may {title} know?</h1>\n<p>You are linking {title} ({company}) to <b>{}</b>, as <b>{}</b>. Choose what \
          it gets. Everything else is refused, and everything that it is told is recorded. Grants end by themselves after \
-         180 days.</p>\n{problem}\
+         180 days.</p>\n{asked}{problem}\
          <form method=\"post\" action=\"/oauth/decision\">\n<input type=\"hidden\" name=\"csrf\" value=\"{}\">\n\
          <input type=\"hidden\" name=\"shown\" value=\"{}\">\n\
          <fieldset><legend>Choose one. Without a choice it is {}.</legend>\n{cards}</fieldset>\n{anew}\
@@ -291,6 +301,7 @@ mod tests {
             partner,
             home: nasty,
             member: nasty,
+            asked: &[nasty.into()],
             back_to: nasty,
             csrf: nasty,
             offers: &offers,
@@ -300,6 +311,6 @@ mod tests {
         }) + &login(&LoginPage { partner, query: nasty, csrf: nasty, problem: Some(nasty) });
         assert!(!html.contains("<script") && !html.contains('\u{202e}') && !html.contains("alert(1)\"'"), "{html}");
         assert!(!html.contains("checked") && !html.contains("style="), "no choice is made, no inline style");
-        assert!(html.contains("Without a choice it is Commands only"));
+        assert!(html.contains("Without a choice it is Commands only") && html.contains("counts a day later"));
     }
 }

@@ -474,9 +474,26 @@ pub(super) enum WindowCmd {
     Open {
         /// Its name, as a grant has it
         name: Name,
+        /// For how many minutes, 60 at most (10 if not given, or what `window button` has set)
+        #[arg(long)]
+        minutes: Option<u16>,
+        #[command(flatten)]
+        show: ShowArgs,
+    },
+    /// Set a window's button at the broker, which Home Assistant finds and an automation presses: for how long it opens the window,
+    /// or that there is none
+    Button {
+        /// Its name, as a grant has it
+        name: Name,
         /// For how many minutes, 60 at most
-        #[arg(long, default_value_t = 10)]
-        minutes: u16,
+        #[arg(long)]
+        minutes: Option<u16>,
+        /// Without a button: only from here
+        #[arg(long, conflicts_with = "on")]
+        off: bool,
+        /// With a button again
+        #[arg(long)]
+        on: bool,
         #[command(flatten)]
         show: ShowArgs,
     },
@@ -503,13 +520,22 @@ pub(super) fn window(command: WindowCmd) -> Result<(), Failure> {
             }
             print(&format!("open until {}, for {} grants\n", text(&done, "open_until"), done["grants"]))
         }
+        WindowCmd::Button { name, minutes, off, on, show } => {
+            let off = off.then_some(true).or(on.then_some(false));
+            let done = ask(&show.data, Request::WindowButton { name, minutes, off })?;
+            if show.json {
+                return print_json(&done);
+            }
+            let has = if done["button"] == true { "its button opens it" } else { "it has no button, and opens" };
+            print(&format!("{has} for {} minutes\n", done["minutes"]))
+        }
         WindowCmd::Close { name, show } => {
             let done = ask(&show.data, Request::WindowClose { name })?;
             if show.json { print_json(&done) } else { print("closed\n") }
         }
         WindowCmd::List { show } => {
             let done = ask(&show.data, Request::Windows)?;
-            listing(&show, &done, &["window", "open_until", "grants"], "no grant names a window")
+            listing(&show, &done, &["window", "open_until", "grants", "minutes", "button"], "no grant names a window")
         }
     }
 }

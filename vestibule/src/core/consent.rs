@@ -133,7 +133,7 @@ impl Core {
     // ---- Who ----
 
     /// The owners of the home, by name.
-    fn owners(&self) -> BTreeSet<MemberId> {
+    pub(super) fn owners(&self) -> BTreeSet<MemberId> {
         let members = lock(&self.members);
         members.iter().filter(|(_, m)| m.role == Role::Owner).map(|(id, _)| id.clone()).collect()
     }

@@ -13,10 +13,18 @@ use policy::{
 use serde_json::{Value, json};
 
 use super::consent::{By, Pending};
-use super::{Core, OWNER, WINDOW, chain, held, lock, no_link, owner, policy_leaf, random_id, to_json};
+use super::{
+    BUTTON, BUTTONS, Button, Core, OWNER, WINDOW, chain, held, lock, no_link, owner, policy_leaf, random_id, to_json,
+};
 use crate::commands::{Doing, GrantSelection, GrantWish};
 
 const DAY_MS: i64 = 86_400_000;
+
+/// A button that is pressed again within this time does nothing.
+const PRESS_AGAIN_MS: i64 = 30_000;
+
+/// Who opens a window by its button, as the record has it: whoever may speak at the broker.
+const BROKER: &str = "mqtt";
 
 /// A change of grants that has been thought through, and not made.
 struct Planned {
@@ -364,31 +372,100 @@ impl Core {
         let open = lock(&self.windows).clone();
         let named = self.grants_of(|g| g.window.is_some());
         let names: BTreeSet<&Name> = named.iter().filter_map(|g| g.window.as_ref()).chain(open.keys()).collect();
+        let buttons = lock(&self.buttons).clone();
         let row = |name: &Name| {
             let grants = named.iter().filter(|g| g.window.as_ref() == Some(name)).count();
-            json!({"window": name, "open_until": open.get(name).map(|t| t.to_rfc3339()), "grants": grants})
+            let button = buttons.get(name).copied().unwrap_or_default();
+            json!({
+                "window": name, "open_until": open.get(name).map(|t| t.to_rfc3339()), "grants": grants,
+                "minutes": button.minutes, "button": !button.off,
+            })
         };
         Value::Array(names.into_iter().map(row).collect())
     }
 
+    /// Says for how many minutes a window opens where nobody says otherwise, and whether it has a button at the broker.
+    pub(super) async fn window_button(
+        &self,
+        name: Name,
+        minutes: Option<u16>,
+        off: Option<bool>,
+    ) -> Result<Value, String> {
+        let before = lock(&self.buttons).get(&name).copied().unwrap_or_default();
+        let button = Button { minutes: minutes.unwrap_or(before.minutes), off: off.unwrap_or(before.off) };
+        if !(1..=WINDOW_MAX_MINUTES).contains(&button.minutes) {
+            return Err(format!("a window is open for 1 to {WINDOW_MAX_MINUTES} minutes"));
+        }
+        let _one = self.changing.lock().await;
+        if self.grants_of(|g| g.window.as_ref() == Some(&name)).is_empty() {
+            return Err(no_window(&name));
+        }
+        self.try_append(&[], &[(format!("{BUTTON}{name}"), Some(to_json(&button)?))]).await?;
+        lock(&self.buttons).insert(name.clone(), button);
+        Ok(json!({"window": name, "minutes": button.minutes, "button": !button.off}))
+    }
+
+    /// The windows that have a button, each with for how many minutes it opens.
+    pub fn buttons(&self) -> Vec<(Name, u16)> {
+        let named: BTreeSet<Name> =
+            self.grants_of(|g| g.window.is_some()).into_iter().filter_map(|g| g.window).collect();
+        let settings = lock(&self.buttons);
+        let of = |name: Name| {
+            let button = settings.get(&name).copied().unwrap_or_default();
+            (!button.off).then_some((name, button.minutes))
+        };
+        named.into_iter().filter_map(of).take(crate::windows::BUTTONS_MAX).collect()
+    }
+
+    /// Which buttons have been announced at the broker, by their names there.
+    pub fn announced_buttons(&self) -> BTreeSet<String> {
+        lock(&self.announced_buttons).clone()
+    }
+
+    /// Stores that.
+    ///
+    /// # Errors
+    /// When it can't be stored.
+    pub async fn keep_announced(&self, slugs: &BTreeSet<String>) -> Result<(), String> {
+        self.try_append(&[], &[(BUTTONS.to_owned(), Some(to_json(slugs)?))]).await?;
+        lock(&self.announced_buttons).clone_from(slugs);
+        Ok(())
+    }
+
+    /// Somebody has pressed a window's button. Pressed again right away it does nothing, so that nobody fills the record by it.
+    ///
+    /// # Errors
+    /// Why the window was not opened.
+    pub async fn window_pressed(&self, name: &Name) -> Result<(), String> {
+        let minutes = lock(&self.buttons).get(name).copied().unwrap_or_default().minutes;
+        let since = lock(&self.windows).get(name).map(|until| until.plus_millis(-i64::from(minutes) * 60_000));
+        if since.is_some_and(|since| self.now().as_millis() - since.as_millis() < PRESS_AGAIN_MS) {
+            return Ok(());
+        }
+        self.window_open(name.clone(), Some(minutes), BROKER).await.map(drop)
+    }
+
     /// Opens a window: what it lets through is recorded first.
-    pub(super) async fn window_open(&self, name: Name, minutes: u16) -> Result<Value, String> {
+    pub(super) async fn window_open(&self, name: Name, minutes: Option<u16>, by: &str) -> Result<Value, String> {
+        let usual = lock(&self.buttons).get(&name).copied().unwrap_or_default().minutes;
+        let minutes = minutes.unwrap_or(usual);
         if !(1..=WINDOW_MAX_MINUTES).contains(&minutes) {
             return Err(format!("a window is open for 1 to {WINDOW_MAX_MINUTES} minutes"));
         }
         let _one = self.changing.lock().await;
         let named = self.grants_of(|g| g.window.as_ref() == Some(&name));
         if named.is_empty() {
-            return Err(format!("no grant is for a window \u{201c}{name}\u{201d}; `vestibule window list` lists them"));
+            return Err(no_window(&name));
         }
         let now = self.now();
         let until = now.plus_millis(i64::from(minutes) * 60_000);
         let mut windows = lock(&self.windows).clone();
         windows.insert(name.clone(), until);
         let table = self.compile_under(self.grants_of(|_| true), windows.clone(), now).await?;
-        let change = format!("window {name} opened until {}, for {} grants", until.to_rfc3339(), named.len());
+        let pressed = if by == BROKER { ", by its button" } else { "" };
+        let change = format!("window {name} opened until {}, for {} grants{pressed}", until.to_rfc3339(), named.len());
         let entries = vec![(format!("{WINDOW}{name}"), Some(to_json(&until.as_millis())?))];
-        self.try_append(&[self.window_leaf(&table, change)?], &entries).await?;
+        self.try_append(&[self.window_leaf(&table, change, by)?], &entries).await?;
         *lock(&self.windows) = windows;
         let writes = self.state().replace_table(Arc::new(table), now);
         self.put(held(writes)).await?;
@@ -404,7 +481,7 @@ impl Core {
         }
         let now = self.now();
         let table = self.compile_under(self.grants_of(|_| true), windows.clone(), now).await?;
-        let leaf = self.window_leaf(&table, format!("window {name} closed"))?;
+        let leaf = self.window_leaf(&table, format!("window {name} closed"), OWNER)?;
         *lock(&self.windows) = windows;
         let mut entries = held(self.state().replace_table(Arc::new(table), now));
         entries.push((format!("{WINDOW}{name}"), None));
@@ -412,10 +489,10 @@ impl Core {
         Ok(json!({"window": name}))
     }
 
-    fn window_leaf(&self, table: &Table, change: String) -> Result<ledger::Draft, String> {
+    fn window_leaf(&self, table: &Table, change: String, by: &str) -> Result<ledger::Draft, String> {
         let previous = Digest::new(self.state().table().policy_hash());
         let next = Digest::new(table.policy_hash());
-        policy_leaf(self.now(), (previous, next), OWNER, change, None, Vec::new())
+        policy_leaf(self.now(), (previous, next), by, change, None, Vec::new())
     }
 
     /// The links of grants, each once.
@@ -631,6 +708,10 @@ impl Core {
         }
         Ok(())
     }
+}
+
+fn no_window(name: &Name) -> String {
+    format!("no grant is for a window \u{201c}{name}\u{201d}; `vestibule window list` lists them")
 }
 
 /// When something that waits takes force, in words.

@@ -590,6 +590,7 @@ impl Linking for Core {
         let (offers, _, shown) = self.offers(&partner)?;
         Ok(Choice {
             home: self.config.home_name.clone(),
+            owners: self.owners().into_iter().collect(),
             offers,
             shown,
             existing: existing.into_iter().map(|(id, created)| (id, day(created))).collect(),

@@ -67,6 +67,8 @@ pub struct Config {
     /// Name of this client at the broker; the connection for commands has [`COMMANDS_SUFFIX`] behind it. No other client may
     /// have it or guess it: a broker lets the newer one of two with the same name put the older one out.
     pub client_id: String,
+    /// How the topics begin under which the hub itself announces what is no device; what is heard there is not counted.
+    pub own: String,
     /// Prefix of Home Assistant MQTT discovery.
     pub discovery_prefix: String,
     /// Unit of temperatures from devices that name none.
@@ -106,6 +108,7 @@ struct Shared {
     inbox: Arc<Inbox>,
     /// Which connections stand.
     up: Mutex<BTreeSet<Role>>,
+    own: String,
     clock: Arc<dyn Clock>,
     counters: Arc<Counters>,
 }
@@ -194,6 +197,7 @@ impl Mqtt {
             cut: watch::Sender::new(0),
             inbox,
             up: Mutex::default(),
+            own: config.own,
             clock: config.clock,
             counters: config.counters,
         });
@@ -352,6 +356,9 @@ async fn converse(
             }
             Ok(MqttEvent::Incoming(Packet::Publish(publish))) => {
                 let topic = String::from_utf8_lossy(&publish.topic).into_owned();
+                if topic.starts_with(&shared.own) {
+                    continue;
+                }
                 let (heard, new) = {
                     let mut house = lock(&shared.house);
                     let heard = house.hear(&topic, &publish.payload, shared.clock.now());
