@@ -30,7 +30,7 @@ use home::{Description, Reading, Registered, RegistryError, Update};
 use ledger::{Body, Digest, Draft, LinkEvent, Receipt};
 use links::{LINKS_MAX, Link};
 use model::{Clock, DeviceId, GrantId, HouseholdId, LinkId, MemberId, PartnerId, Property, Timestamp};
-use policy::{Change, Grant, Moment, Profile, Table, Windows};
+use policy::{Change, Grant, Moment, Name, Profile, Table, Windows};
 use serde_json::{Value, json};
 use store::ledger::{Append, Filter, LedgerWriter, Opening};
 use store::{History, Store};
