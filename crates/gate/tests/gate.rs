@@ -285,11 +285,7 @@ fn what_wants_the_pin_is_done_with_it_alone_and_what_does_not_fit_is_on_record()
         let orders = house.broker.0.lock().unwrap().len();
         let said = format!("{finished:?} {done:?}");
         assert!(pin.is_none_or(|pin| !said.contains(pin)), "{said}");
-        (
-            done.map(|_| ()),
-            refused.into_iter().filter(|(_, r)| r.is_policy() && *r != Refusal::NoGrant).next_back(),
-            orders,
-        )
+        (done.map(|_| ()), refused.into_iter().rfind(|(_, r)| r.is_policy() && *r != Refusal::NoGrant), orders)
     };
     let unlock = |house: &House, pin| with(house, pin, LockState::Unlocked);
     let refusal = |r: Refusal, orders| (Err(ActError::Refused(r)), Some((Property::LockState, r)), orders);

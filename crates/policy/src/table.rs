@@ -128,8 +128,8 @@ impl Table {
         self.cell(link, device, property, ALL_TRIGGERS.len() + usize::from(open))?.code
     }
 
-    /// What both tables allow: of each cell the coarser rung, and the stronger code. It stands for as long as a change of grants is not recorded, so
-    /// that a cell which stays granted never closes. It bears the hash of this table, which allows all of it.
+    /// What both tables allow: of each cell the coarser rung, and the stronger code. It stands for as long as a change of grants
+    /// is not recorded, so that a cell which stays granted never closes. It bears the hash of this table, which allows all of it.
     pub fn meet(&self, other: &Table) -> Table {
         let meet = |link: &LinkId, device: &DeviceId, property: Property| -> Option<Box<[Cell; CELLS]>> {
             let mine = self.rows.get(link)?.get(device)?.get(property.index())?.as_ref()?;

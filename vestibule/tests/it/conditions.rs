@@ -160,12 +160,13 @@ fn a_press_of_its_button_at_the_broker_opens_a_window_and_one_that_the_broker_ke
     // What the broker has kept is of another time.
     hub.stop();
     publish(broker.port, &press, "PRESS");
-    let mut hub = again(hub, &broker, &dir);
     let status = Subscriber::start(broker.port, button["availability_topic"].as_str().unwrap());
+    let mut hub = again(hub, &broker, &dir);
     while !status.next().ends_with("online") {}
     let open = |hub: &Hub| -> Value { hub.cli_json(&["window", "list"])[0]["open_until"].clone() };
     temperature(&hub, &token, None);
-    Publisher::start(broker.port, &press).publish("PRESS");
+    let mut presser = Publisher::start(broker.port, &press);
+    presser.publish("PRESS");
     temperature(&hub, &token, Some(19.4));
     assert_eq!(open(&hub), "2025-11-24T05:05:00.000Z");
     assert!(changes(&hub).iter().any(|c| c.contains("for 1 grants, by its button")), "{:?}", changes(&hub));

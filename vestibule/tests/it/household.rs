@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::conditions::{again, changes, linked, temperature};
 use crate::harness::{Hub, program, run};
-use crate::member::{PASSWORD, add_member};
+use crate::member::{Browser, PASSWORD, add_client, add_member};
 use crate::promises::{begin_at, set_clock};
 
 const HOUR_MS: i64 = 3_600_000;
@@ -173,4 +173,35 @@ fn what_every_owner_confirms_takes_force_at_once_and_a_profile_narrows_at_once()
     hub.cli(&["member", "remove", "bob"]);
     refused(&run(&["member", "remove", "alice", "--data", &data]), "the only owner");
     refused(&with_password(&hub, PASSWORD, &["member", "add", "alice", "--role", "resident"]), "somebody has to be");
+}
+
+#[test]
+fn what_one_owner_agrees_to_when_linking_waits_for_the_other_and_a_renewal_does_too() {
+    let (_broker, hub, _dir) = begin_at(Some(MONDAY_MS));
+    add_member(&hub, "alice");
+    add_member(&hub, "bob");
+    let client = add_client(&hub, &[]);
+    let mut browser = Browser::default();
+    browser.log_in(&client.authorize_url(&hub, "s"), "alice", PASSWORD);
+    let page = browser.send("GET", &format!("{}/oauth/consent", hub.partners), &[]);
+    assert!(page.body.contains("bob will be told"), "{}", page.body);
+    let code = Browser::default().link(&hub, &client, "commands-only", "");
+    let token = client.exchange(&hub, &code).json()["access_token"].as_str().unwrap().to_owned();
+    // Commands tell nothing: they count at once.
+    assert_eq!(waiting(&hub), Vec::<Value>::new());
+    assert!(hub.cli_json(&["links"])[0]["grants"].as_u64().unwrap() >= 4);
+    // Made anew with more: what is added waits for the new tokens first, and then for bob.
+    let link = hub.cli_json(&["links"])[0]["id"].as_str().unwrap().to_owned();
+    let code = Browser::default().link(&hub, &client, "glance", &link);
+    assert_eq!(waiting(&hub), Vec::<Value>::new());
+    let tokens = client.exchange(&hub, &code).json();
+    let all = waiting(&hub);
+    assert!(all.iter().any(|g| g["property"] == "local_temperature"), "{all:?}");
+    assert!(all.iter().all(|g| g["waits"]["missing"] == json!(["bob"]) && g["granted_by"] == "alice"), "{all:?}");
+    let token = tokens["access_token"].as_str().map_or(token, str::to_owned);
+    temperature(&hub, &token, None);
+    let confirmed = done(&hub, &["grant", "confirm", "--link", "alexa", "--member", "bob"]);
+    assert_eq!(confirmed["in_force"].as_u64().unwrap(), all.len() as u64);
+    temperature(&hub, &token, Some(19.0));
+    assert_eq!(hub.cli_json(&["ledger", "verify"])["ok"], true);
 }
