@@ -220,7 +220,7 @@ pub struct Settings {
     pub humidity_low_alert: Option<u8>,
     /// Above it an alert says so, %.
     pub humidity_high_alert: Option<u8>,
-    /// Hours of fan after which the filter is due; `None`: never.
+    /// Hours of moving air after which the filter is due, as a new thermostat reminds of it; `None`: no reminder.
     pub filter_life_h: Option<u32>,
     /// A sensor that has said nothing for this long is stale, seconds.
     pub sensor_stale_s: u32,

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use comfort::price::{PRICE_MAX, RATES_MAX, Rate};
 use comfort::sensor::SENSORS_MAX;
-use comfort::settings::VentilatorType;
-use comfort::{Config, Delta, Equipment, HvacMode, Limits, Output, Program, SensorConfig, Settings, Temp};
+use comfort::settings::{DrAccept, VentMode, VentilatorType};
+use comfort::{Config, Delta, Equipment, HvacMode, Limits, Output, PricePlan, Program, SensorConfig, Settings, Temp};
 use model::{DeviceId, TemperatureScale};
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
@@ -12,6 +13,14 @@ use toml::de::{DeTable, DeValue};
 
 /// Longest name, characters.
 const NAME_MAX_CHARS: usize = 64;
+
+/// Longest topic, bytes.
+const TOPIC_MAX_BYTES: usize = 256;
+
+/// With which a price plan begins: how far set points give way, go ahead, and within what, in thousandths.
+const SET_BACK: Delta = Delta::from_milli_k(1500);
+const AHEAD: Delta = Delta::from_milli_k(1000);
+const PRICE_LIMITS: (Temp, Temp) = (Temp::from_tenths_c(180), Temp::from_tenths_c(260));
 
 /// Most windows and doors, and most detectors of presence.
 const DEVICES_MAX: usize = 64;
@@ -56,6 +65,18 @@ pub struct Setup {
     pub settings: Settings,
     /// Who is no owner sets temperatures within these.
     pub lock: Option<(Temp, Temp)>,
+    /// Devices that tell whether their owner is at home.
+    #[serde(default)]
+    pub phones: Vec<DeviceId>,
+    /// What power costs, and how far comfort gives way to it.
+    #[serde(default)]
+    pub prices: Option<PricePlan>,
+    /// The topic on which prices are heard.
+    #[serde(default)]
+    pub price_topic: Option<String>,
+    /// The topic on which utilities' requests are heard.
+    #[serde(default)]
+    pub demand_response_topic: Option<String>,
 }
 
 /// What stands in the table while it is read.
@@ -63,6 +84,8 @@ struct Draft {
     setup: Setup,
     units: TemperatureScale,
     mode: Option<HvacMode>,
+    /// Keys of prices that were given: none of them counts without prices.
+    priced: Option<&'static str>,
 }
 
 /// One key: its name, an example, what it is for, and how it is read.
@@ -195,6 +218,15 @@ const KEYS: &[Key] = &[
         },
     },
     Key {
+        key: "window_pause_s",
+        example: "300",
+        comment: "Open for so many seconds they pause it; `vestibule thermostat set --windows ignore` passes over them.",
+        set: |d, v| {
+            d.setup.settings.open_window_after_s = whole(v, 30, 3600)?;
+            Ok(())
+        },
+    },
+    Key {
         key: "occupancy",
         example: "[\"hall_motion\"]",
         comment: "Motion and presence detectors, for auto_away and follow_me.",
@@ -204,11 +236,29 @@ const KEYS: &[Key] = &[
         },
     },
     Key {
+        key: "phones",
+        example: "[\"anna_phone\"]",
+        comment: "Devices that tell (occupancy) whether somebody's phone is at home, for auto_away.",
+        set: |d, v| {
+            d.setup.phones = devices(v)?;
+            Ok(())
+        },
+    },
+    Key {
         key: "auto_away",
         example: "false",
-        comment: "Treat the house as empty when nobody was seen for two hours. Whoever sees the set point then sees that.",
+        comment: "Treat the house as empty when nobody was seen for auto_away_s. Whoever sees the set point then sees that.",
         set: |d, v| {
             d.setup.settings.auto_away = truth(v)?;
+            Ok(())
+        },
+    },
+    Key {
+        key: "auto_away_s",
+        example: "7200",
+        comment: "So many seconds.",
+        set: |d, v| {
+            d.setup.settings.auto_away_after_s = whole(v, 600, 24 * 3600)?;
             Ok(())
         },
     },
@@ -218,6 +268,231 @@ const KEYS: &[Key] = &[
         comment: "Rooms in use weigh in the average.",
         set: |d, v| {
             d.setup.settings.follow_me_comfort = truth(v)?;
+            Ok(())
+        },
+    },
+    Key {
+        key: "pre_heating",
+        example: "true",
+        comment: "Heating begins before the program asks for more, as long as the house was learned to take.",
+        set: |d, v| {
+            d.setup.settings.disable_pre_heating = !truth(v)?;
+            Ok(())
+        },
+    },
+    Key {
+        key: "pre_cooling",
+        example: "true",
+        comment: "The same for cooling.",
+        set: |d, v| {
+            d.setup.settings.disable_pre_cooling = !truth(v)?;
+            Ok(())
+        },
+    },
+    Key {
+        key: "heat_differential",
+        example: "0.5",
+        comment: "Between the thresholds at which heating turns on and off, degrees.",
+        set: |d, v| {
+            d.setup.settings.stage1_heating_differential = d.degrees(v, 0.2, 3.0)?;
+            Ok(())
+        },
+    },
+    Key {
+        key: "cool_differential",
+        example: "0.5",
+        comment: "The same for cooling.",
+        set: |d, v| {
+            d.setup.settings.stage1_cooling_differential = d.degrees(v, 0.2, 3.0)?;
+            Ok(())
+        },
+    },
+    Key {
+        key: "least_apart",
+        example: "2.8",
+        comment: "Least distance of the two set points in auto, degrees.",
+        set: |d, v| {
+            d.setup.settings.heat_cool_min_delta = d.degrees(v, 1.0, 10.0)?;
+            Ok(())
+        },
+    },
+    Key {
+        key: "aux_delta",
+        example: "1.1",
+        comment: "So many degrees below the set point auxiliary heat may join the heat pump, ...",
+        set: |d, v| {
+            d.setup.settings.aux_delta = d.degrees(v, 0.5, 6.0)?;
+            Ok(())
+        },
+    },
+    Key {
+        key: "aux_after_s",
+        example: "1800",
+        comment: "... when the heat pump has run for so many seconds. An optimal start does without.",
+        set: |d, v| {
+            d.setup.settings.aux_after_s = whole(v, 0, 4 * 3600)?;
+            Ok(())
+        },
+    },
+    Key {
+        key: "dry_by_cooling",
+        example: "false",
+        comment: "Damp air (`set --dry-above`) may be dried by cooling where there is no dehumidifier.",
+        set: |d, v| {
+            d.setup.settings.dehumidify_with_ac = truth(v)?;
+            Ok(())
+        },
+    },
+    Key {
+        key: "overcool",
+        example: "0",
+        comment: "Drying may cool so many degrees below the set point.",
+        set: |d, v| {
+            d.setup.settings.dehumidify_overcool_offset = d.degrees(v, 0.0, 2.8)?;
+            Ok(())
+        },
+    },
+    Key {
+        key: "fan_after_heat_s",
+        example: "60",
+        comment: "The fan runs on so long after heating, where it is called with it.",
+        set: |d, v| {
+            d.setup.settings.heat_dissipation_s = whole(v, 0, 600)?;
+            Ok(())
+        },
+    },
+    Key {
+        key: "fan_after_cool_s",
+        example: "45",
+        comment: "And after cooling.",
+        set: |d, v| {
+            d.setup.settings.cool_dissipation_s = whole(v, 0, 600)?;
+            Ok(())
+        },
+    },
+    Key {
+        key: "ventilate",
+        example: "\"auto\"",
+        comment: "auto (its minutes in each hour), on or off.",
+        set: |d, v| {
+            d.setup.settings.vent = match text(v)?.as_str() {
+                "auto" => VentMode::Auto,
+                "on" => VentMode::On,
+                "off" => VentMode::Off,
+                _ => return Err("write \"auto\", \"on\" or \"off\"".into()),
+            };
+            Ok(())
+        },
+    },
+    Key {
+        key: "ventilate_min",
+        example: "0",
+        comment: "Least minutes of ventilation in each hour.",
+        set: |d, v| {
+            d.setup.settings.ventilator_min_on_time = u8::try_from(whole(v, 0, 60)?).unwrap_or(60);
+            Ok(())
+        },
+    },
+    Key {
+        key: "free_cooling",
+        example: "false",
+        comment: "The ventilator also cools, when it is cooler outdoors.",
+        set: |d, v| {
+            d.setup.settings.ventilator_free_cooling = truth(v)?;
+            Ok(())
+        },
+    },
+    Key {
+        key: "cold_alert",
+        example: "12",
+        comment: "An alert below it.",
+        set: |d, v| {
+            d.setup.settings.cold_temp_alert = Some(d.temperature(v, 0.0, 25.0)?);
+            Ok(())
+        },
+    },
+    Key {
+        key: "hot_alert",
+        example: "35",
+        comment: "An alert above it.",
+        set: |d, v| {
+            d.setup.settings.hot_temp_alert = Some(d.temperature(v, 20.0, 50.0)?);
+            Ok(())
+        },
+    },
+    Key {
+        key: "rates",
+        example: "[{ price = 0.12 }, { price = 0.45, days = \"weekdays\", from = \"16:00\", to = \"21:00\", months = \"jun-sep\" }]",
+        comment: "What a kilowatt hour costs, as the bill has it; of two that cover an hour the later one counts. With rates or \
+                  price_topic, set points give way while power is dear (a fifth over the day's mean).",
+        set: |d, v| {
+            let rates = rates(v)?;
+            d.prices("rates").rates = rates;
+            d.priced = None;
+            Ok(())
+        },
+    },
+    Key {
+        key: "price_topic",
+        example: "\"energy/price\"",
+        comment: "MQTT topic of prices: a number (the price now), or a list of {\"start\", \"end\", \"price\"}.",
+        set: |d, v| {
+            d.setup.price_topic = Some(topic(v)?);
+            d.prices("price_topic");
+            d.priced = None;
+            Ok(())
+        },
+    },
+    Key {
+        key: "dear_set_back",
+        example: "1.5",
+        comment: "While power is dear, set points give way by so many degrees; 0 is not at all.",
+        set: |d, v| {
+            let by = d.degrees(v, 0.0, 5.0)?;
+            d.prices("dear_set_back").set_back = by;
+            Ok(())
+        },
+    },
+    Key {
+        key: "dear_ahead",
+        example: "1",
+        comment: "Before it is dear, the house is warmed or cooled so many degrees further; 0 is not at all.",
+        set: |d, v| {
+            let by = d.degrees(v, 0.0, 3.0)?;
+            d.prices("dear_ahead").ahead = by;
+            Ok(())
+        },
+    },
+    Key {
+        key: "dear_limits",
+        example: "[18, 26]",
+        comment: "For the sake of a price nothing is heated less than to the first or cooled less than to the second.",
+        set: |d, v| {
+            let limits = d.range(v)?;
+            d.prices("dear_limits").limits = limits;
+            Ok(())
+        },
+    },
+    Key {
+        key: "demand_response",
+        example: "\"accept\"",
+        comment: "What becomes of a utility's request unless the household says otherwise: accept, ask or never.",
+        set: |d, v| {
+            d.setup.settings.dr_accept = match text(v)?.as_str() {
+                "accept" => DrAccept::DefaultAccept,
+                "ask" => DrAccept::DefaultDecline,
+                "never" => DrAccept::Never,
+                _ => return Err("write \"accept\", \"ask\" or \"never\"".into()),
+            };
+            Ok(())
+        },
+    },
+    Key {
+        key: "demand_response_topic",
+        example: "\"utility/requests\"",
+        comment: "MQTT topic of such requests; see docs/thermostat.md.",
+        set: |d, v| {
+            d.setup.demand_response_topic = Some(topic(v)?);
             Ok(())
         },
     },
@@ -242,13 +517,10 @@ const KEYS: &[Key] = &[
     Key {
         key: "lock",
         example: "[18, 24]",
-        comment: "Home Assistant, partners and guests set temperatures within these only.",
+        comment: "Home Assistant, partners and guests set temperatures within these only, and not the mode; `vestibule thermostat code` makes a code that lets them.",
         set: |d, v| {
-            let DeValue::Array(list) = v else { return Err("write two temperatures: [18, 24]".into()) };
-            let [low, high] = list.as_ref() else { return Err("write two temperatures: [18, 24]".into()) };
-            let (low, high) = (d.temperature(low.get_ref(), 5.0, 35.0)?, d.temperature(high.get_ref(), 5.0, 35.0)?);
-            d.setup.lock = Some((low, high));
-            if low < high { Ok(()) } else { Err("the first is the lower one".into()) }
+            d.setup.lock = Some(d.range(v)?);
+            Ok(())
         },
     },
     Key {
@@ -392,6 +664,81 @@ fn sensor(value: &DeValue<'_>) -> Result<SensorConfig, String> {
     Ok(sensor)
 }
 
+/// A topic to hear: no wildcards.
+fn topic(value: &DeValue<'_>) -> Result<String, String> {
+    let topic = text(value)?;
+    let fits =
+        (1..=TOPIC_MAX_BYTES).contains(&topic.len()) && !topic.contains(['#', '+', '\0']) && !topic.starts_with('$');
+    if fits { Ok(topic) } else { Err("write the name of one MQTT topic, without # and +".into()) }
+}
+
+/// The rates of a bill.
+fn rates(value: &DeValue<'_>) -> Result<Vec<Rate>, String> {
+    let DeValue::Array(list) = value else { return Err("write a list: [{ price = 0.12 }]".into()) };
+    if list.is_empty() || list.len() > RATES_MAX {
+        return Err(format!("1 to {RATES_MAX} rates"));
+    }
+    list.iter().map(|entry| rate(entry.get_ref())).collect()
+}
+
+fn rate(value: &DeValue<'_>) -> Result<Rate, String> {
+    let DeValue::Table(table) = value else { return Err("a rate is a table: { price = 0.12 }".into()) };
+    let mut rate = Rate { days: [true; 7], months: [true; 12], from_min: 0, to_min: 1440, price: f64::NAN };
+    for (key, value) in table {
+        let value = value.get_ref();
+        match key.get_ref().as_ref() {
+            "price" => rate.price = number(value)?,
+            "from" => rate.from_min = minute(&text(value)?)? % 1440,
+            "to" => rate.to_min = minute(&text(value)?)?,
+            "days" => rate.days = words(&text(value)?, &DAYS, &[("weekdays", 0, 5), ("weekend", 5, 7), ("all", 0, 7)])?,
+            "months" => rate.months = words(&text(value)?, &MONTHS, &[("all", 0, 12)])?,
+            other => return Err(format!("a rate has no `{other}`; it has price, days, from, to, months")),
+        }
+    }
+    if rate.price.is_finite() && rate.price.abs() <= PRICE_MAX && rate.to_min > 0 {
+        Ok(rate)
+    } else {
+        Err("a rate needs its price, and does not end at 00:00 (write 24:00)".into())
+    }
+}
+
+const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
+const MONTHS: [&str; 12] = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
+
+/// Minutes after midnight, as in `16:00`; `24:00` ends a day.
+fn minute(text: &str) -> Result<u16, String> {
+    let parse = || {
+        let (hour, minute) = text.split_once(':')?;
+        let (hour, minute): (u16, u16) = (hour.parse().ok()?, minute.parse().ok()?);
+        (hour < 24 && minute < 60 || hour == 24 && minute == 0).then_some(hour * 60 + minute)
+    };
+    parse().ok_or_else(|| format!("`{text}` is no time of day; write 16:00"))
+}
+
+/// Days or months: `mon,wed`, `jun-sep`, `nov-feb`, or one of the groups.
+fn words<const N: usize>(text: &str, names: &[&str; N], groups: &[(&str, usize, usize)]) -> Result<[bool; N], String> {
+    let mut all = [false; N];
+    let place = |word: &str| {
+        let short: String = word.trim().to_lowercase().chars().take(3).collect();
+        let found = names.iter().position(|n| *n == short);
+        found.ok_or_else(|| format!("`{}` is none of {}", word.trim(), names.join(", ")))
+    };
+    for part in text.split(',') {
+        let group = groups.iter().find(|g| g.0 == part.trim());
+        let (first, last) = match (group, part.split_once('-')) {
+            (Some((_, from, to)), _) => (*from, to - 1),
+            (None, Some((from, to))) => (place(from)?, place(to)?),
+            (None, None) => (place(part)?, place(part)?),
+        };
+        // Over the turn of the year or week, if it is written so.
+        let last = if last < first { last + N } else { last };
+        for (index, on) in all.iter_mut().enumerate() {
+            *on |= (first..=last).contains(&index) || (first..=last).contains(&(index + N));
+        }
+    }
+    Ok(all)
+}
+
 impl Draft {
     fn relay(&mut self, key: &str, value: &DeValue<'_>) -> Result<(), String> {
         let device = device(value)?;
@@ -411,6 +758,35 @@ impl Draft {
             .ok_or_else(|| format!("write a temperature from {} to {}", shown(least), shown(most)))
     }
 
+    /// Two temperatures in the home's units, the lower one first.
+    fn range(&self, value: &DeValue<'_>) -> Result<(Temp, Temp), String> {
+        let wrong = || "write two temperatures: [18, 24]".to_owned();
+        let DeValue::Array(list) = value else { return Err(wrong()) };
+        let [low, high] = list.as_ref() else { return Err(wrong()) };
+        let (low, high) = (self.temperature(low.get_ref(), 5.0, 35.0)?, self.temperature(high.get_ref(), 5.0, 35.0)?);
+        if low < high { Ok((low, high)) } else { Err("the first is the lower one".into()) }
+    }
+
+    /// A difference in the home's units, within bounds in K.
+    fn degrees(&self, value: &DeValue<'_>, least: f64, most: f64) -> Result<Delta, String> {
+        let factor = if self.units == TemperatureScale::Fahrenheit { 1.8 } else { 1.0 };
+        let kelvin = number(value)? / factor;
+        // A bound that was rounded for people is still within.
+        if !(least - 0.03..=most + 0.03).contains(&kelvin) {
+            return Err(format!("write degrees from {:.1} to {:.1}", least * factor, most * factor));
+        }
+        Ok(Delta::from_milli_k((kelvin * 1000.0).round() as i32))
+    }
+
+    /// The price plan, made by the first of its keys.
+    fn prices(&mut self, key: &'static str) -> &mut PricePlan {
+        if self.setup.prices.is_none() {
+            self.priced = Some(key);
+        }
+        let new = || PricePlan { rates: Vec::new(), set_back: SET_BACK, ahead: AHEAD, limits: PRICE_LIMITS };
+        self.setup.prices.get_or_insert_with(new)
+    }
+
     /// Seconds within what the guards allow.
     fn limit(&mut self, value: &DeValue<'_>, set: fn(&mut Limits, u32), get: fn(&Limits) -> u32) -> Result<(), String> {
         let allowed = |seconds: u32| {
@@ -428,6 +804,9 @@ impl Draft {
         let setup = &mut self.setup;
         if setup.sensors.is_empty() {
             return Err("it needs `sensors`: the devices whose room temperature counts".into());
+        }
+        if setup.prices.as_ref().is_some_and(|p| p.rates.is_empty()) && setup.price_topic.is_none() {
+            return Err(format!("`{}` needs `rates` or `price_topic`", self.priced.unwrap_or("rates")));
         }
         let (heat, cool, aux) = (has(setup, Output::Heat1), has(setup, Output::Cool1), has(setup, Output::Aux));
         if !heat && !cool && !aux {
@@ -501,8 +880,12 @@ impl Setup {
             limits: Limits::default(),
             settings,
             lock: None,
+            phones: Vec::new(),
+            prices: None,
+            price_topic: None,
+            demand_response_topic: None,
         };
-        let mut draft = Draft { setup, units, mode: None };
+        let mut draft = Draft { setup, units, mode: None, priced: None };
         let mut problems = Vec::new();
         for (key, value) in table {
             let (place, key): (usize, &str) = (Spanned::span(key).start, key.get_ref().as_ref());
@@ -561,6 +944,7 @@ impl Setup {
             sensors: self.sensors.clone(),
             program: Program::household(),
             lock: self.lock,
+            prices: self.prices.clone(),
         }
     }
 }
