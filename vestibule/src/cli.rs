@@ -626,7 +626,7 @@ fn member(command: MemberCmd) -> Result<(), Failure> {
     match command {
         MemberCmd::Add { name, data } => {
             id(MemberId::new(name.as_str()))?;
-            let password = password()?;
+            let password = password("password: ")?;
             let done = ask(&data, Request::MemberAdd { name, password })?;
             let word = if done["changed"] == true { "has a new password" } else { "may log in now" };
             print(&format!("{} {word}\n", text(&done, "member")))
@@ -643,7 +643,10 @@ fn member(command: MemberCmd) -> Result<(), Failure> {
 }
 
 /// A password: typed twice without being shown, or the first line of standard input.
-fn password() -> Result<String, Failure> {
+///
+/// # Errors
+/// When it can't be read, or the two were not the same.
+pub fn password(prompt: &str) -> Result<String, Failure> {
     let failed = |e: std::io::Error| Failure::Failed(format!("the password can't be read: {e}"));
     let mut line = String::new();
     if !std::io::stdin().is_terminal() {
@@ -652,7 +655,7 @@ fn password() -> Result<String, Failure> {
             .map_err(failed)?;
         return Ok(line.trim_end_matches(['\r', '\n']).to_owned());
     }
-    let first = rpassword::prompt_password("password: ").map_err(failed)?;
+    let first = rpassword::prompt_password(prompt).map_err(failed)?;
     let second = rpassword::prompt_password("again: ").map_err(failed)?;
     if first == second { Ok(first) } else { Err(Failure::Failed("the two were not the same; try again".into())) }
 }

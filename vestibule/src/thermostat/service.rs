@@ -16,7 +16,8 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::unit::{Order, To, Unit, home_assistant_mode};
+use super::code::Secret;
+use super::unit::{DemandWish, Left, Order, To, Unit, home_assistant_mode};
 use crate::core::Core;
 
 /// Time of the home between two steps.
@@ -42,6 +43,9 @@ const LEARNED_EVERY_MS: u64 = 3_600_000;
 
 /// An outdoor temperature older than this is none.
 const OUTDOOR_STALE_MS: i64 = 2 * 3_600_000;
+
+/// Requests of utilities begin and end up to so many seconds later, unless they say otherwise.
+const RANDOM_S: u32 = 900;
 
 /// Before this the clock has not been set since the machine came up.
 const CLOCK_LEAST_MS: i64 = 1_735_689_600_000;
@@ -82,6 +86,8 @@ struct Service {
     /// The newest reading of each sensor that was heard.
     heard: BTreeMap<DeviceId, (Timestamp, bool)>,
     shown: serde_json::Value,
+    /// What an earlier run had retained elsewhere is gone.
+    cleared: bool,
     learned_ms: u64,
     clock_was_set: bool,
 }
@@ -95,13 +101,18 @@ struct Topics {
 /// Runs the thermostat until `stopped` turns true, then hands the equipment back.
 pub async fn run(at: At, mut stopped: watch::Receiver<bool>) {
     let id = at.core.client_id().to_owned();
+    let word = at.unit.word.clone();
     let topics = Topics {
-        base: format!("vestibule/{id}/thermostat"),
-        config: format!("{}/climate/{id}_thermostat/config", at.core.config().discovery_prefix),
+        base: format!("vestibule/{id}/{word}"),
+        config: format!("{}/climate/{id}_{}/config", at.core.config().discovery_prefix, word.replace('-', "_")),
     };
     let will = topics.status("offline");
     let orders = format!("{}/set/+", topics.base);
-    let face = match Face::start(&at.url, &format!("{id}-t"), &will, &orders) {
+    let setup = at.unit.setup();
+    let listened: Vec<String> = setup.price_topic.iter().chain(&setup.demand_response_topic).cloned().collect();
+    // As the first was called before there could be others.
+    let client_id = format!("{id}-t{}", word.trim_start_matches("thermostat").trim_start_matches('-'));
+    let face = match Face::start(&at.url, &client_id, &will, &orders).map(|face| face.listening(listened)) {
         Ok(face) => face,
         Err(error) => {
             tracing::error!(%error, "the thermostat can't speak with the broker: nothing is controlled");
@@ -125,6 +136,7 @@ pub async fn run(at: At, mut stopped: watch::Receiver<bool>) {
         failed: BTreeMap::new(),
         heard: BTreeMap::new(),
         shown: serde_json::Value::Null,
+        cleared: false,
         learned_ms: 0,
         clock_was_set: began_ms >= CLOCK_LEAST_MS,
     };
@@ -151,6 +163,35 @@ pub async fn run(at: At, mut stopped: watch::Receiver<bool>) {
     service.hand_back().await;
 }
 
+/// Clears at the broker what thermostats have left there that are no longer configured.
+pub async fn clear(url: String, id: String, left: Vec<Left>) {
+    let will = Publication { topic: format!("vestibule/{id}/thermostat-gone"), payload: String::new(), retain: false };
+    let orders = format!("vestibule/{id}/thermostat-gone/+");
+    let mut face = match Face::start(&url, &format!("{id}-t-gone"), &will, &orders) {
+        Ok(face) => face,
+        Err(error) => {
+            tracing::error!(%error, "what a former thermostat left at the broker can't be cleared");
+            return;
+        }
+    };
+    while face.next().await != FaceEvent::Connected {}
+    for one in left {
+        for topic in &one.topics {
+            face.publish(empty(topic)).await;
+        }
+        let done = tokio::task::spawn_blocking(move || one.cleared()).await;
+        if let Ok(Err(error)) = done {
+            tracing::warn!(%error, "what was cleared at the broker will be cleared again");
+        }
+    }
+    face.finish().await;
+}
+
+/// Nothing is retained on a topic any more.
+fn empty(topic: &str) -> Publication {
+    Publication { topic: topic.to_owned(), payload: String::new(), retain: true }
+}
+
 /// The hub stops.
 async fn ended(stopped: &mut watch::Receiver<bool>) {
     let _ = stopped.wait_for(|s| *s).await;
@@ -163,6 +204,11 @@ impl Topics {
 
     fn status(&self, word: &str) -> Publication {
         self.say("status", word.to_owned())
+    }
+
+    /// All that is retained.
+    fn retained(&self) -> Vec<String> {
+        vec![self.config.clone(), format!("{}/state", self.base), format!("{}/status", self.base)]
     }
 
     /// Home Assistant's description of a climate device.
@@ -344,6 +390,7 @@ impl Service {
             let fresh = now.wall_ms.saturating_sub(sample.time.as_millis()) < OUTDOOR_STALE_MS;
             temperature(&sample.value).filter(|_| fresh)
         });
+        let phones: Vec<bool> = setup.phones.iter().filter_map(|device| at_home(&gate, device)).collect();
         let is_open = |device: &DeviceId| {
             gate.home.reported(device, Property::ContactOpen).is_some_and(|s| s.value == Value::Bool(true))
         };
@@ -351,7 +398,7 @@ impl Service {
             outdoor,
             irradiance: None,
             opening: setup.windows.iter().any(is_open),
-            phone_home: None,
+            phone_home: if phones.is_empty() { None } else { Some(phones.contains(&true)) },
             reported: None,
         }
     }
@@ -460,6 +507,7 @@ impl Service {
     async fn hear(&mut self, event: FaceEvent) {
         match event {
             FaceEvent::Connected => {
+                self.clear_former().await;
                 self.face.publish(self.topics.description(&self.at.unit)).await;
                 self.face.publish(self.topics.status("online")).await;
                 self.face.publish(self.topics.say("state", self.shown.to_string())).await;
@@ -467,6 +515,7 @@ impl Service {
             FaceEvent::Order { topic, payload } => {
                 let what = topic.rsplit('/').next().unwrap_or_default();
                 let Some(order) = order(what, payload.trim()) else {
+                    // What was said may be a code with a slip in it: it is not written down.
                     tracing::warn!(what, "the thermostat does not understand an order from the broker");
                     return;
                 };
@@ -479,6 +528,48 @@ impl Service {
                 // Whoever ordered sees what it is now, also where that is what it was.
                 self.shown = serde_json::Value::Null;
             }
+            FaceEvent::Said { topic, payload } => self.take_in(&topic, payload).await,
+        }
+    }
+
+    /// Prices, and requests of utilities.
+    async fn take_in(&self, topic: &str, payload: String) {
+        if payload.trim().is_empty() {
+            return;
+        }
+        let unit = Arc::clone(&self.at.unit);
+        let now = self.at.core.now();
+        let is_price = unit.setup().price_topic.as_deref() == Some(topic);
+        let done = tokio::task::spawn_blocking(move || {
+            if is_price {
+                return unit.hear_prices(&payload, now);
+            }
+            let wish: DemandWish = serde_json::from_str(&payload)
+                .map_err(|e| format!("a request is {{\"name\", \"start\", \"end\", \"by\", \"random_s\"}}: {e}"))?;
+            let wish = DemandWish { random_s: wish.random_s.or(Some(RANDOM_S)), ..wish };
+            unit.order(&Order::DemandAdd(wish), Caller::owner("utility"), now).map(|_| ())
+        })
+        .await;
+        if let Ok(Err(error)) = done {
+            tracing::warn!(topic, error, "the thermostat does not take what was said");
+        }
+    }
+
+    /// Clears what an earlier run had retained under other names, and keeps what this one will.
+    async fn clear_former(&mut self) {
+        if std::mem::replace(&mut self.cleared, true) {
+            return;
+        }
+        let retained = self.topics.retained();
+        let (unit, kept) = (Arc::clone(&self.at.unit), retained.clone());
+        match tokio::task::spawn_blocking(move || unit.announce(&kept)).await {
+            Ok(Ok(before)) => {
+                for topic in before.iter().filter(|t| !retained.contains(t)) {
+                    self.face.publish(empty(topic)).await;
+                }
+            }
+            Ok(Err(error)) => tracing::warn!(%error, "what is announced at the broker could not be kept"),
+            Err(_) => {}
         }
     }
 
@@ -503,7 +594,15 @@ impl Service {
 
 /// An order from the broker, in Home Assistant's words.
 fn order(what: &str, payload: &str) -> Option<Order> {
-    let set = |to: To| Order::Set { mode: None, to, fan: None, fan_min: None, humidity: None, dry_above: None };
+    let set = |to: To| Order::Set {
+        mode: None,
+        to,
+        fan: None,
+        fan_min: None,
+        humidity: None,
+        dry_above: None,
+        windows: None,
+    };
     let text = Some(payload.to_owned());
     match what {
         "temperature" => Some(set(To { temperature: text, ..To::default() })),
@@ -518,8 +617,12 @@ fn order(what: &str, payload: &str) -> Option<Order> {
                 fan_min: None,
                 humidity: None,
                 dry_above: None,
+                windows: None,
             })
         }
+        "code" => Some(Order::Unlock { code: Secret(payload.to_owned()) }),
+        "save" => Some(Order::Save { by: text.filter(|t| !t.is_empty()), hours: None, until: None }),
+        "demand" if payload == "decline" => Some(Order::DemandDecline { name: None }),
         "preset" if payload == "none" => Some(Order::Resume { all: true }),
         "preset" => {
             Some(Order::Hold { to: To::default(), climate: text, fan: None, until: Some("next".into()), hours: None })
@@ -530,6 +633,16 @@ fn order(what: &str, payload: &str) -> Option<Order> {
 
 fn word(on: bool) -> &'static str {
     if on { "on" } else { "off" }
+}
+
+/// Whether a phone is at home, as its device has told at any time; none when it has not, or does not answer now.
+fn at_home(gate: &GateState, device: &DeviceId) -> Option<bool> {
+    let reachable = gate.home.reported(device, Property::Reachable).is_none_or(|s| s.value != Value::Bool(false));
+    let sample = gate.home.reported(device, Property::Occupancy).filter(|_| reachable)?;
+    match sample.value {
+        Value::Bool(home) => Some(home),
+        _ => None,
+    }
 }
 
 /// What a switch has said in this run; none when it has not, or does not answer.

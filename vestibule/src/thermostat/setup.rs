@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+/// Most thermostats of a hub.
+pub const THERMOSTATS_MAX: usize = 8;
+
 /// Longest name, characters.
 const NAME_MAX_CHARS: usize = 64;
 
@@ -428,7 +431,6 @@ const KEYS: &[Key] = &[
         set: |d, v| {
             let rates = rates(v)?;
             d.prices("rates").rates = rates;
-            d.priced = None;
             Ok(())
         },
     },
@@ -439,7 +441,6 @@ const KEYS: &[Key] = &[
         set: |d, v| {
             d.setup.price_topic = Some(topic(v)?);
             d.prices("price_topic");
-            d.priced = None;
             Ok(())
         },
     },
@@ -740,6 +741,29 @@ fn words<const N: usize>(text: &str, names: &[&str; N], groups: &[(&str, usize, 
 }
 
 impl Draft {
+    fn new(units: TemperatureScale) -> Self {
+        let settings = Settings { scale: units, sensor_stale_s: 3600, ..Settings::default() };
+        let setup = Setup {
+            name: "Thermostat".into(),
+            mode: HvacMode::Off,
+            relays: BTreeMap::new(),
+            reversing_valve: None,
+            sensors: Vec::new(),
+            occupancy: Vec::new(),
+            outdoor: None,
+            windows: Vec::new(),
+            equipment: Equipment::default(),
+            limits: Limits::default(),
+            settings,
+            lock: None,
+            phones: Vec::new(),
+            prices: None,
+            price_topic: None,
+            demand_response_topic: None,
+        };
+        Self { setup, units, mode: None, priced: None }
+    }
+
     fn relay(&mut self, key: &str, value: &DeValue<'_>) -> Result<(), String> {
         let device = device(value)?;
         if let Some((_, output)) = RELAYS.iter().find(|(name, _)| *name == key) {
@@ -860,32 +884,33 @@ impl Draft {
     }
 }
 
+/// Reads the keys of prices alone, in degrees Celsius.
+///
+/// # Errors
+/// When there are others, or one of them can't be.
+pub fn price_plan(text: &str) -> Result<PricePlan, String> {
+    let root = DeTable::parse(text).map_err(|e| e.to_string())?;
+    let mut draft = Draft::new(TemperatureScale::Celsius);
+    for (key, value) in root.get_ref() {
+        let key: &str = key.get_ref().as_ref();
+        let known = KEYS.iter().find(|k| k.key == key && PRICE_KEYS.contains(&key));
+        let known =
+            known.ok_or_else(|| format!("there is no `{key}` in a price plan; it has {}", PRICE_KEYS.join(", ")))?;
+        (known.set)(&mut draft, value.get_ref()).map_err(|e| format!("`{key}`: {e}"))?;
+    }
+    draft.setup.prices.filter(|p| !p.rates.is_empty()).ok_or_else(|| "it needs `rates`".to_owned())
+}
+
+/// The keys of a price plan's file.
+const PRICE_KEYS: [&str; 4] = ["rates", "dear_set_back", "dear_ahead", "dear_limits"];
+
 impl Setup {
     /// Reads a table; temperatures are in the home's units.
     ///
     /// # Errors
     /// Every problem, each with its place in the text (none is the table's own).
     pub fn read(table: &DeTable<'_>, units: TemperatureScale) -> Result<Self, Vec<(Option<usize>, String)>> {
-        let settings = Settings { scale: units, sensor_stale_s: 3600, ..Settings::default() };
-        let setup = Self {
-            name: "Thermostat".into(),
-            mode: HvacMode::Off,
-            relays: BTreeMap::new(),
-            reversing_valve: None,
-            sensors: Vec::new(),
-            occupancy: Vec::new(),
-            outdoor: None,
-            windows: Vec::new(),
-            equipment: Equipment::default(),
-            limits: Limits::default(),
-            settings,
-            lock: None,
-            phones: Vec::new(),
-            prices: None,
-            price_topic: None,
-            demand_response_topic: None,
-        };
-        let mut draft = Draft { setup, units, mode: None, priced: None };
+        let mut draft = Draft::new(units);
         let mut problems = Vec::new();
         for (key, value) in table {
             let (place, key): (usize, &str) = (Spanned::span(key).start, key.get_ref().as_ref());
@@ -915,6 +940,16 @@ impl Setup {
             out.push_str(&format!("# # {}\n# {} = {}\n", key.comment, key.key, key.example));
         }
         out
+    }
+
+    /// Why it can't be beside another one, if it can't.
+    pub fn collides(&self, other: &Self) -> Option<String> {
+        if self.name == other.name {
+            return Some(format!("two thermostats are called `{}`: give each its own `name`", self.name));
+        }
+        let mine: BTreeSet<&DeviceId> = self.relays.values().chain(&self.reversing_valve).collect();
+        let both = other.relays.values().chain(&other.reversing_valve).find(|d| mine.contains(d))?;
+        Some(format!("`{both}` is switched by `{}` already: each relay has one thermostat", self.name))
     }
 
     /// Heating and cooling have one compressor.
