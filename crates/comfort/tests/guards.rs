@@ -503,6 +503,166 @@ fn complaint_an_open_window_heats_the_street() {
 }
 
 #[test]
+fn complaint_an_open_window_can_not_be_ignored() {
+    // Some want the pause, some a window that is always ajar: it is theirs to say, and the delay too.
+    let mut c = config(HvacMode::Heat);
+    c.settings.open_window_after_s = 60;
+    let mut bench = Bench::new(c);
+    bench.room = f(60);
+    bench.minutes(20);
+    let open = |bench: &mut Bench| {
+        bench.mono_ms += MINUTE_MS;
+        let reading = SensorReading { temperature: Some(bench.room), ..SensorReading::default() };
+        bench.thermostat.hear("hall", &reading, bench.mono_ms);
+        let inputs = Inputs { outdoor: bench.outdoor, opening: true, ..Inputs::default() };
+        bench.thermostat.tick(&bench.now(), &inputs).reason
+    };
+    open(&mut bench);
+    assert_eq!(open(&mut bench), Reason::WindowOpen);
+    let mut c = bench.thermostat.config().clone();
+    c.settings.open_window_bypass = true;
+    bench.thermostat.configure(c);
+    assert_eq!(open(&mut bench), Reason::BelowHeatSetPoint);
+}
+
+#[test]
+fn complaint_the_fan_shortens_or_restarts_the_pause_of_cooling() {
+    let pause_s = |with_fan: bool| {
+        let mut bench = Bench::new(config(HvacMode::Cool));
+        bench.room = f(90);
+        bench.minutes(20);
+        bench.room = f(70);
+        while bench.relays.cools() {
+            bench.pass(5000);
+        }
+        bench.room = f(90);
+        let mut seconds = 0;
+        while !bench.relays.cools() {
+            let now = bench.now();
+            let fan = if with_fan && seconds % 60 < 30 { comfort::FanMode::On } else { comfort::FanMode::Auto };
+            let hold = Hold { fan: Some(fan), ..Hold::default() };
+            let _ = bench.thermostat.set_hold(&hold, HoldType::HoldHours(1), Caller::owner("me"), &now);
+            bench.pass(5000);
+            seconds += 5;
+        }
+        assert_eq!(bench.watch.broken, 0, "{:?}", bench.watch.list);
+        seconds
+    };
+    assert_eq!(pause_s(true), pause_s(false));
+}
+
+#[test]
+fn complaint_the_fan_runs_on_after_its_hold_and_with_the_mode_off() {
+    let mut bench = Bench::new(config(HvacMode::Cool));
+    bench.room = f(70);
+    assert!(!bench.minutes(5).relays.on(Output::Fan), "auto: not by itself");
+    let now = bench.now();
+    let hold = Hold { fan: Some(comfort::FanMode::On), ..Hold::default() };
+    bench.thermostat.set_hold(&hold, HoldType::HoldHours(1), Caller::owner("me"), &now).unwrap();
+    assert!(bench.minutes(5).relays.on(Output::Fan));
+    bench.thermostat.set_mode(HvacMode::Off);
+    assert!(!bench.minutes(2).relays.on(Output::Fan), "off is off");
+    bench.thermostat.set_mode(HvacMode::Cool);
+    assert!(bench.minutes(2).relays.on(Output::Fan));
+    assert!(!bench.minutes(60).relays.on(Output::Fan), "the hold has ended");
+}
+
+#[test]
+fn complaint_a_passing_cat_brings_an_empty_house_home_and_a_quiet_evening_sends_it_away() {
+    let mut c = config(HvacMode::Heat);
+    c.settings.auto_away = true;
+    c.settings.auto_away_after_s = 3600;
+    c.program = Program::uniform(c.program.climates().to_vec(), &ClimateRef::new("home")).unwrap();
+    let mut bench = Bench::new(c);
+    bench.minute_with(None, Some(true));
+    // An hour without a movement, no less, and each movement begins it anew.
+    for _ in 0..50 {
+        assert_eq!(bench.minute_with(None, Some(false)).source.event, None);
+    }
+    bench.minute_with(None, Some(true));
+    for _ in 0..58 {
+        assert_eq!(bench.minute_with(None, Some(false)).source.event, None);
+    }
+    for _ in 0..4 {
+        bench.minute_with(None, Some(false));
+    }
+    assert_eq!(bench.minute_with(None, Some(false)).source.event, Some(EventType::AutoAway));
+    // A phone that is at home counts for more than still air.
+    let inputs = Inputs { outdoor: bench.outdoor, phone_home: Some(true), ..Inputs::default() };
+    bench.mono_ms += 1000;
+    assert_eq!(bench.thermostat.tick(&bench.now(), &inputs).source.event, None);
+}
+
+#[test]
+fn complaint_every_sensor_counts_at_every_hour() {
+    let mut c = config(HvacMode::Heat);
+    c.sensors.push(SensorConfig { id: "den".into(), name: "Den".into(), offset: Delta::ZERO, in_use: true });
+    let mut climates = c.program.climates().to_vec();
+    for climate in &mut climates {
+        climate.sensors = vec![if climate.climate_ref == ClimateRef::new("sleep") { "den" } else { "hall" }.into()];
+    }
+    c.program = Program::uniform(climates, &ClimateRef::new("home")).unwrap();
+    let mut bench = Bench::new(c);
+    bench.room = f(70);
+    let den = SensorReading { temperature: Some(f(60)), ..SensorReading::default() };
+    bench.thermostat.hear("den", &den, bench.mono_ms);
+    assert!((bench.pass(1000).temperature.unwrap().fahrenheit() - 70.0).abs() < 0.3);
+    let now = bench.now();
+    bench.thermostat.set_hold(&Hold::climate("sleep"), HoldType::HoldHours(8), Caller::owner("me"), &now).unwrap();
+    assert!((bench.pass(1000).temperature.unwrap().fahrenheit() - 60.0).abs() < 0.3);
+}
+
+#[test]
+fn complaint_nobody_says_why_it_runs_or_why_not() {
+    let scale = model::TemperatureScale::Fahrenheit;
+    let mut bench = Bench::new(config(HvacMode::Heat));
+    bench.room = f(60);
+    for (act, word) in [
+        ("start", "colder than the heating set point"),
+        ("off", "the mode is off"),
+        ("on at once", "the least time off has not passed"),
+        ("warm", "nothing is needed"),
+        ("frost", "frost floor"),
+        ("hot", "high limit"),
+    ] {
+        match act {
+            "off" => bench.thermostat.set_mode(HvacMode::Off),
+            "on at once" => bench.thermostat.set_mode(HvacMode::Heat),
+            "warm" => bench.room = f(72),
+            "frost" => bench.room = f(40),
+            "hot" => bench.room = f(95),
+            _ => {}
+        }
+        let decision = match act {
+            "on at once" => bench.pass(1000),
+            "off" => bench.minutes(4),
+            _ => bench.minutes(15),
+        };
+        let why = decision.why(scale);
+        assert!(why.contains(word), "{act}: {why}");
+    }
+}
+
+#[test]
+fn complaint_the_heat_pump_reverses_at_once() {
+    let mut c = config(HvacMode::Auto);
+    c.equipment.has_heat_pump = true;
+    let mut bench = Bench::new(c);
+    bench.room = f(85);
+    bench.minutes(20);
+    assert!(bench.relays.cools());
+    bench.room = f(55);
+    let mut seconds = 0;
+    while !bench.relays.has(Output::Heat1) {
+        bench.pass(5000);
+        seconds += 5;
+        assert!(seconds < 3600);
+    }
+    assert!(seconds >= 300, "after {seconds} s");
+    assert_eq!(bench.watch.broken, 0, "{:?}", bench.watch.list);
+}
+
+#[test]
 fn the_frost_floor_and_the_high_limit_hold_in_every_mode() {
     for mode in [HvacMode::Off, HvacMode::Cool, HvacMode::Heat, HvacMode::Auto, HvacMode::AuxHeatOnly] {
         let mut bench = Bench::new(config(mode));

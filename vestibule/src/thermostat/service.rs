@@ -371,17 +371,26 @@ impl Service {
         let gate = core.state();
         let setup = unit.setup();
         let sensors = setup.sensors.iter().filter_map(|s| DeviceId::new(s.id.clone()).ok());
-        let all: Vec<DeviceId> = sensors.chain(setup.occupancy.iter().cloned()).collect();
+        let all: Vec<DeviceId> =
+            sensors.chain(setup.occupancy.iter().cloned()).chain(setup.rooms.keys().cloned()).collect();
         for device in all {
             let Some((newest, reading)) = sensor_reading(&gate, &device, unit.since) else { continue };
             let last = self.heard.get(&device).copied();
+            // A detector speaks for the sensor of its room, of whether somebody is there and of nothing else.
+            let room = setup.rooms.get(&device);
+            let name = room.map_or(device.as_str(), String::as_str);
+            let reading = match room {
+                Some(_) if reading.offline => continue,
+                Some(_) => SensorReading { occupied: reading.occupied, ..SensorReading::default() },
+                None => reading,
+            };
             if last.is_none_or(|(time, offline)| newest > time || offline != reading.offline) {
                 self.heard.insert(device.clone(), (newest, reading.offline));
-                unit.hear(device.as_str(), &reading, now.mono_ms);
+                unit.hear(name, &reading, now.mono_ms);
             } else if reading.occupied == Some(true) && !reading.offline {
                 // A detector says once that somebody came, and not again while somebody stays.
                 let stays = SensorReading { occupied: Some(true), ..SensorReading::default() };
-                unit.hear(device.as_str(), &stays, now.mono_ms);
+                unit.hear(name, &stays, now.mono_ms);
             }
         }
         let outdoor = setup.outdoor.as_ref().and_then(|device| {

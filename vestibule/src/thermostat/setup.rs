@@ -56,6 +56,9 @@ pub struct Setup {
     pub sensors: Vec<SensorConfig>,
     /// Devices that tell whether somebody is there.
     pub occupancy: Vec<DeviceId>,
+    /// Devices that tell whether somebody is in the room of a sensor.
+    #[serde(default)]
+    pub rooms: BTreeMap<DeviceId, String>,
     /// The device that measures outdoors.
     pub outdoor: Option<DeviceId>,
     /// Windows and doors that pause it.
@@ -121,11 +124,12 @@ const KEYS: &[Key] = &[
     Key {
         key: "sensors",
         example: "[\"hall\", { device = \"bedroom\", offset = -0.5 }]",
-        comment: "Devices whose room temperature counts, as `vestibule devices` lists them; with a correction.",
+        comment: "Devices whose room temperature counts, as `vestibule devices` lists them; with a correction, and the motion \
+                  detector of that room (occupancy) if it is a device of its own.",
         set: |d, v| {
             let DeValue::Array(list) = v else { return Err("write a list: [\"hall\", \"bedroom\"]".into()) };
             for entry in list {
-                let sensor = sensor(entry.get_ref())?;
+                let sensor = d.sensor(entry.get_ref())?;
                 if d.setup.sensors.iter().any(|s| s.id == sensor.id) {
                     return Err(format!("`{}` stands there twice", sensor.id));
                 }
@@ -638,33 +642,6 @@ fn devices(value: &DeValue<'_>) -> Result<Vec<DeviceId>, String> {
     list.iter().map(|entry| device(entry.get_ref())).collect()
 }
 
-fn sensor(value: &DeValue<'_>) -> Result<SensorConfig, String> {
-    let plain =
-        |id: DeviceId| SensorConfig { id: id.to_string(), name: id.to_string(), offset: Delta::ZERO, in_use: true };
-    let DeValue::Table(table) = value else { return device(value).map(plain) };
-    let mut found = None;
-    let mut offset = Delta::ZERO;
-    let mut name = None;
-    for (key, value) in table {
-        match key.get_ref().as_ref() {
-            "device" => found = Some(device(value.get_ref())?),
-            "name" => name = Some(text(value.get_ref())?),
-            "offset" => {
-                let kelvin = number(value.get_ref())?;
-                if kelvin.abs() > 10.0 {
-                    return Err("an offset is at most 10 degrees".into());
-                }
-                offset = Delta::from_milli_k((kelvin * 1000.0).round() as i32);
-            }
-            other => return Err(format!("a sensor has no `{other}`; it has device, name, offset")),
-        }
-    }
-    let mut sensor = plain(found.ok_or("a sensor needs its device: { device = \"bedroom\", offset = -0.5 }")?);
-    sensor.offset = offset;
-    sensor.name = name.unwrap_or(sensor.name);
-    Ok(sensor)
-}
-
 /// A topic to hear: no wildcards.
 fn topic(value: &DeValue<'_>) -> Result<String, String> {
     let topic = text(value)?;
@@ -750,6 +727,7 @@ impl Draft {
             reversing_valve: None,
             sensors: Vec::new(),
             occupancy: Vec::new(),
+            rooms: BTreeMap::new(),
             outdoor: None,
             windows: Vec::new(),
             equipment: Equipment::default(),
@@ -770,6 +748,40 @@ impl Draft {
             self.setup.relays.insert(*output, device);
         }
         Ok(())
+    }
+
+    /// A sensor, with what is said of it.
+    fn sensor(&mut self, value: &DeValue<'_>) -> Result<SensorConfig, String> {
+        let plain =
+            |id: DeviceId| SensorConfig { id: id.to_string(), name: id.to_string(), offset: Delta::ZERO, in_use: true };
+        let DeValue::Table(table) = value else { return device(value).map(plain) };
+        let mut found = None;
+        let mut offset = Delta::ZERO;
+        let mut name = None;
+        let mut detector = None;
+        for (key, value) in table {
+            match key.get_ref().as_ref() {
+                "device" => found = Some(device(value.get_ref())?),
+                "name" => name = Some(text(value.get_ref())?),
+                "offset" => {
+                    let factor = if self.units == TemperatureScale::Fahrenheit { 1.8 } else { 1.0 };
+                    let kelvin = number(value.get_ref())? / factor;
+                    if kelvin.abs() > 10.0 {
+                        return Err(format!("an offset is at most {} degrees", 10.0 * factor));
+                    }
+                    offset = Delta::from_milli_k((kelvin * 1000.0).round() as i32);
+                }
+                "occupancy" => detector = Some(device(value.get_ref())?),
+                other => return Err(format!("a sensor has no `{other}`; it has device, name, offset, occupancy")),
+            }
+        }
+        let mut sensor = plain(found.ok_or("a sensor needs its device: { device = \"bedroom\", offset = -0.5 }")?);
+        sensor.offset = offset;
+        sensor.name = name.unwrap_or(sensor.name);
+        if let Some(detector) = detector {
+            self.setup.rooms.insert(detector, sensor.id.clone());
+        }
+        Ok(sensor)
     }
 
     /// A temperature in the home's units, within bounds in °C.

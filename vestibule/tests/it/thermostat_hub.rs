@@ -359,7 +359,28 @@ fn a_thermostat_that_can_not_be_is_refused_with_the_line_and_the_mend() {
             6,
             "35.6 °F to 59 °F",
         ),
-        ("[[thermostat]]\nsensors = [\"s\"]\nheat = \"a\"\n[[thermostat]]\nheat = \"b\"\n", 4, "this version runs one"),
+        (
+            "[[thermostat]]\nsensors = [\"s\"]\nheat = \"a\"\n[[thermostat]]\nsensors = [\"t\"]\nheat = \"b\"\n",
+            4,
+            "give each its own `name`",
+        ),
+        (
+            "[[thermostat]]\nsensors = [\"s\"]\nheat = \"a\"\n[[thermostat]]\nname = \"B\"\nsensors = [\"t\"]\naux = \"a\"\n",
+            4,
+            "each relay has one thermostat",
+        ),
+        ("[[thermostat]]\nsensors = [\"s\"]\nheat = \"a\"\ndear_set_back = 1\n", 1, "needs `rates` or `price_topic`"),
+        (
+            "[[thermostat]]\nsensors = [\"s\"]\nheat = \"a\"\nrates = [{ price = 1, days = \"friday-x\" }]\n",
+            4,
+            "none of mon",
+        ),
+        (
+            "[[thermostat]]\nsensors = [\"s\"]\nheat = \"a\"\nrates = [{ from = \"16:00\" }]\n",
+            4,
+            "a rate needs its price",
+        ),
+        ("[[thermostat]]\nsensors = [\"s\"]\nheat = \"a\"\nprice_topic = \"a/#\"\n", 4, "one MQTT topic"),
     ] {
         let (code, told) = check(text);
         assert_eq!(code, Some(1), "{text}");
