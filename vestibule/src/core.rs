@@ -979,7 +979,10 @@ impl Core {
             }
             Request::ThermostatReport { month, name } => {
                 let (file, zone) = (self.thermostat_file(name.as_deref())?, self.config.timezone.clone());
-                blocking(move || crate::thermostat::report_of(&file, &zone, &month)).await
+                let alerts = self.thermostat(name.as_deref()).map(|unit| unit.alert_texts()).unwrap_or_default();
+                let mut report = blocking(move || crate::thermostat::report_of(&file, &zone, &month)).await?;
+                report["alerts"] = json!(alerts);
+                Ok(report)
             }
         }
     }

@@ -760,6 +760,11 @@ fn report_text(value: &Value) -> String {
     }
     line(value.get("month").and_then(Value::as_str).unwrap_or_default(), value);
     for (mode, over) in [("heating", "heating_h_per_degree_day"), ("cooling", "cooling_h_per_degree_day")] {
+        let starts = value.get(format!("{mode}_starts")).and_then(Value::as_u64).filter(|n| *n > 0);
+        if let Some(starts) = starts {
+            let minutes = number(value.get(format!("{mode}_min_per_start")));
+            lines.push(format!("{mode}: {starts} starts of {minutes} min on average"));
+        }
         if let Some(hours) = value.get(over).and_then(Value::as_f64) {
             lines.push(format!("{mode}: {hours:.2} h for each degree day"));
         }
@@ -773,6 +778,8 @@ fn report_text(value: &Value) -> String {
             ));
         }
     }
+    let alerts = value.get("alerts").and_then(Value::as_array).into_iter().flatten();
+    lines.extend(alerts.map(|alert| format!("alert: {}", brief(alert))));
     lines.join("\n") + "\n"
 }
 

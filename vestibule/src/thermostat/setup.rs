@@ -218,7 +218,7 @@ const KEYS: &[Key] = &[
     Key {
         key: "windows",
         example: "[\"kitchen_window\"]",
-        comment: "Windows and doors: open for five minutes, they pause heating and cooling.",
+        comment: "Windows and doors that pause heating and cooling while they are open.",
         set: |d, v| {
             d.setup.windows = devices(v)?;
             Ok(())
@@ -227,7 +227,7 @@ const KEYS: &[Key] = &[
     Key {
         key: "window_pause_s",
         example: "300",
-        comment: "Open for so many seconds they pause it; `vestibule thermostat set --windows ignore` passes over them.",
+        comment: "They do after so many seconds; `vestibule thermostat set --windows ignore` passes over them.",
         set: |d, v| {
             d.setup.settings.open_window_after_s = whole(v, 30, 3600)?;
             Ok(())

@@ -561,6 +561,11 @@ impl Unit {
         lock(&self.inner).thermostat.config().program.climates().iter().map(|c| c.climate_ref.to_string()).collect()
     }
 
+    /// The alerts that stand, in words.
+    pub fn alert_texts(&self) -> Vec<String> {
+        lock(&self.inner).thermostat.alerts().all().iter().map(|a| a.text.clone()).collect()
+    }
+
     /// What it was set up as.
     pub fn setup(&self) -> &Setup {
         &self.setup
