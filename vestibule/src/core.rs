@@ -981,7 +981,9 @@ impl Core {
                 let (file, zone) = (self.thermostat_file(name.as_deref())?, self.config.timezone.clone());
                 let alerts = self.thermostat(name.as_deref()).map(|unit| unit.alert_texts()).unwrap_or_default();
                 let mut report = blocking(move || crate::thermostat::report_of(&file, &zone, &month)).await?;
-                report["alerts"] = json!(alerts);
+                if !alerts.is_empty() {
+                    report["alerts"] = json!(alerts);
+                }
                 Ok(report)
             }
         }

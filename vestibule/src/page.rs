@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use comfort::Caller;
 use disclosure::Refusal;
 use egress::{Asked, Outcome, Told};
 use model::{DeviceId, LinkId, Property, TemperatureScale, Timestamp, Trigger, Value};
@@ -10,6 +11,7 @@ use serde_json::{Value as Json, json};
 use tokio::sync::broadcast;
 
 use crate::core::Core;
+use crate::thermostat::unit::{Order, Unit};
 
 /// Points kept of what one link was told of one property: a day of polls each half minute.
 const TOLD_POINTS_MAX: usize = 3000;
@@ -511,6 +513,12 @@ impl console::Source for Page {
         let from = from.max(Timestamp::from_millis(whole_hour(first.as_millis(), 0)));
         let to = Timestamp::from_millis(to.max(from.as_millis() + WINDOW_MIN_MS));
         Some(json!({"from": from.as_millis(), "to": to.as_millis(), "now": now.as_millis(), "lanes": lanes}))
+    }
+
+    fn thermostats(&self) -> Json {
+        let now = self.core.now();
+        let status = |unit: &Arc<Unit>| unit.order(&Order::Status, Caller::owner("console"), now).ok();
+        Json::Array(self.core.thermostats().iter().filter_map(status).collect())
     }
 
     fn events(&self) -> broadcast::Receiver<Json> {

@@ -167,7 +167,7 @@ pub async fn run(at: At, mut stopped: watch::Receiver<bool>) {
 pub async fn clear(url: String, id: String, left: Vec<Left>) {
     let will = Publication { topic: format!("vestibule/{id}/thermostat-gone"), payload: String::new(), retain: false };
     let orders = format!("vestibule/{id}/thermostat-gone/+");
-    let mut face = match Face::start(&url, &format!("{id}-t-gone"), &will, &orders) {
+    let mut face = match Face::start(&url, &format!("{id}-tx"), &will, &orders) {
         Ok(face) => face,
         Err(error) => {
             tracing::error!(%error, "what a former thermostat left at the broker can't be cleared");

@@ -386,6 +386,9 @@ fn found(data: &Path) -> Result<Vec<Found>, String> {
     Ok(all)
 }
 
+/// Whether a file may be a thermostat's.
+type Rule<'a> = &'a dyn Fn(&Setup, &Setup) -> bool;
+
 /// Which file is whose: by the name, or after a new name by the relays. What is new takes a file that nobody has.
 fn assign(setups: &[Setup], found: &[Found]) -> Vec<usize> {
     let mut numbers = vec![0; setups.len()];
@@ -393,7 +396,7 @@ fn assign(setups: &[Setup], found: &[Found]) -> Vec<usize> {
     let same_name = |a: &Setup, b: &Setup| a.name == b.name;
     let same_relays = |a: &Setup, b: &Setup| relays(a) == relays(b);
     let only_one = |_: &Setup, _: &Setup| setups.len() == 1 && found.len() == 1;
-    let rules: [&dyn Fn(&Setup, &Setup) -> bool; 3] = [&same_name, &same_relays, &only_one];
+    let rules: [Rule<'_>; 3] = [&same_name, &same_relays, &only_one];
     for rule in rules {
         for index in 0..setups.len() {
             let free = |f: &&Found| !numbers.contains(&f.number);
@@ -1187,6 +1190,18 @@ impl Unit {
         Value::Array(all.collect())
     }
 
+    /// Minutes until the set point is reached by what runs, as the house was learned.
+    fn minutes(&self, inner: &Inner, d: &Decision) -> Option<u32> {
+        let target = if d.relays.heats() {
+            d.set_points.heat()
+        } else if d.relays.cools() {
+            d.set_points.cool()
+        } else {
+            return None;
+        };
+        inner.thermostat.minutes_to(target, &inner.now?, &inner.inputs)
+    }
+
     fn prices(&self, d: &Decision) -> Value {
         let Some(p) = d.prices else { return Value::Null };
         json!({
@@ -1307,6 +1322,7 @@ impl Unit {
         json!({
             "name": self.setup.name, "device": self.device, "unit": unit_word(scale), "mode": config.settings.hvac_mode,
             "time": inner.now.map(|n| rfc3339(n.wall_ms)), "running": d.map(running),
+            "minutes_to_set_point": d.and_then(|d| self.minutes(inner, d)),
             "temperature": d.and_then(|d| d.temperature).map(|t| self.degrees(t)), "humidity": d.and_then(|d| d.humidity),
             "outdoor": inner.inputs.outdoor.map(|t| self.degrees(t)),
             "heat_set_point": d.map(|d| self.degrees(d.set_points.heat())),

@@ -12,7 +12,7 @@ use devices::mqtt::face::{Face, FaceEvent};
 use devices::mqtt::house::Publication;
 use serde_json::{Value, json};
 
-use crate::harness::{Hub, Mosquitto, Subscriber, control, program};
+use crate::harness::{Hub, Mosquitto, Subscriber, control, get, program};
 
 /// Wednesday, 8 July 2026, noon in New York.
 const BEGIN_MS: i64 = 1_783_526_400_000;
@@ -196,12 +196,12 @@ impl House {
                 }
                 self.report(&relay).await;
             }
-            let is_so = |name: &&str| {
+            let is_so = |name: &str| {
                 let status = self.status(name);
                 let time = status["time"].as_str().and_then(|t| t.parse::<jiff::Timestamp>().ok());
                 let is_now = time.is_some_and(|t| t.as_millisecond() >= BEGIN_MS + self.now_s * 1000);
                 let on = |output: &str| status["relays"][output] == json!(true);
-                let relays = match *name {
+                let relays = match name {
                     "Downstairs" => {
                         [("compressor", on("heat1") || on("cool1")), ("strip", on("aux")), ("blower", on("fan"))]
                             .to_vec()
@@ -210,7 +210,7 @@ impl House {
                 };
                 is_now && relays.iter().all(|(relay, on)| self.on[*relay] == *on)
             };
-            if self.names.iter().all(|name| is_so(&name)) {
+            if self.names.iter().all(|name| is_so(name)) {
                 return;
             }
         }
@@ -260,6 +260,11 @@ fn two_thermostats_in_fahrenheit_keep_their_floors_with_a_heat_pump_and_a_dryer(
             let starts = house.starts(relay, 0);
             assert!(!starts.is_empty() && starts.windows(2).all(|w| w[1] - w[0] >= 900), "{relay}: {starts:?}");
         }
+
+        // The household's listener tells the same.
+        let (_, listed) = get(&format!("{}/api/thermostats", hub.console));
+        let listed: Value = serde_json::from_str(&listed).expect("json");
+        assert_eq!((listed[0]["name"].as_str(), listed[1]["name"].as_str()), (Some("Downstairs"), Some("Upstairs")));
 
         // Damp air upstairs is dried by cooling, two degrees below the set point and no further.
         hub.cli(&to("Upstairs", &["set", "--dry-above", "55"]));
