@@ -102,6 +102,8 @@ pub struct Equipment {
     pub has_dehumidifier: bool,
     /// What brings fresh air.
     pub ventilator_type: VentilatorType,
+    /// The equipment is switched by another thermostat, which is given set points and a mode: no relay is this one's.
+    pub is_guided: bool,
     /// When nobody commands the relays any more, the equipment's own control takes over. Without it the frost floor
     /// needs a running hub, and set-up says so.
     pub has_own_control: bool,
@@ -122,6 +124,7 @@ impl Default for Equipment {
             has_humidifier: false,
             has_dehumidifier: false,
             ventilator_type: VentilatorType::None,
+            is_guided: false,
             has_own_control: false,
         }
     }

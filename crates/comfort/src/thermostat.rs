@@ -49,6 +49,8 @@ const DEAR: &str = "dear hours";
 const BEFORE_DEAR: &str = "before dear hours";
 /// By whom.
 const PRICES: &str = "prices";
+/// Against frost a guided thermostat is told to heat to so much more than the floor.
+const FROST_GUIDED: Delta = Delta::from_milli_k(1500);
 /// Alerts are looked at once in so many milliseconds.
 const ALERTS_EVERY_MS: u64 = 60_000;
 
@@ -852,7 +854,8 @@ impl Thermostat {
         self.windows(inputs.opening, dt_ms);
         self.presence(now, wall_ms, inputs);
         self.history.pass(self.relays, dt_ms);
-        self.state.health.pass(dt_ms, self.relays.call(), inputs.reported);
+        let reported = inputs.reported.filter(|_| !self.config.equipment.is_guided);
+        self.state.health.pass(dt_ms, self.relays.call(), reported);
         let relays = self.relays.call();
         self.reminders_mut().pass(relays, dt_ms);
 
@@ -901,7 +904,8 @@ impl Thermostat {
         let set_points = SetPoints::bounded(heat, cool, &self.config.settings);
         let settled =
             mono_ms.saturating_sub(self.began_mono_ms) >= u64::from(self.config.settings.sensor_stale_s) * 1000;
-        let coasting = by_program && self.coasts(wall_ms, &fused, next.as_ref(), set_points, inputs);
+        let guided = self.config.equipment.is_guided;
+        let coasting = by_program && !guided && self.coasts(wall_ms, &fused, next.as_ref(), set_points, inputs);
         let model = self.state.learner.model();
         let wish = self.state.control.step(&Situation {
             settings: &self.config.settings,
@@ -931,18 +935,19 @@ impl Thermostat {
             fan_was_on: self.relays.on(Output::Fan),
             vent_was_on: self.relays.on(Output::Ventilator),
         });
-        let (relays, denied) = self.state.guard.step(
-            wish.call,
-            &Circumstances {
-                mono_ms,
-                outdoor: inputs.outdoor,
-                equipment: &self.config.equipment,
-                limits: &self.config.limits,
-                reported: inputs.reported,
-                frost: wish.frost,
-                urgent_off: wish.urgent_off,
-            },
-        );
+        let around = Circumstances {
+            mono_ms,
+            outdoor: inputs.outdoor,
+            equipment: &self.config.equipment,
+            limits: &self.config.limits,
+            reported: inputs.reported,
+            frost: wish.frost,
+            urgent_off: wish.urgent_off,
+        };
+        let (relays, denied) = match guided {
+            true => (self.state.guard.follow(mono_ms, inputs.reported.unwrap_or(Call::NONE)), Vec::new()),
+            false => self.state.guard.step(wish.call, &around),
+        };
         self.relays = relays;
         let decision = Decision {
             wall_ms,
@@ -1468,6 +1473,26 @@ fn effective<'a>(
 
 /// In words: what it does, towards what, because of what, and what holds it back.
 impl Decision {
+    /// What a thermostat that switches by itself is to be told: the mode, and where to heat and cool to. `None`: nothing is
+    /// known here that it does not know better.
+    pub fn guidance(&self, settings: &Settings, equipment: &Equipment) -> Option<(HvacMode, Temp, Temp)> {
+        let (heat, cool) = (self.set_points.heat(), self.set_points.cool());
+        match self.reason {
+            Reason::NoSensor => None,
+            Reason::FrostFloor if equipment.heat_stages == 0 => Some((HvacMode::Off, heat, cool)),
+            // Above the floor by what ends the frost's own call.
+            Reason::FrostFloor => {
+                let least = settings.frost_floor.plus(FROST_GUIDED);
+                Some((HvacMode::Heat, if self.mode.heats() { heat.max(least) } else { least }, cool))
+            }
+            Reason::HighLimit if self.mode.cools() => Some((HvacMode::Cool, heat, cool)),
+            Reason::HighLimit | Reason::WindowOpen | Reason::OffByEvent | Reason::DutyCycle => {
+                Some((HvacMode::Off, heat, cool))
+            }
+            _ => Some((self.mode, heat, cool)),
+        }
+    }
+
     /// "Why is it running, why not?" in a few sentences.
     pub fn why(&self, scale: model::TemperatureScale) -> String {
         let mut text = String::new();

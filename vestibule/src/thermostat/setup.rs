@@ -52,6 +52,9 @@ pub struct Setup {
     pub relays: BTreeMap<Output, DeviceId>,
     /// The switch of a heat pump's reversing valve.
     pub reversing_valve: Option<DeviceId>,
+    /// A thermostat that switches by itself, and is told its set points; then there are no relays.
+    #[serde(default)]
+    pub guides: Option<DeviceId>,
     /// Devices whose room temperature counts.
     pub sensors: Vec<SensorConfig>,
     /// Devices that tell whether somebody is there.
@@ -92,6 +95,8 @@ struct Draft {
     mode: Option<HvacMode>,
     /// Keys of prices that were given: none of them counts without prices.
     priced: Option<&'static str>,
+    /// Stages of heating and cooling of the thermostat that is guided.
+    guided: (u8, u8),
 }
 
 /// One key: its name, an example, what it is for, and how it is read.
@@ -154,6 +159,30 @@ const KEYS: &[Key] = &[
     relay!("humidifier", "\"humidifier\"", "The humidifier."),
     relay!("dehumidifier", "\"dehumidifier\"", "The dehumidifier."),
     relay!("ventilator", "\"ventilator\"", "What brings fresh air."),
+    Key {
+        key: "guides",
+        example: "\"living_thermostat\"",
+        comment: "In place of relays: a thermostat that switches by itself, and is told its mode and set points.",
+        set: |d, v| {
+            d.setup.guides = Some(device(v)?);
+            Ok(())
+        },
+    },
+    Key {
+        key: "guides_to",
+        example: "\"heat\"",
+        comment: "heat, cool or both: what that thermostat can do.",
+        set: |d, v| {
+            let (heat, cool) = match text(v)?.as_str() {
+                "heat" => (1, 0),
+                "cool" => (0, 1),
+                "both" => (1, 1),
+                _ => return Err("write \"heat\", \"cool\" or \"both\"".into()),
+            };
+            d.guided = (heat, cool);
+            Ok(())
+        },
+    },
     Key {
         key: "reversing_valve",
         example: "\"valve\"",
@@ -642,6 +671,11 @@ fn devices(value: &DeValue<'_>) -> Result<Vec<DeviceId>, String> {
     list.iter().map(|entry| device(entry.get_ref())).collect()
 }
 
+/// A sensor without anything said of it.
+fn plain(id: &DeviceId) -> SensorConfig {
+    SensorConfig { id: id.to_string(), name: id.to_string(), offset: Delta::ZERO, in_use: true }
+}
+
 /// A topic to hear: no wildcards.
 fn topic(value: &DeValue<'_>) -> Result<String, String> {
     let topic = text(value)?;
@@ -725,6 +759,7 @@ impl Draft {
             mode: HvacMode::Off,
             relays: BTreeMap::new(),
             reversing_valve: None,
+            guides: None,
             sensors: Vec::new(),
             occupancy: Vec::new(),
             rooms: BTreeMap::new(),
@@ -739,7 +774,7 @@ impl Draft {
             price_topic: None,
             demand_response_topic: None,
         };
-        Self { setup, units, mode: None, priced: None }
+        Self { setup, units, mode: None, priced: None, guided: (1, 0) }
     }
 
     fn relay(&mut self, key: &str, value: &DeValue<'_>) -> Result<(), String> {
@@ -752,9 +787,7 @@ impl Draft {
 
     /// A sensor, with what is said of it.
     fn sensor(&mut self, value: &DeValue<'_>) -> Result<SensorConfig, String> {
-        let plain =
-            |id: DeviceId| SensorConfig { id: id.to_string(), name: id.to_string(), offset: Delta::ZERO, in_use: true };
-        let DeValue::Table(table) = value else { return device(value).map(plain) };
+        let DeValue::Table(table) = value else { return device(value).map(|id| plain(&id)) };
         let mut found = None;
         let mut offset = Delta::ZERO;
         let mut name = None;
@@ -775,7 +808,7 @@ impl Draft {
                 other => return Err(format!("a sensor has no `{other}`; it has device, name, offset, occupancy")),
             }
         }
-        let mut sensor = plain(found.ok_or("a sensor needs its device: { device = \"bedroom\", offset = -0.5 }")?);
+        let mut sensor = plain(&found.ok_or("a sensor needs its device: { device = \"bedroom\", offset = -0.5 }")?);
         sensor.offset = offset;
         sensor.name = name.unwrap_or(sensor.name);
         if let Some(detector) = detector {
@@ -838,6 +871,23 @@ impl Draft {
     fn check(&mut self) -> Result<(), String> {
         let has = |setup: &Setup, output| setup.relays.contains_key(&output);
         let setup = &mut self.setup;
+        if let Some(guided) = &setup.guides {
+            if !setup.relays.is_empty() || setup.reversing_valve.is_some() {
+                return Err("it has `guides` or relays, not both: the guided thermostat switches by itself".into());
+            }
+            if setup.sensors.is_empty() {
+                setup.sensors.push(plain(guided));
+            }
+            let (heat_stages, cool_stages) = self.guided;
+            setup.equipment = Equipment {
+                heat_stages,
+                cool_stages,
+                has_forced_air: false,
+                is_guided: true,
+                has_own_control: true,
+                ..setup.equipment.clone()
+            };
+        }
         if setup.sensors.is_empty() {
             return Err("it needs `sensors`: the devices whose room temperature counts".into());
         }
@@ -845,8 +895,10 @@ impl Draft {
             return Err(format!("`{}` needs `rates` or `price_topic`", self.priced.unwrap_or("rates")));
         }
         let (heat, cool, aux) = (has(setup, Output::Heat1), has(setup, Output::Cool1), has(setup, Output::Aux));
-        if !heat && !cool && !aux {
-            return Err("it needs equipment: `heat`, `cool` or `aux`, each the device that switches it".into());
+        if !heat && !cool && !aux && setup.guides.is_none() {
+            return Err(
+                "it needs equipment: `heat`, `cool` or `aux`, each the device that switches it, or `guides`".into()
+            );
         }
         for (first, second, name) in [(heat, Output::Heat2, "heat"), (cool, Output::Cool2, "cool")] {
             if has(setup, second) && !first {
@@ -882,8 +934,11 @@ impl Draft {
             },
             ..setup.equipment.clone()
         };
-        setup.equipment = equipment;
-        let mode = self.mode.unwrap_or(match (heat || aux, cool) {
+        if setup.guides.is_none() {
+            setup.equipment = equipment;
+        }
+        let (heats, cools) = (setup.takes(HvacMode::Heat), setup.takes(HvacMode::Cool));
+        let mode = self.mode.unwrap_or(match (heats, cools) {
             (true, true) => HvacMode::Auto,
             (true, false) => HvacMode::Heat,
             _ => HvacMode::Cool,
@@ -959,8 +1014,9 @@ impl Setup {
         if self.name == other.name {
             return Some(format!("two thermostats are called `{}`: give each its own `name`", self.name));
         }
-        let mine: BTreeSet<&DeviceId> = self.relays.values().chain(&self.reversing_valve).collect();
-        let both = other.relays.values().chain(&other.reversing_valve).find(|d| mine.contains(d))?;
+        let mine: BTreeSet<&DeviceId> = self.relays.values().chain(&self.reversing_valve).chain(&self.guides).collect();
+        let both =
+            other.relays.values().chain(&other.reversing_valve).chain(&other.guides).find(|d| mine.contains(d))?;
         Some(format!("`{both}` is switched by `{}` already: each relay has one thermostat", self.name))
     }
 
