@@ -892,7 +892,7 @@ impl Unit {
                 hold.fan = fan.as_deref().map(fan_mode).transpose()?;
                 if hold == Hold::default() {
                     let d = inner.decision.as_ref().ok_or("give a temperature or --climate: the hub does not run")?;
-                    hold = Hold { heat: Some(d.set_points.heat()), cool: Some(d.set_points.cool()), ..hold };
+                    hold = Hold { heat: Some(d.undisturbed.heat()), cool: Some(d.undisturbed.cool()), ..hold };
                 }
                 let kind = match (hours, until.as_deref()) {
                     (Some(_), Some(_)) => return Err("give --until or --hours".into()),
@@ -1104,7 +1104,8 @@ impl Unit {
     /// The same; where one of two is given, the other stays where it is.
     fn hold(&self, inner: &Inner, to: &To) -> Result<Hold, String> {
         let mut hold = self.hold_raw(to)?;
-        if let (Some(now), true) = (inner.decision.as_ref().map(|d| d.set_points), hold != Hold::default()) {
+        // Where power is dear, what gives way to it is no wish of anybody's.
+        if let (Some(now), true) = (inner.decision.as_ref().map(|d| d.undisturbed), hold != Hold::default()) {
             // In automatic change-over one number stands in the middle: the set points move together.
             if let (HvacMode::Auto, Some(middle)) = (inner.thermostat.config().settings.hvac_mode, &to.temperature) {
                 let middle = self.temperature(middle)?;
