@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use comfort::Caller;
+use console::Source as _;
 use disclosure::Refusal;
 use egress::{Asked, Outcome, Told};
 use model::{DeviceId, LinkId, Property, TemperatureScale, Timestamp, Trigger, Value};
@@ -148,6 +149,18 @@ impl Page {
             || device.to_string(),
             |k| k.household_name.clone().unwrap_or_else(|| k.description.name.clone()),
         )
+    }
+
+    /// What each thermostat does, why, and what is wrong.
+    fn thermostats_in_short(&self) -> Json {
+        let short = |one: &Json| {
+            let alerts = one["alerts"].as_array().into_iter().flatten().map(|a| &a["text"]);
+            json!({
+                "name": one["name"], "why": one["why"], "temperature": one["temperature"], "unit": one["unit"],
+                "alerts": alerts.collect::<Vec<_>>(),
+            })
+        };
+        Json::Array(self.thermostats().as_array().into_iter().flatten().map(short).collect())
     }
 
     fn lock(&self) -> MutexGuard<'_, Seen> {
@@ -460,6 +473,7 @@ impl console::Source for Page {
             "links": links,
             "truth": self.truth(&ids),
             "demands": self.demands(&ids),
+            "thermostats": self.thermostats_in_short(),
             "docket": self.core.docket_rows(),
             "ledger": self.core.ledger_summary(),
         })

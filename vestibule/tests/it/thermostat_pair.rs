@@ -266,6 +266,9 @@ fn two_thermostats_in_fahrenheit_keep_their_floors_with_a_heat_pump_and_a_dryer(
         let listed: Value = serde_json::from_str(&listed).expect("json");
         assert_eq!((listed[0]["name"].as_str(), listed[1]["name"].as_str()), (Some("Downstairs"), Some("Upstairs")));
 
+        let (_, page) = get(&format!("{}/api/overview", hub.console));
+        assert!(page.contains("It cools") || page.contains("It is idle"), "{page}");
+
         // Damp air upstairs is dried by cooling, two degrees below the set point and no further.
         hub.cli(&to("Upstairs", &["set", "--dry-above", "55"]));
         house.humidity = 70;
