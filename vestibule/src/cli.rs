@@ -693,7 +693,10 @@ fn password() -> Result<String, Failure> {
 }
 
 /// Something secret: typed twice without being shown, or the first line of standard input.
-fn typed_twice(what: &str) -> Result<String, Failure> {
+///
+/// # Errors
+/// When it can't be read, or the two were not the same.
+pub fn typed_twice(what: &str) -> Result<String, Failure> {
     let failed = |e: std::io::Error| Failure::Failed(format!("the {what} can't be read: {e}"));
     let mut line = String::new();
     if !std::io::stdin().is_terminal() {

@@ -275,19 +275,36 @@ pub enum Request {
     },
     /// Recomputes everything.
     LedgerVerify,
-    /// To the thermostat.
+    /// To the only thermostat.
     Thermostat(crate::thermostat::unit::Order),
+    /// To one of several.
+    ThermostatOf {
+        /// Its name.
+        name: String,
+        /// What is asked.
+        order: crate::thermostat::unit::Order,
+    },
     /// Takes a thermostat's export in: ecobee's, Home Assistant's or beestat's.
     ThermostatImport {
         /// The file's text.
         text: String,
+        /// Of this one of several.
+        #[serde(default)]
+        name: Option<String>,
     },
     /// The thermostat's history in ecobee's layout.
-    ThermostatExport,
+    ThermostatExport {
+        /// Of this one of several.
+        #[serde(default)]
+        name: Option<String>,
+    },
     /// Runtime, degree days and EPA's metric of a month.
     ThermostatReport {
         /// As in 2023-06.
         month: String,
+        /// Of this one of several.
+        #[serde(default)]
+        name: Option<String>,
     },
 }
 

@@ -11,7 +11,7 @@ use jiff::tz::TimeZone;
 use model::TemperatureScale;
 use toml::de::{DeTable, DeValue};
 
-use self::setup::Setup;
+use self::setup::{Setup, THERMOSTATS_MAX};
 
 #[path = "thermostat/setup.rs"]
 pub mod setup;
@@ -50,8 +50,8 @@ pub struct Config {
     pub retention_days: u32,
     /// A maker's ceiling: Cedar policies, a file.
     pub ceiling: Option<PathBuf>,
-    /// The thermostat that the hub runs.
-    pub thermostat: Option<Setup>,
+    /// The thermostats that the hub runs.
+    pub thermostats: Vec<Setup>,
     /// What Alexa may be sent unasked, as far as it is granted: nothing without these.
     pub alexa: Alexa,
 }
@@ -361,7 +361,7 @@ impl Default for Config {
             store_url: None,
             retention_days: 365,
             ceiling: None,
-            thermostat: None,
+            thermostats: Vec::new(),
             alexa: Alexa::default(),
         }
     }
@@ -529,11 +529,15 @@ impl Draft {
                 for (i, table) in list.iter().enumerate() {
                     let here = line(table.span().start);
                     match table.get_ref() {
-                        DeValue::Table(_) if i > 0 => {
-                            found.push((here, "a second [[thermostat]]: this version runs one".into()));
+                        DeValue::Table(_) if i == THERMOSTATS_MAX => {
+                            found.push((here, format!("more than {THERMOSTATS_MAX} [[thermostat]]")));
                         }
+                        DeValue::Table(_) if i > THERMOSTATS_MAX => {}
                         DeValue::Table(table) => match Setup::read(table, self.config.units) {
-                            Ok(setup) => self.config.thermostat = Some(setup),
+                            Ok(setup) => match self.config.thermostats.iter().find_map(|t| t.collides(&setup)) {
+                                Some(problem) => found.push((here, problem)),
+                                None => self.config.thermostats.push(setup),
+                            },
                             Err(all) => {
                                 found.extend(all.into_iter().map(|(p, text)| (p.map_or(here, line), text)));
                             }

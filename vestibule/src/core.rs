@@ -143,8 +143,8 @@ pub struct Core {
     /// What was agreed to for links that are renewed, until the partner fetches its tokens.
     renewals: Mutex<BTreeMap<LinkId, Renewal>>,
     ceiling: Option<String>,
-    /// The home's thermostat, if it has one.
-    thermostat: Option<Arc<Unit>>,
+    /// The home's thermostats.
+    thermostats: Vec<Arc<Unit>>,
     /// Held until the process ends, whatever ends it.
     _lock: File,
 }
@@ -283,7 +283,7 @@ impl Core {
         // The hub's time was kept with all that depends on it.
         let clock: Arc<dyn Clock> = Arc::new(NotBefore::new(clock, gate.time()));
         let has_expired = grants.values().any(|g| !g.holds_at(clock.now()));
-        let thermostat = Unit::open(data, config.thermostat.as_ref(), &config.timezone, &client_id, clock.now())?;
+        let thermostats = Unit::open_all(data, &config.thermostats, &config.timezone, &client_id, clock.now())?;
         let core = Arc::new(Self {
             data: data.to_owned(),
             config,
@@ -323,7 +323,7 @@ impl Core {
             owed,
             renewals: Mutex::new(renewals),
             ceiling,
-            thermostat: thermostat.map(Arc::new),
+            thermostats: thermostats.into_iter().map(Arc::new).collect(),
             _lock: lock_file,
         });
         core.restore_demands()?;
@@ -394,9 +394,33 @@ impl Core {
         let _ = tokio::task::spawn_blocking(move || writer.close()).await;
     }
 
-    /// The thermostat that this hub runs, if it is configured.
-    pub fn thermostat(&self) -> Option<Arc<Unit>> {
-        self.config.thermostat.as_ref().and(self.thermostat.clone())
+    /// The thermostats that this hub runs: those that are configured.
+    pub fn thermostats(&self) -> &[Arc<Unit>] {
+        if self.config.thermostats.is_empty() { &[] } else { &self.thermostats }
+    }
+
+    /// The thermostat of this name; without a name the only one.
+    fn thermostat(&self, name: Option<&str>) -> Result<Arc<Unit>, String> {
+        let names = || self.thermostats.iter().map(|u| u.setup().name.clone()).collect::<Vec<_>>().join(", ");
+        match (name, &self.thermostats[..]) {
+            (_, []) => Err("there is no thermostat: write [[thermostat]] into the hub's configuration \
+                            (`vestibule check --example` shows it)"
+                .into()),
+            (None, [only]) => Ok(Arc::clone(only)),
+            (None, _) => Err(format!("there are several thermostats: say which with --thermostat: {}", names())),
+            (Some(name), all) => {
+                let found = all.iter().find(|u| u.setup().name.eq_ignore_ascii_case(name));
+                found.cloned().ok_or_else(|| format!("there is no thermostat `{name}`; there is {}", names()))
+            }
+        }
+    }
+
+    /// The file of a thermostat's history: of the only one, of the one of this name; where there is none, of the first.
+    fn thermostat_file(&self, name: Option<&str>) -> Result<PathBuf, String> {
+        if self.thermostats.is_empty() && name.is_none() {
+            return Ok(self.data.join(crate::thermostat::FILE));
+        }
+        self.thermostat(name).map(|unit| unit.path.clone())
     }
 
     /// Whether the broker is connected.
@@ -1005,27 +1029,41 @@ impl Core {
             Request::LedgerList { from, limit } => audit::rows(self.writer.reader(), from, limit),
             Request::LedgerShow { index } => audit::row(self.writer.reader(), index),
             Request::LedgerVerify => audit::verdict(&self.verify().await?, self.writer.verifier_key()),
-            Request::Thermostat(order) => self.thermostat_order(order).await,
-            Request::ThermostatImport { text } => {
-                let (data, zone, now) = (self.data.clone(), self.config.timezone.clone(), self.now());
-                blocking(move || crate::thermostat::import_text(&data, &zone, &text, now)).await
+            Request::Thermostat(order) => {
+                // Who only looks, looks at all of them.
+                if self.thermostats.len() > 1 && order.is_of_all() {
+                    let mut all = Vec::new();
+                    for unit in &self.thermostats {
+                        all.push(self.thermostat_order(Arc::clone(unit), order.clone()).await?);
+                    }
+                    return Ok(Value::Array(all));
+                }
+                self.thermostat_order(self.thermostat(None)?, order).await
             }
-            Request::ThermostatExport => {
-                let (data, zone) = (self.data.clone(), self.config.timezone.clone());
-                blocking(move || crate::thermostat::export_of(&data, &zone)).await
+            Request::ThermostatOf { name, order } => self.thermostat_order(self.thermostat(Some(&name))?, order).await,
+            Request::ThermostatImport { text, name } => {
+                let (file, zone, now) =
+                    (self.thermostat_file(name.as_deref())?, self.config.timezone.clone(), self.now());
+                blocking(move || crate::thermostat::import_text(&file, &zone, &text, now)).await
             }
-            Request::ThermostatReport { month } => {
-                let (data, zone) = (self.data.clone(), self.config.timezone.clone());
-                blocking(move || crate::thermostat::report_of(&data, &zone, &month)).await
+            Request::ThermostatExport { name } => {
+                let (file, zone) = (self.thermostat_file(name.as_deref())?, self.config.timezone.clone());
+                blocking(move || crate::thermostat::export_of(&file, &zone)).await
+            }
+            Request::ThermostatReport { month, name } => {
+                let (file, zone) = (self.thermostat_file(name.as_deref())?, self.config.timezone.clone());
+                let alerts = self.thermostat(name.as_deref()).map(|unit| unit.alert_texts()).unwrap_or_default();
+                let mut report = blocking(move || crate::thermostat::report_of(&file, &zone, &month)).await?;
+                if !alerts.is_empty() {
+                    report["alerts"] = json!(alerts);
+                }
+                Ok(report)
             }
         }
     }
 
-    /// What an owner asks of the thermostat. A running one has taken its next step when this comes back.
-    async fn thermostat_order(&self, order: Order) -> Result<Value, String> {
-        let unit = self.thermostat.clone().ok_or(
-            "there is no thermostat: write [[thermostat]] into the hub's configuration (`vestibule check --example` shows it)",
-        )?;
+    /// What an owner asks of a thermostat. A running one has taken its next step when this comes back.
+    async fn thermostat_order(&self, unit: Arc<Unit>, order: Order) -> Result<Value, String> {
         let now = self.now();
         let mut steps = unit.steps.subscribe();
         let changes = !order.only_looks();

@@ -22,7 +22,7 @@ use crate::control;
 use crate::core::{Core, LedgerRecorder, chain};
 use crate::page::Page;
 use crate::server::Listeners;
-use crate::thermostat::service;
+use crate::thermostat::{self, service};
 use crate::windows;
 
 /// How often the hub looks whether something is due.
@@ -52,7 +52,7 @@ pub struct Up {
     stop: watch::Sender<bool>,
     listeners: Vec<JoinHandle<()>>,
     tasks: Vec<JoinHandle<()>>,
-    thermostat: Option<JoinHandle<()>>,
+    thermostats: Vec<JoinHandle<()>>,
     embedded: Option<Broker>,
 }
 
@@ -121,10 +121,15 @@ pub async fn start(core: &Arc<Core>, speed: f64, demo: bool) -> Result<Up, Failu
     tasks.push(tokio::spawn(windows::run(Arc::clone(core), url.clone())));
     let page = Page::new(Arc::clone(core), speed, demo);
     let mqtt = Arc::new(mqtt);
-    let thermostat = core.thermostat().map(|unit| {
-        let at = service::At { core: Arc::clone(core), unit, mqtt: Arc::clone(&mqtt), url, speed };
-        tokio::spawn(service::run(at, stopped.clone()))
-    });
+    let mut thermostats = Vec::new();
+    for unit in core.thermostats().iter().cloned() {
+        let at = service::At { core: Arc::clone(core), unit, mqtt: Arc::clone(&mqtt), url: url.clone(), speed };
+        thermostats.push(tokio::spawn(service::run(at, stopped.clone())));
+    }
+    let left = thermostat::unit::left(core.data(), core.thermostats())?;
+    if !left.is_empty() {
+        tasks.push(tokio::spawn(service::clear(url, core.client_id().to_owned(), left)));
+    }
     let actuator = Arc::new(MqttActuator { core: Arc::clone(core), mqtt });
     let events = core.event_settings().map(|settings| {
         Arc::new(Events {
@@ -145,7 +150,7 @@ pub async fn start(core: &Arc<Core>, speed: f64, demo: bool) -> Result<Up, Failu
     if let Some(address) = own {
         eprintln!("vestibule: mqtt: mqtt://{address}");
     }
-    Ok(Up { console, partners, broker: own, core: Arc::clone(core), stop, listeners, tasks, thermostat, embedded })
+    Ok(Up { console, partners, broker: own, core: Arc::clone(core), stop, listeners, tasks, thermostats, embedded })
 }
 
 /// The hub's own broker if it is to have one, and the URL at which devices are heard.
@@ -257,8 +262,8 @@ impl Up {
         for listener in self.listeners {
             let _ = listener.await;
         }
-        // Before the devices' tasks end: it switches everything off.
-        if let Some(thermostat) = self.thermostat {
+        // Before the devices' tasks end: they switch everything off.
+        for thermostat in self.thermostats {
             let _ = thermostat.await;
         }
         // A change that is in force and not yet on record would be undone by the next start.

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use comfort::Caller;
+use console::Source as _;
 use disclosure::Refusal;
 use egress::{Asked, Outcome, Told};
 use model::{DeviceId, LinkId, Property, TemperatureScale, Timestamp, Trigger, Value};
@@ -10,6 +12,7 @@ use serde_json::{Value as Json, json};
 use tokio::sync::broadcast;
 
 use crate::core::Core;
+use crate::thermostat::unit::{Order, Unit};
 
 /// Points kept of what one link was told of one property: a day of polls each half minute.
 const TOLD_POINTS_MAX: usize = 3000;
@@ -146,6 +149,18 @@ impl Page {
             || device.to_string(),
             |k| k.household_name.clone().unwrap_or_else(|| k.description.name.clone()),
         )
+    }
+
+    /// What each thermostat does, why, and what is wrong.
+    fn thermostats_in_short(&self) -> Json {
+        let short = |one: &Json| {
+            let alerts = one["alerts"].as_array().into_iter().flatten().map(|a| &a["text"]);
+            json!({
+                "name": one["name"], "why": one["why"], "temperature": one["temperature"], "unit": one["unit"],
+                "alerts": alerts.collect::<Vec<_>>(),
+            })
+        };
+        Json::Array(self.thermostats().as_array().into_iter().flatten().map(short).collect())
     }
 
     fn lock(&self) -> MutexGuard<'_, Seen> {
@@ -461,6 +476,7 @@ impl console::Source for Page {
             "links": links,
             "truth": self.truth(&ids),
             "demands": self.demands(&ids),
+            "thermostats": self.thermostats_in_short(),
             "docket": self.core.docket_rows(),
             "notices": self.core.notice_rows(),
             "waiting": self.core.waiting_rows(),
@@ -516,6 +532,12 @@ impl console::Source for Page {
         let from = from.max(Timestamp::from_millis(whole_hour(first.as_millis(), 0)));
         let to = Timestamp::from_millis(to.max(from.as_millis() + WINDOW_MIN_MS));
         Some(json!({"from": from.as_millis(), "to": to.as_millis(), "now": now.as_millis(), "lanes": lanes}))
+    }
+
+    fn thermostats(&self) -> Json {
+        let now = self.core.now();
+        let status = |unit: &Arc<Unit>| unit.order(&Order::Status, Caller::owner("console"), now).ok();
+        Json::Array(self.core.thermostats().iter().filter_map(status).collect())
     }
 
     fn events(&self) -> broadcast::Receiver<Json> {

@@ -1,5 +1,6 @@
 //! `vestibule thermostat`: orders to the thermostat that the hub runs ([`mod@unit`], [`service`]), and what needs no running hub.
 
+mod code;
 pub mod service;
 pub mod unit;
 
@@ -20,10 +21,11 @@ use model::{TemperatureScale, Timestamp};
 use serde_json::{Value, json};
 use store::ThermostatStore;
 
-use crate::cli::{DataArgs, Failure, ask};
+use crate::cli::{DataArgs, Failure, ask, typed_twice};
 use crate::commands::Request;
 use crate::core::chain;
-use unit::{Order, To};
+use code::Secret;
+use unit::{Degrees, DemandWish, Order, To};
 
 /// Rows of a recording are so far apart, milliseconds.
 const ROW_MS: i64 = 300_000;
@@ -37,7 +39,7 @@ const DAYS: u32 = 365;
 const HOUSE_FILE_MAX: u64 = 64 * 1024;
 /// Longest file that is imported, bytes.
 const IMPORT_MAX: u64 = 48 << 20;
-/// The thermostat's file in the data directory.
+/// The first thermostat's file in the data directory.
 pub const FILE: &str = "thermostat.db";
 /// The simulated year begins so: 1 January 2025, 0:00 in its zone.
 const YEAR: (i16, &str) = (2025, "America/New_York");
@@ -68,6 +70,9 @@ pub enum ThermostatCmd {
         /// Above which humidity the air is dried, %; 0 is off
         #[arg(long, value_name = "%")]
         dry_above: Option<u8>,
+        /// Open windows: pause or ignore
+        #[arg(long, value_name = "WORD")]
+        windows: Option<String>,
         #[command(flatten)]
         show: Show,
     },
@@ -122,22 +127,68 @@ pub enum ThermostatCmd {
         #[command(flatten)]
         show: Show,
     },
+    /// Save now: set points give way, until resumed if no end is given
+    Save {
+        /// By so many degrees, as in 2, 2C or 4F; 4F if not given
+        #[arg(long, value_name = "DEGREES")]
+        by: Option<String>,
+        /// Until: 22:00, 2026-12-24T18:00
+        #[arg(long, value_name = "TIME")]
+        until: Option<String>,
+        /// For so many hours
+        #[arg(long, value_name = "N", conflicts_with = "until")]
+        hours: Option<u32>,
+        #[command(flatten)]
+        show: Show,
+    },
+    /// List or answer what utilities ask for (demand response)
+    #[command(args_conflicts_with_subcommands = true)]
+    Demand {
+        #[command(subcommand)]
+        command: Option<DemandCmd>,
+        #[command(flatten)]
+        show: Show,
+    },
+    /// List or change reminders: what is due after so many hours of running
+    #[command(args_conflicts_with_subcommands = true)]
+    Reminder {
+        #[command(subcommand)]
+        command: Option<ReminderCmd>,
+        #[command(flatten)]
+        show: Show,
+    },
+    /// List the alerts, or say that one was seen
+    #[command(args_conflicts_with_subcommands = true)]
+    Alert {
+        #[command(subcommand)]
+        command: Option<AlertCmd>,
+        #[command(flatten)]
+        show: Show,
+    },
+    /// The access code, with which others than the owners pass the lock
+    #[command(args_conflicts_with_subcommands = true)]
+    Code {
+        #[command(subcommand)]
+        command: Option<CodeCmd>,
+        #[command(flatten)]
+        show: Show,
+    },
     /// Run the thermostat against a simulated house, and measure
     Simulate(SimulateArgs),
     /// Take in an export of ecobee's web portal, Home Assistant's history or beestat
     Import {
         /// The file
         file: PathBuf,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
         #[command(flatten)]
-        data: DataArgs,
+        show: Show,
     },
     /// Write the history in the layout of ecobee's web portal
     Export {
         /// The file (- for standard output)
         file: PathBuf,
+        /// Of this thermostat, where there are several
+        #[arg(long, value_name = "NAME")]
+        thermostat: Option<String>,
         #[command(flatten)]
         data: DataArgs,
     },
@@ -149,20 +200,20 @@ pub enum ThermostatCmd {
         /// From this recording (an ecobee web-portal export) instead of the data directory
         #[arg(long, value_name = "FILE")]
         recording: Option<PathBuf>,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
         #[command(flatten)]
-        data: DataArgs,
+        show: Show,
     },
 }
 
-/// Which home, and how to print.
+/// Which home and thermostat, and how to print.
 #[derive(Args)]
 pub struct Show {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// This thermostat, where there are several
+    #[arg(long, value_name = "NAME")]
+    thermostat: Option<String>,
     #[command(flatten)]
     data: DataArgs,
 }
@@ -272,6 +323,104 @@ pub enum VacationCmd {
     },
 }
 
+/// What utilities ask for.
+#[derive(Subcommand)]
+pub enum DemandCmd {
+    /// Pass a request on
+    Add {
+        /// Its name: the same again is the same request
+        name: String,
+        /// Begins: 16:00 or 2026-07-08T16:00; now if not given
+        #[arg(long, value_name = "TIME")]
+        from: Option<String>,
+        /// Ends
+        #[arg(long, value_name = "TIME")]
+        until: String,
+        /// Set points give way by so many degrees, as in 2, 2C or 4F
+        #[arg(long, value_name = "DEGREES")]
+        by: Option<String>,
+        /// It begins and ends up to so many seconds later, by chance
+        #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+        random: u32,
+        #[command(flatten)]
+        show: Show,
+    },
+    /// Take part
+    Accept {
+        /// The request's name
+        name: String,
+        #[command(flatten)]
+        show: Show,
+    },
+    /// Opt out, at once
+    Decline {
+        /// The request's name; all of them if not given
+        name: Option<String>,
+        #[command(flatten)]
+        show: Show,
+    },
+}
+
+/// Reminders.
+#[derive(Subcommand)]
+pub enum ReminderCmd {
+    /// It is done: counting begins anew
+    Done {
+        /// Its name, as in filter
+        name: String,
+        #[command(flatten)]
+        show: Show,
+    },
+    /// Make one, or change it
+    Set {
+        /// Its name
+        name: String,
+        /// What it counts: air (hours of fan, heating or cooling), heating, cooling, aux, humidifier, dehumidifier, ventilator
+        /// or days
+        #[arg(long, value_name = "WORD", default_value = "air")]
+        of: String,
+        /// Due after so many hours (or days)
+        #[arg(long, value_name = "N")]
+        after: u32,
+        #[command(flatten)]
+        show: Show,
+    },
+    /// Take one away
+    Remove {
+        /// Its name
+        name: String,
+        #[command(flatten)]
+        show: Show,
+    },
+}
+
+/// Alerts.
+#[derive(Subcommand)]
+pub enum AlertCmd {
+    /// It was seen; a sensor that drifts is taken as it is from now on
+    Ack {
+        /// Its number in the list
+        number: usize,
+        #[command(flatten)]
+        show: Show,
+    },
+}
+
+/// The access code.
+#[derive(Subcommand)]
+pub enum CodeCmd {
+    /// Set it: asks for it, or takes the first line of standard input
+    Set {
+        #[command(flatten)]
+        show: Show,
+    },
+    /// No code passes the lock any more
+    Remove {
+        #[command(flatten)]
+        show: Show,
+    },
+}
+
 /// Options of the simulation.
 #[derive(Args)]
 pub struct SimulateArgs {
@@ -284,6 +433,13 @@ pub struct SimulateArgs {
     /// The house (TOML or JSON); a real one of medium weight if not given. See docs/specs/thermostat.md
     #[arg(long, value_name = "FILE")]
     house: Option<PathBuf>,
+    /// Heating is a heat pump with auxiliary heat
+    #[arg(long)]
+    heat_pump: bool,
+    /// A price plan (TOML with rates, dear_set_back, dear_ahead and dear_limits as in [[thermostat]], degrees Celsius): run with it
+    /// and without, side by side
+    #[arg(long, value_name = "FILE")]
+    prices: Option<PathBuf>,
     /// For noise and faults: the same seed plays the same run
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -303,9 +459,38 @@ pub fn run(command: ThermostatCmd) -> Result<String, Failure> {
     match command {
         ThermostatCmd::Status(show) => tell(&show, Order::Status),
         ThermostatCmd::Why(show) => tell(&show, Order::Why),
-        ThermostatCmd::Set { to, mode, fan, fan_min, humidity, dry_above, show } => {
-            tell(&show, Order::Set { mode, to: to.into(), fan, fan_min, humidity, dry_above })
+        ThermostatCmd::Set { to, mode, fan, fan_min, humidity, dry_above, windows, show } => {
+            tell(&show, Order::Set { mode, to: to.into(), fan, fan_min, humidity, dry_above, windows })
         }
+        ThermostatCmd::Save { by, until, hours, show } => tell(&show, Order::Save { by, hours, until }),
+        ThermostatCmd::Demand { command: None, show } => tell(&show, Order::Demands),
+        ThermostatCmd::Demand { command: Some(command), .. } => match command {
+            DemandCmd::Add { name, from, until, by, random, show } => {
+                let by = by.map(Degrees::Text);
+                let wish = DemandWish { name, from, until: Some(until), by, random_s: Some(random), cancel: false };
+                tell(&show, Order::DemandAdd(wish))
+            }
+            DemandCmd::Accept { name, show } => tell(&show, Order::DemandAccept { name }),
+            DemandCmd::Decline { name, show } => tell(&show, Order::DemandDecline { name }),
+        },
+        ThermostatCmd::Reminder { command: None, show } => tell(&show, Order::Reminders),
+        ThermostatCmd::Reminder { command: Some(command), .. } => match command {
+            ReminderCmd::Done { name, show } => tell(&show, Order::ReminderDone { name }),
+            ReminderCmd::Set { name, of, after, show } => tell(&show, Order::ReminderSet { name, of, after }),
+            ReminderCmd::Remove { name, show } => tell(&show, Order::ReminderRemove { name }),
+        },
+        ThermostatCmd::Alert { command: None, show } => tell(&show, Order::Alerts),
+        ThermostatCmd::Alert { command: Some(AlertCmd::Ack { number, show }), .. } => {
+            tell(&show, Order::Acknowledge { number })
+        }
+        ThermostatCmd::Code { command: None, show } => tell(&show, Order::Code),
+        ThermostatCmd::Code { command: Some(command), .. } => match command {
+            CodeCmd::Set { show } => {
+                let code = Secret(typed_twice("code")?);
+                tell(&show, Order::CodeSet { code })
+            }
+            CodeCmd::Remove { show } => tell(&show, Order::CodeRemove),
+        },
         ThermostatCmd::Hold { to, climate, fan, until, hours, show } => {
             tell(&show, Order::Hold { to: to.into(), climate, fan, until, hours })
         }
@@ -331,12 +516,13 @@ pub fn run(command: ThermostatCmd) -> Result<String, Failure> {
             VacationCmd::Delete { name, show } => tell(&show, Order::VacationDelete { name }),
         },
         ThermostatCmd::Simulate(args) => simulate(&args),
-        ThermostatCmd::Import { file, json, data } => {
-            let done = ask(&data, Request::ThermostatImport { text: read_text(&file)? })?;
-            Ok(if json { format!("{done}\n") } else { imported(&done) })
+        ThermostatCmd::Import { file, show } => {
+            let request = Request::ThermostatImport { text: read_text(&file)?, name: show.thermostat };
+            let done = ask(&show.data, request)?;
+            Ok(if show.json { format!("{done}\n") } else { imported(&done) })
         }
-        ThermostatCmd::Export { file, data } => {
-            let done = ask(&data, Request::ThermostatExport)?;
+        ThermostatCmd::Export { file, thermostat, data } => {
+            let done = ask(&data, Request::ThermostatExport { name: thermostat })?;
             let text = done.get("text").and_then(Value::as_str).unwrap_or_default();
             if file == Path::new("-") {
                 return Ok(text.to_owned());
@@ -344,14 +530,14 @@ pub fn run(command: ThermostatCmd) -> Result<String, Failure> {
             std::fs::write(&file, text).map_err(|e| format!("{}: {e}", file.display()))?;
             Ok(format!("wrote {} rows to {}\n", done.get("rows").unwrap_or(&Value::Null), file.display()))
         }
-        ThermostatCmd::Report { month, recording, json, data } => {
+        ThermostatCmd::Report { month, recording, show } => {
             let value = match recording {
                 Some(path) => {
                     month_of(&report_rows(open(&path)?).map_err(|e| format!("{}: {e}", path.display()))?, &month)?
                 }
-                None => ask(&data, Request::ThermostatReport { month })?,
+                None => ask(&show.data, Request::ThermostatReport { month, name: show.thermostat })?,
             };
-            Ok(if json { format!("{value}\n") } else { report_text(&value) })
+            Ok(if show.json { format!("{value}\n") } else { report_text(&value) })
         }
     }
 }
@@ -359,15 +545,35 @@ pub fn run(command: ThermostatCmd) -> Result<String, Failure> {
 /// Asks the thermostat and prints its answer.
 fn tell(show: &Show, order: Order) -> Result<String, Failure> {
     let why = matches!(order, Order::Why);
-    let answer = ask(&show.data, Request::Thermostat(order))?;
+    let of_all = order.is_of_all();
+    let request = match show.thermostat.clone() {
+        Some(name) => Request::ThermostatOf { name, order },
+        None => Request::Thermostat(order),
+    };
+    let answer = ask(&show.data, request)?;
     if show.json {
         return Ok(format!("{answer}\n"));
     }
-    if why {
-        return Ok(format!("{}\n", answer.get("why").and_then(Value::as_str).unwrap_or_default()));
-    }
+    let parts = match &answer {
+        Value::Array(all) if of_all => all.as_slice(),
+        one => std::slice::from_ref(one),
+    };
     let mut out = String::new();
-    lines(&mut out, "", &answer);
+    for part in parts {
+        if !out.is_empty() {
+            out.push('\n');
+        }
+        match part.get("why").and_then(Value::as_str).filter(|_| why) {
+            Some(text) => {
+                let name = part.get("name").and_then(Value::as_str).filter(|_| parts.len() > 1);
+                let name = name.map_or_else(String::new, |n| format!("{n}: "));
+                out.push_str(&format!("{name}{text}\n"));
+                let alerts = part.get("alerts").and_then(Value::as_array).into_iter().flatten();
+                alerts.for_each(|alert| out.push_str(&format!("Alert: {}\n", brief(alert))));
+            }
+            None => lines(&mut out, "", part),
+        }
+    }
     if out.is_empty() {
         out.push_str("nothing\n");
     }
@@ -453,7 +659,7 @@ fn places(text: &str) -> Result<Vec<(u64, String)>, String> {
 ///
 /// # Errors
 /// When it is none that is known, or can't be stored.
-pub fn import_text(data: &Path, zone: &TimeZone, text: &str, now: Timestamp) -> Result<Value, String> {
+pub fn import_text(file: &Path, zone: &TimeZone, text: &str, now: Timestamp) -> Result<Value, String> {
     let (sheet, origin) = Sheet::read(text, zone).map_err(|e| e.to_string())?;
     let written = sheet.write();
     // Which line is when, in the words of the parser that also replays recordings: a line without a time can't be placed.
@@ -469,7 +675,7 @@ pub fn import_text(data: &Path, zone: &TimeZone, text: &str, now: Timestamp) -> 
     }
     let layout = serde_json::to_string(&sheet.layout).map_err(|e| e.to_string())?;
     let key = format!("{origin:?}: {}", sheet.layout.columns.join(","));
-    let mut store = ThermostatStore::open(&data.join(FILE)).map_err(|e| chain(&e))?;
+    let mut store = ThermostatStore::open(file).map_err(|e| chain(&e))?;
     let new_rows = store.put_sheet(&key, &layout, &rows, now.as_millis()).map_err(|e| chain(&e))?;
     let day =
         |row: Option<&(String, String)>| row.and_then(|(place, _)| place.get(..10)).unwrap_or_default().to_owned();
@@ -480,8 +686,8 @@ pub fn import_text(data: &Path, zone: &TimeZone, text: &str, now: Timestamp) -> 
     }))
 }
 
-fn stored(data: &Path, zone: &TimeZone) -> Result<Sheet, String> {
-    let store = ThermostatStore::open(&data.join(FILE)).map_err(|e| chain(&e))?;
+fn stored(file: &Path, zone: &TimeZone) -> Result<Sheet, String> {
+    let store = ThermostatStore::open(file).map_err(|e| chain(&e))?;
     let mut sheet = Sheet::default();
     if let Some(found) = store.sheet().map_err(|e| chain(&e))? {
         let layout: Layout = serde_json::from_str(&found.layout).map_err(|e| e.to_string())?;
@@ -498,16 +704,16 @@ fn stored(data: &Path, zone: &TimeZone) -> Result<Sheet, String> {
 ///
 /// # Errors
 /// When it can't be read.
-pub fn export_of(data: &Path, zone: &TimeZone) -> Result<Value, String> {
-    stored(data, zone).map(|sheet| json!({ "text": sheet.write(), "rows": sheet.rows.len() }))
+pub fn export_of(file: &Path, zone: &TimeZone) -> Result<Value, String> {
+    stored(file, zone).map(|sheet| json!({ "text": sheet.write(), "rows": sheet.rows.len() }))
 }
 
 /// The report of a month from the data directory.
 ///
 /// # Errors
 /// When the month is none, or the history can't be read.
-pub fn report_of(data: &Path, zone: &TimeZone, month: &str) -> Result<Value, String> {
-    month_of(&report_rows(stored(data, zone)?.write().as_bytes())?, month)
+pub fn report_of(file: &Path, zone: &TimeZone, month: &str) -> Result<Value, String> {
+    month_of(&report_rows(stored(file, zone)?.write().as_bytes())?, month)
 }
 
 fn report_rows(reader: impl std::io::BufRead) -> Result<Vec<report::Row>, String> {
@@ -554,6 +760,11 @@ fn report_text(value: &Value) -> String {
     }
     line(value.get("month").and_then(Value::as_str).unwrap_or_default(), value);
     for (mode, over) in [("heating", "heating_h_per_degree_day"), ("cooling", "cooling_h_per_degree_day")] {
+        let starts = value.get(format!("{mode}_starts")).and_then(Value::as_u64).filter(|n| *n > 0);
+        if let Some(starts) = starts {
+            let minutes = number(value.get(format!("{mode}_min_per_start")));
+            lines.push(format!("{mode}: {starts} starts of {minutes} min on average"));
+        }
         if let Some(hours) = value.get(over).and_then(Value::as_f64) {
             lines.push(format!("{mode}: {hours:.2} h for each degree day"));
         }
@@ -567,6 +778,8 @@ fn report_text(value: &Value) -> String {
             ));
         }
     }
+    let alerts = value.get("alerts").and_then(Value::as_array).into_iter().flatten();
+    lines.extend(alerts.map(|alert| format!("alert: {}", brief(alert))));
     lines.join("\n") + "\n"
 }
 
@@ -607,15 +820,21 @@ fn simulate(args: &SimulateArgs) -> Result<String, Failure> {
         Scenario::Year { days, .. } => (HvacMode::Auto, u64::from(*days) * 1440),
     };
     let faults = if args.faults { faults::draw(args.seed, minutes) } else { Vec::new() };
-    let outcome = Run {
-        scenario: &scenario,
-        parameters: &parameters,
-        zone: &zone,
-        config: config(mode),
-        seed: args.seed,
-        faults: &faults,
+    let mut configured = config(mode);
+    if args.heat_pump {
+        (configured.equipment.has_heat_pump, configured.equipment.has_aux) = (true, true);
     }
-    .play();
+    configured.prices = args.prices.as_deref().map(price_plan).transpose()?;
+    let play = |config: comfort::Config| {
+        let (scenario, parameters, zone, seed) = (&scenario, &parameters, &zone, args.seed);
+        Run { scenario, parameters, zone, config, seed, faults: &faults }.play()
+    };
+    // The same plan, which moves nothing: it only counts what power costs.
+    let without = configured.prices.clone().map(|plan| {
+        let prices = Some(comfort::PricePlan { set_back: comfort::Delta::ZERO, ahead: comfort::Delta::ZERO, ..plan });
+        play(comfort::Config { prices, ..configured.clone() })
+    });
+    let outcome = play(configured);
     let own = match &scenario {
         Scenario::Record(record) => Some(baseline(record, &parameters, &zone)),
         Scenario::Year { .. } => None,
@@ -627,10 +846,43 @@ fn simulate(args: &SimulateArgs) -> Result<String, Failure> {
             if let Some(own) = &own {
                 object.insert("recording".to_owned(), own_figures(own));
             }
+            if let Some(without) = &without {
+                object.insert("without_prices".to_owned(), without_figures(without));
+            }
         }
         return Ok(format!("{value}\n"));
     }
-    Ok(text(&outcome, own.as_ref(), args.seed))
+    let mut told = text(&outcome, own.as_ref(), args.seed);
+    if let Some(without) = &without {
+        told.push_str(&prices_text(&outcome, without));
+    }
+    Ok(told)
+}
+
+/// A price plan's file: the keys of `[[thermostat]]` that are about prices.
+fn price_plan(path: &Path) -> Result<comfort::PricePlan, Failure> {
+    let place = path.display();
+    let mut text = String::new();
+    open(path)?.take(HOUSE_FILE_MAX).read_to_string(&mut text).map_err(|e| format!("{place}: {e}"))?;
+    crate::config::setup::price_plan(&text).map_err(|e| format!("{place}: {e}").into())
+}
+
+/// Figures of the same days without what prices do.
+fn without_figures(without: &Outcome) -> Value {
+    json!({
+        "cost": without.cost, "kwh": without.kwh, "runtime_h": without.runtime_h,
+        "plan_discomfort_fh_per_day": without.plan_discomfort_fh_per_day,
+    })
+}
+
+fn prices_text(with: &Outcome, without: &Outcome) -> String {
+    let mut lines = vec![format!("{:<34} {:>12} {:>14}", "prices", "with", "without")];
+    let mut row = |name: &str, a: f64, b: f64| lines.push(format!("{name:<34} {a:>12.2} {b:>14.2}"));
+    row("cost", with.cost.unwrap_or(0.0), without.cost.unwrap_or(0.0));
+    row("electricity, kWh", with.kwh, without.kwh);
+    let beyond = |o: &Outcome| o.plan_discomfort_fh_per_day.unwrap_or(0.0);
+    row("beyond the program, °F h a day", beyond(with), beyond(without));
+    lines.join("\n") + "\n"
 }
 
 /// Figures of the recording's own control: it has no guards and no leads of ours.
@@ -676,6 +928,7 @@ fn text(outcome: &Outcome, own: Option<&Outcome>, seed: u64) -> String {
     }
     lines.push(format!("arrival errors, °F: {:?}", outcome.arrival_error_f));
     lines.push(format!("leads, min: {:?}", outcome.lead_min));
+    lines.extend(outcome.suspected.iter().map(|s| format!("suspected: {s}")));
     lines.extend(outcome.broken.iter().map(|b| format!("BROKEN: {b}")));
     lines.push(format!("seed {seed}"));
     lines.join("\n") + "\n"

@@ -135,6 +135,8 @@ pub async fn run(core: Arc<Core>, url: String) {
                         None => tracing::warn!("a button was pressed of a window that no grant names"),
                     }
                 }
+                // It listens to nothing else.
+                FaceEvent::Said { .. } => {}
             }
         }
     }

@@ -29,12 +29,16 @@ pub enum About {
     Damp,
     /// Heating or cooling has run for long without any effect.
     NoResponse,
+    /// A sensor departs slowly from the others.
+    Drift(String),
+    /// Equipment starts and stops more often than it is asked to, or is satisfied almost at once.
+    ShortCycles,
     /// Equipment was stopped because it ran for too long.
     LongRun,
     /// Auxiliary heat runs for long.
     AuxRuntime,
-    /// The filter is due.
-    Filter,
+    /// Something is due: the reminder of this name.
+    Reminder(String),
     /// A sensor's battery is low.
     Battery(String),
     /// The wall clock is not to be believed: the program goes on by the time that has passed.
@@ -93,9 +97,10 @@ impl Alerts {
         self.alerts.retain(|a| !over(&a.about));
     }
 
-    /// Somebody has seen it. `false`: there is no such alert.
-    pub fn acknowledge(&mut self, about: &About) -> bool {
-        let found = self.alerts.iter_mut().find(|a| a.about == *about);
-        found.map(|a| a.acknowledged = true).is_some()
+    /// Somebody has seen it. What it was about; `None`: there is no such alert. Alerts are counted from 1, as they are listed.
+    pub fn acknowledge(&mut self, number: usize) -> Option<About> {
+        let found = self.alerts.get_mut(number.checked_sub(1)?)?;
+        found.acknowledged = true;
+        Some(found.about.clone())
     }
 }

@@ -9,6 +9,7 @@ use std::cmp::Reverse;
 
 use serde::{Deserialize, Serialize};
 
+use crate::price::Move;
 use crate::program::ClimateRef;
 use crate::settings::FanMode;
 use crate::temperature::{Delta, Temp};
@@ -23,6 +24,14 @@ pub const HOLD_WITHOUT_TRANSITION_MS: i64 = 24 * 3_600_000;
 pub const DR_MAX_MS: i64 = 4 * 3_600_000;
 /// Demand response moves a set point at most so far.
 pub const DR_MAX: Delta = Delta::from_tenths_f(40);
+/// The longest random delay of demand response, seconds.
+pub const DR_RANDOM_MAX_S: u32 = 1800;
+/// Most requests of utilities that wait for an answer, or whose refusal is remembered.
+pub const OFFERS_MAX: usize = 16;
+/// Quick save moves the set points so far if nothing else is said.
+pub const QUICK_SAVE: Delta = Delta::from_tenths_f(40);
+/// Quick save moves them at most so far.
+pub const QUICK_SAVE_MAX: Delta = Delta::from_tenths_f(90);
 
 /// What kind of event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -104,6 +113,9 @@ pub struct Event {
     pub is_optional: bool,
     /// Equipment may run for this share of time, %.
     pub duty_cycle_percentage: Option<u8>,
+    /// What a price does to the set points beneath.
+    #[serde(default)]
+    pub price: Option<Move>,
 }
 
 impl Event {
@@ -126,6 +138,7 @@ impl Event {
             is_cool_off: false,
             is_optional: true,
             duty_cycle_percentage: None,
+            price: None,
         }
     }
 
@@ -172,6 +185,9 @@ pub enum EventError {
     /// No temperature, comfort setting or fan was given.
     #[error("a hold needs a temperature, a comfort setting or a fan mode")]
     Empty,
+    /// Too many requests of utilities wait for an answer.
+    #[error("at most {OFFERS_MAX} requests wait for the household's answer")]
+    Offers,
 }
 
 /// The stack.
@@ -243,6 +259,11 @@ impl Events {
         let before = self.events.len();
         self.events.retain(|e| e.event_type != event_type || name.is_some_and(|name| e.name != name));
         self.events.len() < before
+    }
+
+    /// The event of this kind and name, if there is one.
+    pub fn find(&self, event_type: EventType, name: &str) -> Option<&Event> {
+        self.events.iter().find(|e| e.event_type == event_type && e.name == name)
     }
 
     /// Takes away what has ended.

@@ -429,6 +429,17 @@ impl Guard {
         (self.heat_age_ms / 1000, self.cool_age_ms / 1000)
     }
 
+    /// Another control switches: its guards are its own, and what it says is what runs. Nothing of it may be ordered.
+    pub(crate) fn follow(&mut self, mono_ms: u64, reported: Call) -> Relays {
+        let dt_ms = self.last_mono_ms.map_or(0, |last| mono_ms.saturating_sub(last));
+        self.last_mono_ms = Some(mono_ms);
+        for (timer, output) in self.timers.iter_mut().zip(TIMED) {
+            timer.advance(dt_ms);
+            timer.switch(reported.has(output));
+        }
+        Relays(reported)
+    }
+
     /// Turns what is asked into what may be switched, and says what was denied.
     pub(crate) fn step(&mut self, asked: Call, around: &Circumstances<'_>) -> (Relays, Vec<Denied>) {
         // A monotonic clock that goes back, or a new run: no time has passed.

@@ -106,6 +106,14 @@ pub struct Report {
     pub heating_h_per_degree_day: Option<f64>,
     /// Hours of cooling for each cooling degree day.
     pub cooling_h_per_degree_day: Option<f64>,
+    /// Starts of heating: five minutes that have some after five that had none.
+    pub heating_starts: u32,
+    /// Starts of cooling.
+    pub cooling_starts: u32,
+    /// Mean minutes of heating for each start; short ones wear equipment out.
+    pub heating_min_per_start: Option<f64>,
+    /// The same for cooling.
+    pub cooling_min_per_start: Option<f64>,
     /// Its days.
     pub days: Vec<Day>,
     /// EPA's metric over this month alone.
@@ -187,9 +195,23 @@ pub fn month(rows: &[Row], year: i16, month: i8) -> Report {
     let over = |hours: f64, degree_days: f64| (degree_days > 0.0 && hours > 0.0).then(|| hours / degree_days);
     report.heating_h_per_degree_day = over(report.heating_h, report.heating_degree_days_f);
     report.cooling_h_per_degree_day = over(report.cooling_h, report.cooling_degree_days_f);
+    (report.heating_starts, report.cooling_starts) =
+        (starts(rows, year, month, |r| r.heating_s), starts(rows, year, month, |r| r.cooling_s));
+    let per_start = |hours: f64, starts: u32| (starts > 0).then(|| hours * 60.0 / f64::from(starts));
+    report.heating_min_per_start = per_start(report.heating_h, report.heating_starts);
+    report.cooling_min_per_start = per_start(report.cooling_h, report.cooling_starts);
     report.epa_of_month = epa_of(&mine);
     report.epa = epa_of(&days);
     report
+}
+
+/// How often something began within a month.
+fn starts(rows: &[Row], year: i16, month: i8, seconds: impl Fn(&Row) -> f64) -> u32 {
+    let mut mine: Vec<&Row> = rows.iter().filter(|r| r.at.year() == year && r.at.month() == month).collect();
+    mine.sort_by_key(|r| r.at);
+    let began = mine.windows(2).filter(|w| matches!(w, [a, b] if seconds(a) <= 0.0 && seconds(b) > 0.0)).count();
+    let first = mine.first().is_some_and(|r| seconds(r) > 0.0);
+    u32::try_from(began + usize::from(first)).unwrap_or(u32::MAX)
 }
 
 fn epa_of(days: &BTreeMap<Date, Gathered>) -> EpaReport {
@@ -315,6 +337,9 @@ mod tests {
         }
         assert!((epa.savings_percent - 100.0 * (1.0 - run / held)).abs() < 0.2, "{epa:?}");
         assert_eq!(report.days.len(), 20);
+        // This house heats a little in each five minutes: one start, and hours of it.
+        assert_eq!((report.heating_starts, report.cooling_starts), (1, 0));
+        assert_eq!(report.heating_min_per_start, Some(report.heating_h * 60.0));
         let hours: f64 = winter().iter().map(|r| r.heating_s / 3600.0).sum();
         assert!((report.heating_h - hours).abs() < 1e-6);
         assert!((report.days[0].heating_degree_days_f - 42.0).abs() < 1e-9);

@@ -163,7 +163,11 @@ impl Sensors {
             self.known.insert(id.to_owned(), Known::default());
         }
         let Some(known) = self.known.get_mut(id) else { return false };
-        known.offline = reading.offline;
+        // A room's motion detector, which may be a device of its own, says nothing of the thermometer's being there.
+        let of_thermometer = reading.temperature.is_some() || reading.humidity.is_some() || reading.battery.is_some();
+        if reading.offline || of_thermometer {
+            known.offline = reading.offline;
+        }
         if reading.offline {
             return true;
         }

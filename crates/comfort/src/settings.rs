@@ -102,6 +102,8 @@ pub struct Equipment {
     pub has_dehumidifier: bool,
     /// What brings fresh air.
     pub ventilator_type: VentilatorType,
+    /// The equipment is switched by another thermostat, which is given set points and a mode: no relay is this one's.
+    pub is_guided: bool,
     /// When nobody commands the relays any more, the equipment's own control takes over. Without it the frost floor
     /// needs a running hub, and set-up says so.
     pub has_own_control: bool,
@@ -122,6 +124,7 @@ impl Default for Equipment {
             has_humidifier: false,
             has_dehumidifier: false,
             ventilator_type: VentilatorType::None,
+            is_guided: false,
             has_own_control: false,
         }
     }
@@ -220,7 +223,7 @@ pub struct Settings {
     pub humidity_low_alert: Option<u8>,
     /// Above it an alert says so, %.
     pub humidity_high_alert: Option<u8>,
-    /// Hours of fan after which the filter is due; `None`: never.
+    /// Hours of moving air after which the filter is due, as a new thermostat reminds of it; `None`: no reminder.
     pub filter_life_h: Option<u32>,
     /// A sensor that has said nothing for this long is stale, seconds.
     pub sensor_stale_s: u32,

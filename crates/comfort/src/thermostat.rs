@@ -5,11 +5,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::alert::{About, Alerts};
 use crate::control::{ControlState, Reason, Situation};
-use crate::event::{Event, EventError, EventType, Events, HOLD_HOURS_MAX, HOLD_WITHOUT_TRANSITION_MS, HoldType};
+use crate::event::{
+    DR_MAX, DR_MAX_MS, DR_RANDOM_MAX_S, Event, EventError, EventType, Events, HOLD_HOURS_MAX,
+    HOLD_WITHOUT_TRANSITION_MS, HoldType, OFFERS_MAX, QUICK_SAVE_MAX,
+};
 use crate::guard::{Call, Circumstances, Denial, Denied, Guard, Limits, OUTPUTS, Output, Relays, SetPoints};
+use crate::health::{Health, ShortCycles};
 use crate::history::{Accumulator, Interval};
 use crate::learn::{Learner, SAMPLE_S, Sample, sun_by_clock};
+use crate::price::{Heard, HeardPrices, Move, Outlook, PricePlan, STEP_MS};
 use crate::program::{Climate, ClimateRef, Program, Slot, Transition, slot_at};
+use crate::reminder::Reminders;
 use crate::sensor::{Fused, SensorConfig, SensorReading, Sensors};
 use crate::settings::{DrAccept, Equipment, FanMode, HvacMode, Settings};
 use crate::temperature::{Delta, Temp};
@@ -34,6 +40,17 @@ const RESPONSE_WRONG: Delta = Delta::from_milli_k(500);
 const AUX_ALERT_S: u64 = 3 * 3600;
 /// Motion for so long in a house that should be empty makes it a home.
 const AUTO_HOME_MS: u64 = 15 * 60_000;
+/// Before dear hours the house is warmed or cooled in advance for at most so many hours.
+const AHEAD_MAX_H: f64 = 3.0;
+/// It begins so much earlier than it takes, hours: prices are looked at each quarter of an hour.
+const AHEAD_SPARE_H: f64 = 0.25;
+/// What prices do stands on the stack under these names.
+const DEAR: &str = "dear hours";
+const BEFORE_DEAR: &str = "before dear hours";
+/// By whom.
+const PRICES: &str = "prices";
+/// Against frost a guided thermostat is told to heat to so much more than the floor.
+const FROST_GUIDED: Delta = Delta::from_milli_k(1500);
 /// Alerts are looked at once in so many milliseconds.
 const ALERTS_EVERY_MS: u64 = 60_000;
 
@@ -84,6 +101,9 @@ pub struct Config {
     /// Who is not an owner sets temperatures only within these.
     #[serde(default)]
     pub lock: Option<(Temp, Temp)>,
+    /// What power costs, and how far comfort may give way to it; `None`: it does not.
+    #[serde(default)]
+    pub prices: Option<PricePlan>,
 }
 
 impl Default for Config {
@@ -95,6 +115,7 @@ impl Default for Config {
             sensors: Vec::new(),
             program: Program::household(),
             lock: None,
+            prices: None,
         }
     }
 }
@@ -153,6 +174,8 @@ pub struct LearnedHouse {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Decision {
+    /// The wall time that it goes by, milliseconds since the epoch.
+    pub wall_ms: i64,
     /// What is to be switched. Nothing else may be.
     pub relays: Relays,
     /// What the control asked for.
@@ -161,6 +184,10 @@ pub struct Decision {
     pub denied: Vec<Denied>,
     /// Where heating and cooling aim.
     pub set_points: SetPoints,
+    /// Where they would aim if power cost the same at all times.
+    pub undisturbed: SetPoints,
+    /// What power costs, where it is known.
+    pub prices: Option<Outlook>,
     /// The mode.
     pub mode: HvacMode,
     /// What runs: the highest event or the program.
@@ -193,9 +220,56 @@ struct State {
     recovery: Option<Recovery>,
     /// The last wall time that was believed.
     wall_ms: Option<i64>,
-    fan_hours: f64,
     outdoor: Option<Temp>,
     window: Window,
+    health: Health,
+    /// `None`: those with which a thermostat begins.
+    reminders: Option<Reminders>,
+    heard: HeardPrices,
+    /// The household wants nothing of prices until then.
+    price_declined_ms: Option<i64>,
+    demands: Vec<Asked>,
+}
+
+/// A utility's request, as it was heard and answered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Asked {
+    /// The utility's name for it.
+    pub name: String,
+    /// Who passed it on.
+    pub by: String,
+    /// As the utility has it, milliseconds since the epoch.
+    pub start_ms: i64,
+    /// Until.
+    pub end_ms: i64,
+    /// How far set points give way.
+    pub relative: Delta,
+    /// Drawn when it came: it begins and ends so many seconds later.
+    pub delay_s: (u32, u32),
+    /// What the household says to it.
+    pub answer: Answer,
+}
+
+impl Asked {
+    fn span(&self) -> (i64, i64) {
+        let (start, end) = self.delay_s;
+        let start_ms = self.start_ms.saturating_add(i64::from(start) * 1000);
+        let end_ms = self.end_ms.saturating_add(i64::from(end) * 1000);
+        (start_ms, end_ms.min(start_ms.saturating_add(DR_MAX_MS)))
+    }
+}
+
+/// What the household says to a utility's request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Answer {
+    /// It is followed.
+    Accepted,
+    /// It waits for the household.
+    Waiting,
+    /// It is not followed.
+    Declined,
 }
 
 /// An optimal start that runs.
@@ -225,7 +299,19 @@ struct Cache {
     lead: Option<Lead>,
     lead_ms: Option<u64>,
     alerts_ms: Option<u64>,
-    run: Option<(Call, Temp, u64)>,
+    run: Option<ThermalRun>,
+    /// What power costs, in the quarter of an hour of this number.
+    outlook: Option<(i64, Option<Outlook>)>,
+}
+
+/// Equipment that runs, or none, since the last change.
+#[derive(Clone, Copy, Debug)]
+struct ThermalRun {
+    running: Call,
+    began: Temp,
+    began_ms: u64,
+    /// Its beginning was seen.
+    whole: bool,
 }
 
 /// A thermostat.
@@ -291,6 +377,24 @@ impl Hold {
     pub fn climate(climate: &str) -> Self {
         Self { climate: Some(ClimateRef::new(climate)), ..Self::default() }
     }
+}
+
+/// A utility's request.
+#[derive(Clone, Copy, Debug)]
+pub struct Demand<'a> {
+    /// The utility's name for it: the same name again is the same request.
+    pub name: &'a str,
+    /// From, milliseconds since the epoch.
+    pub start_ms: i64,
+    /// Until.
+    pub end_ms: i64,
+    /// Set points give way by so much.
+    pub relative: Delta,
+    /// Drawn by whoever calls, within what the request allows: it begins and ends so many seconds later, so that not all
+    /// houses of a street do at once. At most [`DR_RANDOM_MAX_S`].
+    pub delay_s: (u32, u32),
+    /// Who passes it on.
+    pub by: &'a str,
 }
 
 /// What holds now, before the guards: from the stack.
@@ -437,9 +541,38 @@ impl Thermostat {
         &self.state.sensors
     }
 
-    /// A new filter is in.
-    pub fn filter_changed(&mut self) {
-        self.state.fan_hours = 0.0;
+    /// The reminders.
+    pub fn reminders(&self) -> Reminders {
+        let usual = || Reminders::usual(&self.config.equipment, &self.config.settings);
+        self.state.reminders.clone().unwrap_or_else(usual)
+    }
+
+    /// The reminders, to change them.
+    pub fn reminders_mut(&mut self) -> &mut Reminders {
+        let (equipment, settings) = (&self.config.equipment, &self.config.settings);
+        self.state.reminders.get_or_insert_with(|| Reminders::usual(equipment, settings))
+    }
+
+    /// How sensors and equipment are, from what they did.
+    pub fn health(&self) -> &Health {
+        &self.state.health
+    }
+
+    /// Somebody has seen an alert (counted from 1, as [`Self::alerts`] lists them). A sensor that drifts is taken as it is
+    /// from now on. `None`: there is no such alert.
+    pub fn acknowledge(&mut self, number: usize) -> Option<About> {
+        let about = self.state.alerts.acknowledge(number)?;
+        if let About::Drift(sensor) = &about {
+            self.state.health.accept(sensor);
+        }
+        Some(about)
+    }
+
+    /// Hears what power costs. How many of the prices were taken.
+    pub fn hear_prices(&mut self, prices: &[Heard], now: &Now) -> usize {
+        let wall_ms = self.wall(now);
+        self.cache.outlook = None;
+        self.state.heard.hear(prices, wall_ms)
     }
 
     /// Hears a sensor. One that is not configured is heard, but weighs nothing.
@@ -483,10 +616,51 @@ impl Thermostat {
         self.state.events.put(event)
     }
 
-    /// Ends the highest event (the next one on the stack takes over), or all that run.
+    /// Ends the highest event (the next one on the stack takes over), or all that run. What a price or a utility asked for
+    /// does not come back: these dear hours and this request are declined.
     pub fn resume(&mut self, all: bool, now: &Now) -> Vec<Event> {
         let wall_ms = self.wall(now);
-        self.state.events.resume(wall_ms, all)
+        let ended = self.state.events.resume(wall_ms, all);
+        for event in &ended {
+            if event.price.is_some() {
+                self.decline_price(event, wall_ms);
+            }
+            if let Some(asked) = self.state.demands.iter_mut().find(|a| is_of(event, a)) {
+                asked.answer = Answer::Declined;
+            }
+        }
+        ended
+    }
+
+    /// Until the dear hours are over that it is for.
+    fn decline_price(&mut self, event: &Event, wall_ms: i64) {
+        let end_ms = event.end_ms.unwrap_or(wall_ms);
+        let after = |plan: &PricePlan| plan.outlook(&self.state.heard, end_ms, &self.zone).filter(|o| o.dear);
+        let until = if event.name == BEFORE_DEAR { self.config.prices.as_ref().and_then(after) } else { None };
+        self.state.price_declined_ms = Some(until.map_or(end_ms, |o| o.until_ms));
+    }
+
+    /// "Save now": set points give way by so much until then, or until resumed. Pressed again, it begins anew.
+    ///
+    /// # Errors
+    /// When it can't be.
+    pub fn quick_save(
+        &mut self,
+        relative: Delta,
+        end_ms: Option<i64>,
+        caller: Caller<'_>,
+        now: &Now,
+    ) -> Result<u64, EventError> {
+        let wall_ms = self.wall(now);
+        let mut event = Event::new(EventType::QuickSave, "quick save", caller.name, wall_ms);
+        event.end_ms = end_ms;
+        event.relative = Some(relative.clamp(Delta::ZERO, QUICK_SAVE_MAX));
+        if end_ms.is_some_and(|end| end <= wall_ms) {
+            return Err(EventError::Times);
+        }
+        self.state.recovery = None;
+        self.state.events.remove(EventType::QuickSave, None);
+        self.state.events.put(event)
     }
 
     /// Plans a vacation.
@@ -512,32 +686,97 @@ impl Thermostat {
         self.state.events.remove(EventType::Vacation, Some(name))
     }
 
-    /// A utility's request: set points move by `relative` towards less energy. `random_start_s` is drawn by the caller
-    /// within what the request allows. `Ok(None)`: the household takes none.
+    /// A utility's request. The same again changes nothing; with other times it takes the old one's place, and what the
+    /// household declined stays declined.
     ///
     /// # Errors
     /// When it can't be.
-    pub fn demand_response(
-        &mut self,
-        name: &str,
-        (start_ms, end_ms): (i64, i64),
-        relative: Delta,
-        random_start_s: u32,
-        by: &str,
-    ) -> Result<Option<u64>, EventError> {
-        if matches!(self.config.settings.dr_accept, DrAccept::Never | DrAccept::DefaultDecline) {
-            return Ok(None);
+    pub fn demand_response(&mut self, demand: &Demand<'_>, now: &Now) -> Result<Answer, EventError> {
+        let wall_ms = self.wall(now);
+        if demand.end_ms <= demand.start_ms || demand.end_ms <= wall_ms {
+            return Err(EventError::Times);
         }
-        let start_ms = start_ms.saturating_add(i64::from(random_start_s) * 1000);
-        let mut event = Event::new(EventType::DemandResponse, name, by, start_ms);
-        event.end_ms = Some(end_ms.min(start_ms.saturating_add(crate::event::DR_MAX_MS)));
-        event.relative = Some(relative.clamp(Delta::ZERO, crate::event::DR_MAX));
-        self.state.events.put(event).map(Some)
+        self.state.demands.retain(|a| wall_ms < a.span().1);
+        let known = self.state.demands.iter().position(|a| a.name == demand.name);
+        let before = known.and_then(|i| self.state.demands.get(i)).cloned();
+        let relative = demand.relative.clamp(Delta::ZERO, DR_MAX);
+        if let Some(before) =
+            before.as_ref().filter(|b| (b.start_ms, b.end_ms, b.relative) == (demand.start_ms, demand.end_ms, relative))
+        {
+            return Ok(before.answer);
+        }
+        if known.is_none() && self.state.demands.len() >= OFFERS_MAX {
+            return Err(EventError::Offers);
+        }
+        let answer = match (before.map(|b| b.answer), self.config.settings.dr_accept) {
+            (_, DrAccept::Never) => return Ok(Answer::Declined),
+            (Some(answer), _) => answer,
+            (None, DrAccept::DefaultDecline) => Answer::Waiting,
+            (None, DrAccept::Always | DrAccept::DefaultAccept) => Answer::Accepted,
+        };
+        let (start_s, end_s) = demand.delay_s;
+        let asked = Asked {
+            name: demand.name.to_owned(),
+            by: demand.by.to_owned(),
+            start_ms: demand.start_ms,
+            end_ms: demand.end_ms,
+            relative,
+            delay_s: (start_s.min(DR_RANDOM_MAX_S), end_s.min(DR_RANDOM_MAX_S)),
+            answer,
+        };
+        self.state.events.remove(EventType::DemandResponse, Some(demand.name));
+        if answer == Answer::Accepted {
+            self.follow(&asked)?;
+        }
+        self.state.demands.retain(|a| a.name != asked.name);
+        self.state.demands.push(asked);
+        Ok(answer)
     }
 
-    /// The household opts out of demand response. `false`: there was none.
-    pub fn decline_demand_response(&mut self) -> bool {
-        self.state.events.remove(EventType::DemandResponse, None)
+    fn follow(&mut self, asked: &Asked) -> Result<u64, EventError> {
+        let (start_ms, end_ms) = asked.span();
+        let mut event = Event::new(EventType::DemandResponse, &asked.name, &asked.by, start_ms);
+        event.end_ms = Some(end_ms);
+        event.relative = Some(asked.relative);
+        self.state.events.put(event)
+    }
+
+    /// The requests of utilities that are not over, with what the household said to them.
+    pub fn demands(&self) -> &[Asked] {
+        &self.state.demands
+    }
+
+    /// The household opts out of a request, or of all (`None`). `false`: there was none.
+    pub fn decline_demand_response(&mut self, name: Option<&str>) -> bool {
+        let mut found = self.state.events.remove(EventType::DemandResponse, name);
+        for asked in self.state.demands.iter_mut().filter(|a| name.is_none_or(|n| a.name == n)) {
+            found |= asked.answer != Answer::Declined;
+            asked.answer = Answer::Declined;
+        }
+        found
+    }
+
+    /// The household takes part in a request that waits, or that it declined. `false`: there is none of this name.
+    ///
+    /// # Errors
+    /// When the stack is full.
+    pub fn accept_demand_response(&mut self, name: &str, now: &Now) -> Result<bool, EventError> {
+        let wall_ms = self.wall(now);
+        let Some(asked) = self.state.demands.iter().find(|a| a.name == name && wall_ms < a.span().1).cloned() else {
+            return Ok(false);
+        };
+        if asked.answer != Answer::Accepted {
+            self.follow(&asked)?;
+        }
+        self.state.demands.iter_mut().filter(|a| a.name == name).for_each(|a| a.answer = Answer::Accepted);
+        Ok(true)
+    }
+
+    /// The utility takes its request back. `false`: there was none.
+    pub fn cancel_demand_response(&mut self, name: &str) -> bool {
+        let before = self.state.demands.len();
+        self.state.demands.retain(|a| a.name != name);
+        self.state.events.remove(EventType::DemandResponse, Some(name)) || self.state.demands.len() < before
     }
 
     /// Puts any other event on the stack: quick save, a day off, a price plan.
@@ -610,21 +849,30 @@ impl Thermostat {
         self.last_mono_ms = Some(now.mono_ms);
         self.state.wall_ms = Some(wall_ms);
         self.state.events.expire(wall_ms);
+        self.state.demands.retain(|a| wall_ms < a.span().1);
         self.state.outdoor = inputs.outdoor;
         self.windows(inputs.opening, dt_ms);
         self.presence(now, wall_ms, inputs);
         self.history.pass(self.relays, dt_ms);
-        if self.relays.on(Output::Fan) {
-            self.state.fan_hours += dt_ms as f64 / 3_600_000.0;
-        }
+        let reported = inputs.reported.filter(|_| !self.config.equipment.is_guided);
+        self.state.health.pass(dt_ms, self.relays.call(), reported);
+        let relays = self.relays.call();
+        self.reminders_mut().pass(relays, dt_ms);
 
         let slot = self.slot(wall_ms);
         let scheduled = self.config.program.at(slot.day, slot.slot);
         let next = self.next(wall_ms);
         let mono_ms = now.mono_ms;
-        let Some(effective) = effective(&self.config, &self.state.events, scheduled, wall_ms) else {
+        let prices = self.prices(now, wall_ms, scheduled, inputs);
+        let Some(effective) = effective(&self.config, &self.state.events, scheduled, wall_ms, true) else {
             return self.nothing(now);
         };
+        let in_advance = effective.top.is_some_and(|e| e.price.is_some() && e.name == BEFORE_DEAR);
+        let undisturbed = match effective.top.filter(|e| e.price.is_some()) {
+            None => None,
+            Some(_) => self::effective(&self.config, &self.state.events, scheduled, wall_ms, false),
+        }
+        .map(|e| SetPoints::bounded(e.heat, e.cool, &self.config.settings));
         let fused =
             self.state.sensors.fuse(&self.config.sensors, &effective.climate.sensors, &self.config.settings, mono_ms);
         let source = Source {
@@ -656,7 +904,8 @@ impl Thermostat {
         let set_points = SetPoints::bounded(heat, cool, &self.config.settings);
         let settled =
             mono_ms.saturating_sub(self.began_mono_ms) >= u64::from(self.config.settings.sensor_stale_s) * 1000;
-        let coasting = by_program && self.coasts(wall_ms, &fused, next.as_ref(), set_points, inputs);
+        let guided = self.config.equipment.is_guided;
+        let coasting = by_program && !guided && self.coasts(wall_ms, &fused, next.as_ref(), set_points, inputs);
         let model = self.state.learner.model();
         let wish = self.state.control.step(&Situation {
             settings: &self.config.settings,
@@ -679,31 +928,35 @@ impl Thermostat {
             settled,
             just_started: mono_ms.saturating_sub(self.began_mono_ms) < JUST_STARTED_MS,
             coasting,
-            recovering: lead.is_some_and(|l| l.running),
+            recovering: in_advance || lead.is_some_and(|l| l.running),
             lift_k: model.heat_k_h * model.lift_h(),
             mono_ms,
             dt_ms,
             fan_was_on: self.relays.on(Output::Fan),
             vent_was_on: self.relays.on(Output::Ventilator),
         });
-        let (relays, denied) = self.state.guard.step(
-            wish.call,
-            &Circumstances {
-                mono_ms,
-                outdoor: inputs.outdoor,
-                equipment: &self.config.equipment,
-                limits: &self.config.limits,
-                reported: inputs.reported,
-                frost: wish.frost,
-                urgent_off: wish.urgent_off,
-            },
-        );
+        let around = Circumstances {
+            mono_ms,
+            outdoor: inputs.outdoor,
+            equipment: &self.config.equipment,
+            limits: &self.config.limits,
+            reported: inputs.reported,
+            frost: wish.frost,
+            urgent_off: wish.urgent_off,
+        };
+        let (relays, denied) = match guided {
+            true => (self.state.guard.follow(mono_ms, inputs.reported.unwrap_or(Call::NONE)), Vec::new()),
+            false => self.state.guard.step(wish.call, &around),
+        };
         self.relays = relays;
         let decision = Decision {
+            wall_ms,
             relays,
             asked: wish.call,
             denied,
             set_points,
+            undisturbed: undisturbed.unwrap_or(set_points),
+            prices,
             mode: self.config.settings.hvac_mode,
             source,
             temperature: fused.temperature,
@@ -717,6 +970,7 @@ impl Thermostat {
         let interval = self.history.interval(wall_ms, &decision, inputs.outdoor);
         if let Some(interval) = &interval {
             self.learn(interval, inputs);
+            self.compare(mono_ms);
         }
         Decision { interval, ..decision }
     }
@@ -738,11 +992,15 @@ impl Thermostat {
         self.relays = relays;
         let floor = self.config.settings.frost_floor;
         let none = ClimateRef::new("");
+        let set_points = SetPoints::bounded(floor, floor, &self.config.settings);
         Decision {
+            wall_ms: self.wall(now),
             relays,
             asked: Call::NONE,
             denied,
-            set_points: SetPoints::bounded(floor, floor, &self.config.settings),
+            set_points,
+            undisturbed: set_points,
+            prices: None,
             mode: self.config.settings.hvac_mode,
             source: Source { event: None, name: String::new(), by: String::new(), until_ms: None, climate: none },
             temperature: None,
@@ -795,6 +1053,90 @@ impl Thermostat {
             } else if !stands && there {
                 self.state.events.remove(kind, None);
             }
+        }
+    }
+
+    /// What power costs, and what the set points do about it: an event of its own on the stack.
+    fn prices(&mut self, now: &Now, wall_ms: i64, scheduled: usize, inputs: &Inputs) -> Option<Outlook> {
+        let Some(plan) = &self.config.prices else {
+            self.price_event(None, wall_ms);
+            return None;
+        };
+        let block = wall_ms.div_euclid(STEP_MS);
+        let outlook = match self.cache.outlook {
+            Some((known, outlook)) if known == block => outlook,
+            _ => plan.outlook(&self.state.heard, wall_ms, &self.zone),
+        };
+        let (set_back, limits) = (plan.set_back, plan.limits);
+        let declined = self.state.price_declined_ms.is_some_and(|until| wall_ms < until);
+        let wanted = match outlook.filter(|_| !declined) {
+            Some(o) if o.dear && set_back > Delta::ZERO => {
+                let opposite = Delta::from_milli_k(-set_back.milli_k());
+                Some((DEAR, o.until_ms, Move { heat: opposite, cool: set_back, limits }))
+            }
+            Some(o) if !o.dear => {
+                let at_ms = o.next_dear_ms;
+                at_ms.and_then(|at_ms| {
+                    Some((BEFORE_DEAR, at_ms, self.in_advance(now, wall_ms, at_ms, scheduled, inputs)?))
+                })
+            }
+            _ => None,
+        };
+        self.cache.outlook = Some((block, outlook));
+        self.price_event(wanted, wall_ms);
+        outlook
+    }
+
+    /// The house is warmed or cooled before dear hours: as late as it can be, and not while nobody is there.
+    fn in_advance(&self, now: &Now, wall_ms: i64, at_ms: i64, scheduled: usize, inputs: &Inputs) -> Option<Move> {
+        let plan = self.config.prices.as_ref().filter(|p| p.ahead > Delta::ZERO)?;
+        let beneath = effective(&self.config, &self.state.events, scheduled, wall_ms, false)?;
+        let (indoor, outdoor) = (self.all_rooms(now)?, inputs.outdoor?);
+        let mode = self.config.settings.hvac_mode;
+        let heating = mode.heats() && (!mode.cools() || outdoor < beneath.heat);
+        if !beneath.climate.is_occupied || !heating && !mode.cools() {
+            return None;
+        }
+        let (heat, cool) = match heating {
+            true => (plan.ahead, Delta::ZERO),
+            false => (Delta::ZERO, Delta::from_milli_k(-plan.ahead.milli_k())),
+        };
+        let by = Move { heat, cool, limits: plan.limits };
+        if self.state.events.find(EventType::Sensor, BEFORE_DEAR).is_some() {
+            return Some(by);
+        }
+        let (heat, cool) = by.apply(beneath.heat, beneath.cool);
+        let target = if heating { heat } else { cool };
+        let sun = self.sun(inputs, wall_ms);
+        let learner = &self.state.learner;
+        let hours = learner.lead_h(heating, indoor.celsius(), target.celsius(), outdoor.celsius(), sun);
+        let lead_h = hours.map_or(AHEAD_MAX_H, |h| h.min(AHEAD_MAX_H)) + AHEAD_SPARE_H;
+        (((at_ms - wall_ms) as f64) <= lead_h * 3.6e6).then_some(by)
+    }
+
+    /// The mean of every believed sensor.
+    fn all_rooms(&self, now: &Now) -> Option<Temp> {
+        self.state.sensors.fuse(&self.config.sensors, &[], &self.config.settings, now.mono_ms).temperature
+    }
+
+    /// Puts what prices do on the stack, or takes it away.
+    fn price_event(&mut self, wanted: Option<(&str, i64, Move)>, wall_ms: i64) {
+        let events = &mut self.state.events;
+        for name in [DEAR, BEFORE_DEAR] {
+            let there = events.find(EventType::Sensor, name).filter(|e| e.price.is_some());
+            let stays = wanted.is_some_and(|(n, until_ms, by)| {
+                n == name && there.is_some_and(|e| e.price == Some(by) && e.end_ms == Some(until_ms))
+            });
+            if there.is_some() && !stays {
+                events.remove(EventType::Sensor, Some(name));
+            }
+        }
+        let Some((name, until_ms, by)) = wanted else { return };
+        if events.find(EventType::Sensor, name).is_none() {
+            let mut event = Event::new(EventType::Sensor, name, PRICES, wall_ms);
+            event.end_ms = Some(until_ms);
+            event.price = Some(by);
+            let _ = events.put(event);
         }
     }
 
@@ -922,6 +1264,19 @@ impl Thermostat {
         });
     }
 
+    /// Compares the sensors with each other.
+    fn compare(&mut self, mono_ms: u64) {
+        let State { sensors, health, .. } = &mut self.state;
+        let config = &self.config;
+        let believed: Vec<(&str, Temp, Delta)> = sensors
+            .list(&config.sensors, &[], &config.settings, mono_ms)
+            .filter(|(.., left_out)| left_out.is_none())
+            .filter_map(|(sensor, temperature, _)| Some((sensor.id.as_str(), temperature?, sensor.offset)))
+            .collect();
+        health.compare(&believed);
+        health.keep_sensors(|id| config.sensors.iter().any(|s| s.id == id));
+    }
+
     /// Looks for what the household should know.
     fn watch(&mut self, now: &Now, wall_ms: i64, fused: &Fused, decision: &Decision) {
         self.response(now, wall_ms, fused, decision);
@@ -969,9 +1324,21 @@ impl Thermostat {
         alerts.set(About::Dry, dry, wall_ms, || format!("the humidity is {} %", humidity.unwrap_or(0)));
         let damp = humidity.zip(settings.humidity_high_alert).is_some_and(|(h, limit)| h > limit);
         alerts.set(About::Damp, damp, wall_ms, || format!("the humidity is {} %", humidity.unwrap_or(0)));
-        let hours = self.state.fan_hours;
-        let due = settings.filter_life_h.is_some_and(|life| hours >= f64::from(life));
-        alerts.set(About::Filter, due, wall_ms, || format!("the filter has seen {hours:.0} hours of fan"));
+        let reminders = self.state.reminders.as_ref().map_or(&[][..], Reminders::all);
+        alerts.end(|about| matches!(about, About::Reminder(name) if !reminders.iter().any(|r| r.name == *name)));
+        for reminder in reminders {
+            alerts.set(About::Reminder(reminder.name.clone()), reminder.due(), wall_ms, || reminder.text());
+        }
+        let drifts: Vec<(&str, f64)> = self.state.health.drifts().collect();
+        alerts.end(|about| matches!(about, About::Drift(id) if !drifts.iter().any(|(d, _)| d == id)));
+        for (id, off_k) in &drifts {
+            let name = sensors.iter().find(|s| s.id == *id).map_or(*id, |s| s.name.as_str());
+            alerts.set(About::Drift((*id).to_owned()), true, wall_ms, || {
+                drift_text(name, *off_k, sensors.len() == 2, scale)
+            });
+        }
+        let short = self.state.health.short_cycles(self.config.limits.min_on_s);
+        alerts.set(About::ShortCycles, short.is_some(), wall_ms, || short.map_or_else(String::new, short_text));
         alerts.set(About::Clock, !now.trusted, wall_ms, || {
             "the clock is not to be believed: the program goes on by the time that has passed".to_owned()
         });
@@ -987,17 +1354,24 @@ impl Thermostat {
         let running = thermal.filter(|o| decision.relays.on(*o)).fold(Call::NONE, Call::with);
         let Some(t) = fused.temperature else { return };
         match self.cache.run {
-            Some((call, began, at)) if call == running && running != Call::NONE => {
-                let long = now.mono_ms.saturating_sub(at) >= RESPONSE_S * 1000;
-                let wrong = if running.heats() { began.above(t) } else { t.above(began) };
-                if long {
+            Some(run) if run.running == running => {
+                let long = now.mono_ms.saturating_sub(run.began_ms) >= RESPONSE_S * 1000;
+                let wrong = if running.heats() { run.began.above(t) } else { t.above(run.began) };
+                if long && running != Call::NONE {
                     self.state.alerts.set(About::NoResponse, wrong > RESPONSE_WRONG, wall_ms, || {
                         let what = if running.heats() { "heating" } else { "cooling" };
                         format!("{what} has run for an hour and the temperature went the other way")
                     });
                 }
             }
-            _ => self.cache.run = Some((running, t, now.mono_ms)),
+            before => {
+                let ended = before.filter(|b| b.whole && b.running != Call::NONE && running == Call::NONE);
+                if let Some(ended) = ended.filter(|_| decision.reason == Reason::Satisfied) {
+                    self.state.health.finished(now.mono_ms.saturating_sub(ended.began_ms) / 1000);
+                }
+                let whole = before.is_some();
+                self.cache.run = Some(ThermalRun { running, began: t, began_ms: now.mono_ms, whole });
+            }
         }
         let stopped = decision.denied.iter().any(|d| d.why == Denial::LongestRun);
         if stopped {
@@ -1012,8 +1386,48 @@ impl Thermostat {
     }
 }
 
-/// What the stack says: the program's comfort setting, with every running event laid over it from the lowest to the highest.
-fn effective<'a>(config: &'a Config, events: &'a Events, scheduled: usize, wall_ms: i64) -> Option<Effective<'a>> {
+/// Whether an event is what became of a utility's request.
+fn is_of(event: &Event, asked: &Asked) -> bool {
+    event.event_type == EventType::DemandResponse && event.name == asked.name
+}
+
+fn drift_text(name: &str, off_k: f64, one_of_two: bool, scale: model::TemperatureScale) -> String {
+    let (degrees, unit) = match scale {
+        model::TemperatureScale::Fahrenheit => (off_k.abs() * 1.8, "°F"),
+        model::TemperatureScale::Celsius | model::TemperatureScale::Kelvin => (off_k.abs(), "°C"),
+    };
+    let word = if off_k > 0.0 { "warmer" } else { "colder" };
+    let which = if one_of_two { " (or the other one drifts: two sensors can't tell)" } else { "" };
+    format!(
+        "{name} shows {degrees:.1} {unit} {word} beside the other sensors than it used to{which}: compare it with a \
+         thermometer and correct its offset, or acknowledge this if it hangs elsewhere now"
+    )
+}
+
+fn short_text(how: ShortCycles) -> String {
+    match how {
+        ShortCycles::ByItself(output, times) => format!(
+            "short cycles: the relay of {} has switched by itself {times} times in the last hours; look at its power, its wiring, \
+             a safety switch of the equipment, or who else commands it",
+            output.as_str()
+        ),
+        ShortCycles::Runs(count, seconds) => format!(
+            "short cycles: {count} of the last runs were over after hardly more than their least time ({} min on average): the \
+             equipment is too large for what is asked, its air blows at the sensor, or the differential is too small",
+            seconds.div_ceil(60)
+        ),
+    }
+}
+
+/// What the stack says: the program's comfort setting, with every running event laid over it from the lowest to the highest;
+/// with what prices do, or without.
+fn effective<'a>(
+    config: &'a Config,
+    events: &'a Events,
+    scheduled: usize,
+    wall_ms: i64,
+    with_prices: bool,
+) -> Option<Effective<'a>> {
     let climate = config.program.climate(scheduled)?;
     let mut e = Effective {
         climate,
@@ -1026,7 +1440,7 @@ fn effective<'a>(config: &'a Config, events: &'a Events, scheduled: usize, wall_
         duty: None,
         top: None,
     };
-    for event in events.running(wall_ms).rev() {
+    for event in events.running(wall_ms).rev().filter(|e| with_prices || e.price.is_none()) {
         if let Some(held) = event.hold_climate_ref.as_ref().and_then(|c| config.program.find(c)) {
             (e.climate, e.heat, e.cool, e.fan) = (held, held.heat_temp, held.cool_temp, held.fan);
         }
@@ -1036,6 +1450,9 @@ fn effective<'a>(config: &'a Config, events: &'a Events, scheduled: usize, wall_
         if let Some(relative) = event.relative {
             (e.heat, e.cool) = (e.heat.minus(relative), e.cool.plus(relative));
         }
+        if let Some(price) = event.price {
+            (e.heat, e.cool) = price.apply(e.heat, e.cool);
+        }
         e.fan = event.fan.unwrap_or(e.fan);
         e.fan_min = event.fan_min_on_time.unwrap_or(e.fan_min);
         (e.heat_off, e.cool_off) = (event.is_heat_off, event.is_cool_off);
@@ -1044,6 +1461,7 @@ fn effective<'a>(config: &'a Config, events: &'a Events, scheduled: usize, wall_
         if absolute
             || event.hold_climate_ref.is_some()
             || event.relative.is_some()
+            || event.price.is_some()
             || event.is_heat_off
             || event.is_cool_off
         {
@@ -1055,6 +1473,26 @@ fn effective<'a>(config: &'a Config, events: &'a Events, scheduled: usize, wall_
 
 /// In words: what it does, towards what, because of what, and what holds it back.
 impl Decision {
+    /// What a thermostat that switches by itself is to be told: the mode, and where to heat and cool to. `None`: nothing is
+    /// known here that it does not know better.
+    pub fn guidance(&self, settings: &Settings, equipment: &Equipment) -> Option<(HvacMode, Temp, Temp)> {
+        let (heat, cool) = (self.set_points.heat(), self.set_points.cool());
+        match self.reason {
+            Reason::NoSensor => None,
+            Reason::FrostFloor if equipment.heat_stages == 0 => Some((HvacMode::Off, heat, cool)),
+            // Above the floor by what ends the frost's own call.
+            Reason::FrostFloor => {
+                let least = settings.frost_floor.plus(FROST_GUIDED);
+                Some((HvacMode::Heat, if self.mode.heats() { heat.max(least) } else { least }, cool))
+            }
+            Reason::HighLimit if self.mode.cools() => Some((HvacMode::Cool, heat, cool)),
+            Reason::HighLimit | Reason::WindowOpen | Reason::OffByEvent | Reason::DutyCycle => {
+                Some((HvacMode::Off, heat, cool))
+            }
+            _ => Some((self.mode, heat, cool)),
+        }
+    }
+
     /// "Why is it running, why not?" in a few sentences.
     pub fn why(&self, scale: model::TemperatureScale) -> String {
         let mut text = String::new();
@@ -1085,6 +1523,7 @@ impl Decision {
             None => text.push_str(&format!("The program is at {}.", self.source.name)),
             Some(_) => text.push_str(&format!("{} by {} overrides the program.", self.source.name, self.source.by)),
         }
+        text.push_str(&self.why_prices(scale));
         if let Some(lead) = self.lead.filter(|l| l.running) {
             text.push_str(&format!(" It began early, to be at {} in {} min.", lead.target.text(scale), lead.minutes));
         }
@@ -1096,5 +1535,33 @@ impl Decision {
             text.push('.');
         }
         text
+    }
+
+    /// What power costs, where that moves the set points or will soon.
+    fn why_prices(&self, scale: model::TemperatureScale) -> String {
+        let Some(prices) = self.prices else { return String::new() };
+        let minutes = |at_ms: i64| (at_ms - self.wall_ms).max(0).div_euclid(60_000);
+        let cost = format!("Power costs {:.4} ({:.4} on average over the day)", prices.price, prices.mean);
+        let by_price = self.source.by == PRICES && self.source.event == Some(EventType::Sensor);
+        let without = || {
+            let mut parts = Vec::new();
+            if self.mode.heats() {
+                parts.push(format!("heat to {}", self.undisturbed.heat().text(scale)));
+            }
+            if self.mode.cools() {
+                parts.push(format!("cool to {}", self.undisturbed.cool().text(scale)));
+            }
+            parts.join(", ")
+        };
+        if by_price && prices.dear {
+            format!(" {cost} for {} min more; without that it would {}.", minutes(prices.until_ms), without())
+        } else if by_price {
+            let at = prices.next_dear_ms.unwrap_or(self.wall_ms);
+            format!(" {cost} and is dear in {} min: it goes ahead; without that it would {}.", minutes(at), without())
+        } else if prices.dear {
+            format!(" {cost} for {} min more; that moves nothing now.", minutes(prices.until_ms))
+        } else {
+            String::new()
+        }
     }
 }

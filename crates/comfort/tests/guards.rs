@@ -5,11 +5,12 @@
 
 use comfort::event::{Event, Events};
 use comfort::guard::{Call, Limits, Output};
+use comfort::price::{PricePlan, Rate};
 use comfort::program::{DAYS, Program, SLOTS, slot_at};
 use comfort::simulate::watch::{Seen, Watch};
 use comfort::{
-    Caller, ClimateRef, Config, Decision, Delta, Denial, EventType, Hold, HoldType, HvacMode, Inputs, Now, Reason,
-    SensorConfig, SensorReading, Temp, Thermostat,
+    Answer, Caller, ClimateRef, Config, Counts, Decision, Delta, Demand, Denial, EventType, Hold, HoldType, HvacMode,
+    Inputs, Now, Reason, SensorConfig, SensorReading, Temp, Thermostat,
 };
 use jiff::tz::TimeZone;
 use proptest::prelude::*;
@@ -134,6 +135,9 @@ enum Act {
     Restart(bool),
     Configure(u32, u32, u32),
     Fan,
+    Save(i32),
+    Demand(i64, u32),
+    Decline,
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -149,6 +153,9 @@ fn act() -> impl Strategy<Value = Act> {
         1 => any::<bool>().prop_map(Act::Restart),
         1 => (0u32..2000, 0u32..2000, 0u32..9000).prop_map(|(a, b, c)| Act::Configure(a, b, c)),
         1 => Just(Act::Fan),
+        1 => (-200i32..200).prop_map(Act::Save),
+        1 => (-9_000_000i64..9_000_000, 0u32..5000).prop_map(|(start, delay)| Act::Demand(start, delay)),
+        1 => Just(Act::Decline),
     ]
 }
 
@@ -156,6 +163,7 @@ fn play(heat_pump: bool, acts: &[Act]) -> (u64, Vec<String>) {
     let mut c = config(HvacMode::Auto);
     c.equipment.has_heat_pump = heat_pump;
     c.limits.longest_run_s = 3600;
+    c.prices = Some(plan());
     let mut bench = Bench::new(c);
     for act in acts {
         let now = bench.now();
@@ -213,6 +221,22 @@ fn play(heat_pump: bool, acts: &[Act]) -> (u64, Vec<String>) {
             Act::Fan => {
                 let hold = Hold { fan: Some(comfort::FanMode::On), ..Hold::default() };
                 let _ = bench.thermostat.set_hold(&hold, HoldType::HoldHours(1), Caller::other("anybody"), &now);
+            }
+            Act::Save(tenths) => {
+                let by = Delta::from_tenths_f(*tenths);
+                let _ = bench.thermostat.quick_save(by, None, Caller::other("anybody"), &now);
+                bench.pass(1000);
+            }
+            Act::Demand(start, delay) => {
+                let (start_ms, end_ms) = (bench.wall_ms + start, bench.wall_ms + start + 5_000_000);
+                let (relative, delay_s) = (Delta::from_tenths_f(80), (*delay, *delay));
+                let demand = Demand { name: "peak", start_ms, end_ms, relative, delay_s, by: "anybody" };
+                let _ = bench.thermostat.demand_response(&demand, &now);
+                bench.pass(1000);
+            }
+            Act::Decline => {
+                bench.thermostat.decline_demand_response(None);
+                bench.pass(1000);
             }
         }
     }
@@ -479,6 +503,166 @@ fn complaint_an_open_window_heats_the_street() {
 }
 
 #[test]
+fn complaint_an_open_window_can_not_be_ignored() {
+    // Some want the pause, some a window that is always ajar: it is theirs to say, and the delay too.
+    let mut c = config(HvacMode::Heat);
+    c.settings.open_window_after_s = 60;
+    let mut bench = Bench::new(c);
+    bench.room = f(60);
+    bench.minutes(20);
+    let open = |bench: &mut Bench| {
+        bench.mono_ms += MINUTE_MS;
+        let reading = SensorReading { temperature: Some(bench.room), ..SensorReading::default() };
+        bench.thermostat.hear("hall", &reading, bench.mono_ms);
+        let inputs = Inputs { outdoor: bench.outdoor, opening: true, ..Inputs::default() };
+        bench.thermostat.tick(&bench.now(), &inputs).reason
+    };
+    open(&mut bench);
+    assert_eq!(open(&mut bench), Reason::WindowOpen);
+    let mut c = bench.thermostat.config().clone();
+    c.settings.open_window_bypass = true;
+    bench.thermostat.configure(c);
+    assert_eq!(open(&mut bench), Reason::BelowHeatSetPoint);
+}
+
+#[test]
+fn complaint_the_fan_shortens_or_restarts_the_pause_of_cooling() {
+    let pause_s = |with_fan: bool| {
+        let mut bench = Bench::new(config(HvacMode::Cool));
+        bench.room = f(90);
+        bench.minutes(20);
+        bench.room = f(70);
+        while bench.relays.cools() {
+            bench.pass(5000);
+        }
+        bench.room = f(90);
+        let mut seconds = 0;
+        while !bench.relays.cools() {
+            let now = bench.now();
+            let fan = if with_fan && seconds % 60 < 30 { comfort::FanMode::On } else { comfort::FanMode::Auto };
+            let hold = Hold { fan: Some(fan), ..Hold::default() };
+            let _ = bench.thermostat.set_hold(&hold, HoldType::HoldHours(1), Caller::owner("me"), &now);
+            bench.pass(5000);
+            seconds += 5;
+        }
+        assert_eq!(bench.watch.broken, 0, "{:?}", bench.watch.list);
+        seconds
+    };
+    assert_eq!(pause_s(true), pause_s(false));
+}
+
+#[test]
+fn complaint_the_fan_runs_on_after_its_hold_and_with_the_mode_off() {
+    let mut bench = Bench::new(config(HvacMode::Cool));
+    bench.room = f(70);
+    assert!(!bench.minutes(5).relays.on(Output::Fan), "auto: not by itself");
+    let now = bench.now();
+    let hold = Hold { fan: Some(comfort::FanMode::On), ..Hold::default() };
+    bench.thermostat.set_hold(&hold, HoldType::HoldHours(1), Caller::owner("me"), &now).unwrap();
+    assert!(bench.minutes(5).relays.on(Output::Fan));
+    bench.thermostat.set_mode(HvacMode::Off);
+    assert!(!bench.minutes(2).relays.on(Output::Fan), "off is off");
+    bench.thermostat.set_mode(HvacMode::Cool);
+    assert!(bench.minutes(2).relays.on(Output::Fan));
+    assert!(!bench.minutes(60).relays.on(Output::Fan), "the hold has ended");
+}
+
+#[test]
+fn complaint_a_passing_cat_brings_an_empty_house_home_and_a_quiet_evening_sends_it_away() {
+    let mut c = config(HvacMode::Heat);
+    c.settings.auto_away = true;
+    c.settings.auto_away_after_s = 3600;
+    c.program = Program::uniform(c.program.climates().to_vec(), &ClimateRef::new("home")).unwrap();
+    let mut bench = Bench::new(c);
+    bench.minute_with(None, Some(true));
+    // An hour without a movement, no less, and each movement begins it anew.
+    for _ in 0..50 {
+        assert_eq!(bench.minute_with(None, Some(false)).source.event, None);
+    }
+    bench.minute_with(None, Some(true));
+    for _ in 0..58 {
+        assert_eq!(bench.minute_with(None, Some(false)).source.event, None);
+    }
+    for _ in 0..4 {
+        bench.minute_with(None, Some(false));
+    }
+    assert_eq!(bench.minute_with(None, Some(false)).source.event, Some(EventType::AutoAway));
+    // A phone that is at home counts for more than still air.
+    let inputs = Inputs { outdoor: bench.outdoor, phone_home: Some(true), ..Inputs::default() };
+    bench.mono_ms += 1000;
+    assert_eq!(bench.thermostat.tick(&bench.now(), &inputs).source.event, None);
+}
+
+#[test]
+fn complaint_every_sensor_counts_at_every_hour() {
+    let mut c = config(HvacMode::Heat);
+    c.sensors.push(SensorConfig { id: "den".into(), name: "Den".into(), offset: Delta::ZERO, in_use: true });
+    let mut climates = c.program.climates().to_vec();
+    for climate in &mut climates {
+        climate.sensors = vec![if climate.climate_ref == ClimateRef::new("sleep") { "den" } else { "hall" }.into()];
+    }
+    c.program = Program::uniform(climates, &ClimateRef::new("home")).unwrap();
+    let mut bench = Bench::new(c);
+    bench.room = f(70);
+    let den = SensorReading { temperature: Some(f(60)), ..SensorReading::default() };
+    bench.thermostat.hear("den", &den, bench.mono_ms);
+    assert!((bench.pass(1000).temperature.unwrap().fahrenheit() - 70.0).abs() < 0.3);
+    let now = bench.now();
+    bench.thermostat.set_hold(&Hold::climate("sleep"), HoldType::HoldHours(8), Caller::owner("me"), &now).unwrap();
+    assert!((bench.pass(1000).temperature.unwrap().fahrenheit() - 60.0).abs() < 0.3);
+}
+
+#[test]
+fn complaint_nobody_says_why_it_runs_or_why_not() {
+    let scale = model::TemperatureScale::Fahrenheit;
+    let mut bench = Bench::new(config(HvacMode::Heat));
+    bench.room = f(60);
+    for (act, word) in [
+        ("start", "colder than the heating set point"),
+        ("off", "the mode is off"),
+        ("on at once", "the least time off has not passed"),
+        ("warm", "nothing is needed"),
+        ("frost", "frost floor"),
+        ("hot", "high limit"),
+    ] {
+        match act {
+            "off" => bench.thermostat.set_mode(HvacMode::Off),
+            "on at once" => bench.thermostat.set_mode(HvacMode::Heat),
+            "warm" => bench.room = f(72),
+            "frost" => bench.room = f(40),
+            "hot" => bench.room = f(95),
+            _ => {}
+        }
+        let decision = match act {
+            "on at once" => bench.pass(1000),
+            "off" => bench.minutes(4),
+            _ => bench.minutes(15),
+        };
+        let why = decision.why(scale);
+        assert!(why.contains(word), "{act}: {why}");
+    }
+}
+
+#[test]
+fn complaint_the_heat_pump_reverses_at_once() {
+    let mut c = config(HvacMode::Auto);
+    c.equipment.has_heat_pump = true;
+    let mut bench = Bench::new(c);
+    bench.room = f(85);
+    bench.minutes(20);
+    assert!(bench.relays.cools());
+    bench.room = f(55);
+    let mut seconds = 0;
+    while !bench.relays.has(Output::Heat1) {
+        bench.pass(5000);
+        seconds += 5;
+        assert!(seconds < 3600);
+    }
+    assert!(seconds >= 300, "after {seconds} s");
+    assert_eq!(bench.watch.broken, 0, "{:?}", bench.watch.list);
+}
+
+#[test]
 fn the_frost_floor_and_the_high_limit_hold_in_every_mode() {
     for mode in [HvacMode::Off, HvacMode::Cool, HvacMode::Heat, HvacMode::Auto, HvacMode::AuxHeatOnly] {
         let mut bench = Bench::new(config(mode));
@@ -609,13 +793,244 @@ fn a_heat_pump_is_given_its_time_before_auxiliary_heat() {
 fn demand_response_moves_the_set_point_and_can_be_declined() {
     let mut bench = Bench::new(config(HvacMode::Cool));
     let before = bench.pass(1000).set_points.cool();
-    let span = (bench.wall_ms, bench.wall_ms + 3_600_000);
-    bench.thermostat.demand_response("peak", span, Delta::from_tenths_f(90), 120, "utility").unwrap().unwrap();
+    let (start_ms, end_ms) = (bench.wall_ms, bench.wall_ms + 3_600_000);
+    let (relative, by) = (Delta::from_tenths_f(90), "utility");
+    let peak = Demand { name: "peak", start_ms, end_ms, relative, delay_s: (120, 600), by };
+    let now = bench.now();
+    assert_eq!(bench.thermostat.demand_response(&peak, &now), Ok(Answer::Accepted));
     assert_eq!(bench.pass(60_000).set_points.cool(), before, "the random delay has not passed");
+    // A restart and the same message again: the delay that was drawn first stays.
+    bench.restart(false);
+    let now = bench.now();
+    let again = Demand { delay_s: (1800, 0), ..peak };
+    assert_eq!(bench.thermostat.demand_response(&again, &now), Ok(Answer::Accepted));
     let moved = bench.pass(90_000).set_points.cool();
     assert_eq!(moved.above(before), Delta::from_tenths_f(40), "4 °F at most");
-    assert!(bench.thermostat.decline_demand_response());
+    // It is declined at once, and neither a repetition nor other times bring it back; only the household does.
+    assert!(bench.thermostat.decline_demand_response(Some("peak")));
     assert_eq!(bench.pass(1000).set_points.cool(), before);
+    let now = bench.now();
+    assert_eq!(bench.thermostat.demand_response(&peak, &now), Ok(Answer::Declined));
+    let longer = Demand { end_ms: end_ms + 3_600_000, ..peak };
+    assert_eq!(bench.thermostat.demand_response(&longer, &now), Ok(Answer::Declined));
+    assert_eq!(bench.minutes(5).set_points.cool(), before);
+    let now = bench.now();
+    assert_eq!(bench.thermostat.accept_demand_response("peak", &now), Ok(true));
+    assert_eq!(bench.pass(1000).set_points.cool(), moved);
+    // To resume is to decline.
+    let now = bench.now();
+    assert_eq!(bench.thermostat.resume(false, &now).len(), 1);
+    assert_eq!(bench.thermostat.demand_response(&longer, &now), Ok(Answer::Declined));
+    assert_eq!(bench.pass(1000).set_points.cool(), before);
+    // Where the household wants to be asked, it is.
+    let mut c = bench.thermostat.config().clone();
+    c.settings.dr_accept = comfort::settings::DrAccept::DefaultDecline;
+    bench.thermostat.configure(c);
+    let now = bench.now();
+    let other = Demand { name: "evening", ..longer };
+    assert_eq!(bench.thermostat.demand_response(&other, &now), Ok(Answer::Waiting));
+    assert_eq!(bench.pass(1000).set_points.cool(), before);
+    assert!(bench.thermostat.cancel_demand_response("evening") && !bench.thermostat.cancel_demand_response("evening"));
+    // What is over can't be asked for.
+    let over = Demand { name: "over", start_ms: start_ms - 9_000_000, end_ms: start_ms - 1, ..peak };
+    let now = bench.now();
+    assert!(bench.thermostat.demand_response(&over, &now).is_err());
+}
+
+#[test]
+fn quick_save_gives_way_at_once_and_until_resumed() {
+    let mut bench = Bench::new(config(HvacMode::Auto));
+    let before = bench.pass(1000).set_points;
+    let now = bench.now();
+    bench.thermostat.quick_save(Delta::from_tenths_f(40), None, Caller::other("anybody"), &now).unwrap();
+    let saving = bench.pass(1000);
+    assert_eq!(before.heat().above(saving.set_points.heat()), Delta::from_tenths_f(40));
+    assert_eq!(saving.set_points.cool().above(before.cool()), Delta::from_tenths_f(40));
+    assert!(saving.why(model::TemperatureScale::Fahrenheit).contains("quick save by anybody"));
+    // Pressed again it begins anew, and does not add up.
+    let (now, end_ms) = (bench.now(), bench.wall_ms + 600_000);
+    bench.thermostat.quick_save(Delta::from_tenths_f(20), Some(end_ms), Caller::owner("me"), &now).unwrap();
+    assert_eq!(before.heat().above(bench.pass(1000).set_points.heat()), Delta::from_tenths_f(20));
+    assert_eq!(bench.minutes(11).set_points, before);
+}
+
+// Prices.
+
+/// Power costs 10, and 40 from 17 to 21 UTC.
+fn plan() -> PricePlan {
+    let rate = |from_min, to_min, price| Rate { days: [true; 7], months: [true; 12], from_min, to_min, price };
+    PricePlan {
+        rates: vec![rate(0, 1440, 10.0), rate(17 * 60, 21 * 60, 40.0)],
+        set_back: Delta::from_tenths_f(40),
+        ahead: Delta::from_tenths_f(20),
+        limits: (f(68), f(80)),
+    }
+}
+
+#[test]
+fn dear_hours_give_way_within_the_limits_and_the_house_goes_ahead_of_them() {
+    let mut c = config(HvacMode::Heat);
+    c.prices = Some(plan());
+    let mut bench = Bench::new(c);
+    bench.outdoor = Some(f(30));
+    let day_ms = 86_400_000;
+    let at = |bench: &mut Bench, hour: i64, minute: i64| {
+        bench.wall_ms = bench.wall_ms - bench.wall_ms % day_ms + hour * 3_600_000 + minute * 60_000;
+        bench.pass(MINUTE_MS)
+    };
+    let usual = at(&mut bench, 12, 0).set_points.heat();
+    assert_eq!(usual, f(69));
+    // Not far ahead: as late as it can be.
+    let mut ahead = at(&mut bench, 13, 30);
+    assert_eq!(ahead.set_points.heat(), usual);
+    while ahead.source.event.is_none() {
+        ahead = bench.pass(MINUTE_MS);
+    }
+    let before_min = (17 * 60) - (bench.wall_ms % day_ms) / 60_000;
+    assert!((15..=195).contains(&before_min), "{before_min} min ahead");
+    assert_eq!((ahead.set_points.heat(), ahead.undisturbed.heat()), (f(71), f(69)));
+    let why = ahead.why(model::TemperatureScale::Fahrenheit);
+    assert!(why.contains("dear in") && why.contains("without that it would heat to 69 °F"), "{why}");
+    // Dear: 4 °F less would be 65; the limit is 68. A comfort setting that lies lower is left alone.
+    let dear = at(&mut bench, 17, 5);
+    assert_eq!((dear.set_points.heat(), dear.source.event), (f(68), Some(EventType::Sensor)));
+    let why = dear.why(model::TemperatureScale::Fahrenheit);
+    assert!(why.contains("Power costs 40.0000 (15.0000 on average over the day)"), "{why}");
+    let now = bench.now();
+    let id = bench.thermostat.set_hold(&Hold::climate("away"), HoldType::HoldHours(1), Caller::owner("me"), &now);
+    assert!(id.is_ok());
+    assert_eq!(bench.pass(MINUTE_MS).set_points.heat(), f(62), "a hold goes before a price");
+    let now = bench.now();
+    bench.thermostat.resume(false, &now);
+    assert_eq!(bench.pass(MINUTE_MS).set_points.heat(), f(68));
+    // Opted out of, these dear hours stay away over a restart; tomorrow's come.
+    let now = bench.now();
+    assert_eq!(bench.thermostat.resume(false, &now).len(), 1);
+    assert_eq!(bench.pass(MINUTE_MS).set_points.heat(), usual);
+    bench.restart(false);
+    assert_eq!(at(&mut bench, 20, 30).set_points.heat(), usual);
+    assert_eq!(at(&mut bench, 21, 5).set_points.heat(), usual);
+    bench.wall_ms += day_ms;
+    assert_eq!(at(&mut bench, 18, 0).set_points.heat(), f(68));
+    // Guards and the frost floor go before any price.
+    bench.room = f(42);
+    bench.hold(45);
+    assert_eq!(bench.minutes(20).reason, Reason::FrostFloor);
+    assert_eq!(bench.watch.broken, 0, "{:?}", bench.watch.list);
+}
+
+// Faults of equipment and sensors.
+
+fn alerts(bench: &Bench) -> Vec<String> {
+    bench.thermostat.alerts().all().iter().map(|a| a.text.clone()).collect()
+}
+
+#[test]
+fn a_sensor_that_drifts_is_named_and_the_steady_ones_are_not() {
+    let mut c = config(HvacMode::Off);
+    for id in ["den", "attic"] {
+        c.sensors.push(SensorConfig { id: id.into(), name: id.to_uppercase(), offset: Delta::ZERO, in_use: true });
+    }
+    let mut bench = Bench::new(c);
+    bench.room = f(70);
+    // Rooms differ, and differ more by day than by night; that is no drift.
+    let day = |bench: &mut Bench, drift_k: f64| {
+        for step in 0..288u32 {
+            let sun = 1.5 * f64::from(step).mul_add(std::f64::consts::TAU / 288.0, 0.0).sin();
+            for (id, offset) in [("den", 1.0 + drift_k), ("attic", 3.0 + sun)] {
+                let milli = 21_100 + ((offset * 1000.0) as i32) + i32::try_from(step % 2).unwrap() * 56;
+                let reading =
+                    SensorReading { temperature: Some(Temp::from_milli_c(milli)), ..SensorReading::default() };
+                bench.thermostat.hear(id, &reading, bench.mono_ms);
+            }
+            bench.pass(5 * MINUTE_MS);
+        }
+    };
+    for _ in 0..20 {
+        day(&mut bench, 0.0);
+    }
+    assert!(!alerts(&bench).iter().any(|a| a.contains("than it used to")), "{:?}", alerts(&bench));
+    bench.restart(false);
+    let mut days = 0;
+    while !alerts(&bench).iter().any(|a| a.contains("DEN")) {
+        days += 1;
+        assert!(days < 30, "2.5 °C in 25 days were not seen: {:?}", alerts(&bench));
+        day(&mut bench, -0.1 * f64::from(days.min(25)));
+    }
+    assert!(days >= 10, "after {days} days of a tenth of a degree");
+    let found = alerts(&bench);
+    assert!(found.iter().any(|a| a.contains("DEN shows") && a.contains("colder")), "{found:?}");
+    assert_eq!(found.iter().filter(|a| a.contains("than it used to")).count(), 1, "{found:?}");
+    // It hangs elsewhere, says its owner: that is how it is from now on.
+    let number = bench.thermostat.alerts().all().iter().position(|a| a.text.contains("DEN")).unwrap() + 1;
+    bench.thermostat.acknowledge(number).unwrap();
+    for _ in 0..12 {
+        day(&mut bench, -2.5);
+    }
+    assert!(!alerts(&bench).iter().any(|a| a.contains("than it used to")), "{:?}", alerts(&bench));
+}
+
+#[test]
+fn a_relay_that_drops_again_and_again_makes_an_alert_and_one_that_obeys_none() {
+    let mut bench = Bench::new(config(HvacMode::Heat));
+    bench.room = f(60);
+    let mut drops = 0;
+    for minute in 0..200u64 {
+        bench.mono_ms += MINUTE_MS;
+        bench.wall_ms += MINUTE_MS as i64;
+        let reading = SensorReading {
+            temperature: Some(bench.room.plus(Delta::from_milli_k((minute % 2) as i32 * 56))),
+            ..SensorReading::default()
+        };
+        bench.thermostat.hear("hall", &reading, bench.mono_ms);
+        // It obeys for an hour; then it drops in the midst of each run.
+        let dropped = minute > 60 && bench.relays.heats() && minute % 20 == 0;
+        drops += u64::from(dropped);
+        let reported = Some(if dropped { Call::NONE } else { bench.relays });
+        let inputs = Inputs { outdoor: bench.outdoor, reported, ..Inputs::default() };
+        bench.relays = bench.thermostat.tick(&bench.now(), &inputs).relays.call();
+        let said = alerts(&bench).iter().any(|a| a.contains("short cycles: the relay of heat"));
+        assert_eq!(said, drops >= 3, "minute {minute}, {drops} drops: {:?}", alerts(&bench));
+    }
+    assert!(drops >= 3);
+}
+
+#[test]
+fn runs_that_are_over_at_once_make_an_alert_and_long_ones_none() {
+    let cycles = |minutes_on: u64| {
+        let mut bench = Bench::new(config(HvacMode::Heat));
+        for _ in 0..14 {
+            bench.room = f(68);
+            while !bench.relays.heats() {
+                bench.pass(MINUTE_MS);
+            }
+            bench.minutes(minutes_on);
+            bench.room = f(72);
+            bench.minutes(5);
+        }
+        alerts(&bench)
+    };
+    assert!(cycles(2).iter().any(|a| a.contains("short cycles") && a.contains("too large")), "{:?}", cycles(2));
+    assert!(!cycles(9).iter().any(|a| a.contains("short cycles")), "{:?}", cycles(9));
+}
+
+#[test]
+fn a_filter_is_due_after_its_hours_of_air_and_is_counted_over_restarts() {
+    let mut c = config(HvacMode::Heat);
+    c.settings.filter_life_h = Some(2);
+    let mut bench = Bench::new(c);
+    bench.room = f(60);
+    bench.thermostat.reminders_mut().put("service", Counts::Days, 1).unwrap();
+    bench.minutes(90);
+    bench.restart(false);
+    assert!(!alerts(&bench).iter().any(|a| a.contains("is due")), "{:?}", alerts(&bench));
+    bench.minutes(60);
+    assert!(alerts(&bench).iter().any(|a| a.starts_with("filter is due")), "{:?}", alerts(&bench));
+    assert!(bench.thermostat.reminders_mut().done("filter"));
+    bench.minutes(3);
+    assert!(!alerts(&bench).iter().any(|a| a.contains("filter")), "{:?}", alerts(&bench));
+    bench.minutes(22 * 60);
+    assert!(alerts(&bench).iter().any(|a| a.starts_with("service is due: 1 days")), "{:?}", alerts(&bench));
 }
 
 // Air, humidity, presence.

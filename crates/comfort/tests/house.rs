@@ -4,11 +4,12 @@
 
 use std::io::Write as _;
 
-use comfort::HvacMode;
 use comfort::learn::{Learner, Sample};
+use comfort::price::{PricePlan, Rate};
 use comfort::simulate::faults;
 use comfort::simulate::plant::{HouseFile, PlantParameters};
 use comfort::simulate::run::{Outcome, Run, Scenario, config};
+use comfort::{Delta, HvacMode, Temp};
 use jiff::tz::TimeZone;
 
 fn year(days: u32, seed: u64, with_faults: bool, parameters: &PlantParameters, begin: jiff::civil::Date) -> Outcome {
@@ -48,6 +49,52 @@ fn no_fault_breaks_a_guard_or_lets_the_house_freeze() {
         ..HouseFile::default()
     };
     check(&year(60, 5, true, &light.resolve().unwrap(), jiff::civil::date(2025, 1, 10)), 5);
+}
+
+/// Power is dear from 16 to 21: the same summer and winter weeks with a plan that moves set points, and with one that only counts.
+#[test]
+fn a_price_plan_saves_money_within_its_limits_and_costs_comfort_that_is_told() {
+    let zone = TimeZone::get("America/New_York").unwrap();
+    let play = |month: i8, set_back_f: i32, ahead_f: i32| {
+        let start = jiff::civil::date(2025, month, 8).to_zoned_datetime(zone.clone()).unwrap();
+        let scenario = Scenario::Year { start_ms: start.timestamp().as_millisecond(), days: 28 };
+        let rate = |from_min, to_min, price| Rate { days: [true; 7], months: [true; 12], from_min, to_min, price };
+        let mut config = config(HvacMode::Auto);
+        config.prices = Some(PricePlan {
+            rates: vec![rate(0, 1440, 0.12), rate(16 * 60, 21 * 60, 0.45)],
+            set_back: Delta::from_tenths_f(set_back_f),
+            ahead: Delta::from_tenths_f(ahead_f),
+            limits: (Temp::from_tenths_f(640), Temp::from_tenths_f(800)),
+        });
+        let parameters = PlantParameters::default();
+        let outcome =
+            Run { scenario: &scenario, parameters: &parameters, zone: &zone, config, seed: 1, faults: &[] }.play();
+        check(&outcome, 1);
+        outcome
+    };
+    for month in [1, 7] {
+        let (without, with) = (play(month, 0, 0), play(month, 30, 20));
+        let (before, after) = (without.cost.unwrap(), with.cost.unwrap());
+        assert!(after < before * 0.9, "month {month}: {after:.1} in place of {before:.1}");
+        let (usual, moved) = (without.plan_discomfort_fh_per_day.unwrap(), with.plan_discomfort_fh_per_day.unwrap());
+        assert!(moved > usual && moved < 5.0 * 3.2 + usual, "month {month}: {moved:.1} and {usual:.1} °F h a day");
+        assert!(
+            with.coldest_c > without.coldest_c - 0.3,
+            "{:.1} °C in place of {:.1}",
+            with.coldest_c,
+            without.coldest_c
+        );
+        assert!(with.hottest_c < without.hottest_c.max(26.7) + 0.5, "{:.1} °C", with.hottest_c);
+    }
+}
+
+/// A year of noise, faults and seasons is no drift of a sensor, and no restless equipment.
+#[test]
+fn nothing_is_suspected_in_a_year_without_drift() {
+    let quiet = year(365, 1, false, &PlantParameters::default(), jiff::civil::date(2025, 1, 1));
+    assert_eq!(quiet.suspected, Vec::<String>::new());
+    let faulty = year(120, 3, true, &PlantParameters::default(), jiff::civil::date(2025, 1, 1));
+    assert!(!faulty.suspected.iter().any(|s| s.contains("than it used to")), "{:?}", faulty.suspected);
 }
 
 #[test]

@@ -741,6 +741,22 @@ function announce() {
   }
 }
 
+// ---- Thermostats
+
+function renderThermostats() {
+  const all = list(state.overview?.thermostats);
+  $("thermostats").hidden = all.length === 0;
+  const unit = (one) => (one.unit === "fahrenheit" ? "°F" : "°C");
+  put($("thermostat-list"), ...all.map((one) =>
+    el("li", {},
+      el("div", { class: "meta" },
+        el("b", { text: cut(one.name) }),
+        typeof one.temperature === "number" ? el("span", { text: `${one.temperature} ${unit(one)}` }) : null),
+      el("div", {},
+        el("p", { text: String(one.why ?? "It has not decided anything yet.").slice(0, 2000) }),
+        ...list(one.alerts).map((alert) => el("p", { class: "threat", text: String(alert).slice(0, 2000) }))))));
+}
+
 // ---- Docket and record
 
 function renderDocket() {
@@ -877,6 +893,7 @@ function takeOverview(overview) {
   }
   $("only").parentElement.hidden = links().length < 2;
   $("pause").hidden = links().length === 0;
+  renderThermostats();
   renderDocket();
   renderSay();
   renderLedger();

@@ -88,6 +88,10 @@ pub(crate) async fn day(State(api): State<Arc<Api>>, Path(link): Path<String>) -
     day.map(Json).ok_or_else(unknown)
 }
 
+pub(crate) async fn thermostats(State(api): State<Arc<Api>>) -> Result<Json<Value>, Response> {
+    api.read(|source| source.thermostats()).await.map(Json)
+}
+
 pub(crate) async fn events(State(api): State<Arc<Api>>) -> Response {
     let Ok(permit) = Arc::clone(&api.streams).try_acquire_owned() else {
         return error(StatusCode::SERVICE_UNAVAILABLE, "too many open pages: close one and reload");

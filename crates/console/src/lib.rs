@@ -9,6 +9,7 @@
 //! | `/style.css`, `/app.js`, `/icon.svg` | its files, embedded in the program |
 //! | `/api/overview` | home, links, truth beside what was told, demands, docket, ledger |
 //! | `/api/day/{link}` | one day as lived, and as that link was told it |
+//! | `/api/thermostats` | the thermostats that the hub runs: what they do and why |
 //! | `/api/events` | what is asked, live (server-sent events) |
 //! | `/healthz`, `/metrics` | for the household's own monitoring |
 //!
@@ -46,6 +47,9 @@ pub trait Source: Send + Sync + 'static {
     /// there is no such link.
     fn day(&self, link: &str) -> Option<Value>;
 
+    /// `GET /api/thermostats`: a list, each with all that `thermostat status` tells.
+    fn thermostats(&self) -> Value;
+
     /// `GET /api/events`: a receiver for one reader. The channel's capacity bounds what a slow
     /// reader can hold back; it is told `{"type":"lagged","missed":n}` and goes on.
     ///
@@ -80,6 +84,7 @@ pub fn router(source: Arc<dyn Source>, options: Options) -> Router {
         .route("/", get(api::page))
         .route("/api/overview", get(api::overview))
         .route("/api/day/{link}", get(api::day))
+        .route("/api/thermostats", get(api::thermostats))
         .route("/api/events", get(api::events))
         .route("/healthz", get(api::healthz))
         .route("/metrics", get(api::metrics))
@@ -121,6 +126,9 @@ mod tests {
             assert_ne!(link, "panics", "a fault in the hub");
             (link == "known").then(|| json!({ "lanes": [] }))
         }
+        fn thermostats(&self) -> Value {
+            json!([{ "name": "Hall" }])
+        }
         fn events(&self) -> broadcast::Receiver<Value> {
             self.events.subscribe()
         }
@@ -132,13 +140,14 @@ mod tests {
         }
     }
 
-    const ROUTES: [&str; 10] = [
+    const ROUTES: [&str; 11] = [
         "/",
         "/style.css",
         "/app.js",
         "/icon.svg",
         "/api/overview",
         "/api/day/known",
+        "/api/thermostats",
         "/api/events",
         "/healthz",
         "/metrics",

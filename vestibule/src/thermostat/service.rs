@@ -10,13 +10,14 @@ use devices::mqtt::face::{Face, FaceEvent};
 use devices::mqtt::house::Publication;
 use devices::mqtt::hub::Mqtt;
 use gate::GateState;
-use home::Desired;
-use model::{DeviceId, Property, TemperatureScale, Timestamp, Value};
+use home::{Desired, Registered};
+use model::{DeviceId, Property, RunningState, SystemMode, TemperatureScale, Timestamp, Value};
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::unit::{Order, To, Unit, home_assistant_mode};
+use super::code::Secret;
+use super::unit::{DemandWish, Left, Order, To, Unit, home_assistant_mode};
 use crate::core::Core;
 
 /// Time of the home between two steps.
@@ -42,6 +43,24 @@ const LEARNED_EVERY_MS: u64 = 3_600_000;
 
 /// An outdoor temperature older than this is none.
 const OUTDOOR_STALE_MS: i64 = 2 * 3_600_000;
+
+/// Requests of utilities begin and end up to so many seconds later, unless they say otherwise.
+const RANDOM_S: u32 = 900;
+
+/// So long after a guided thermostat was told something, nothing that it says is taken for an order, in the home's time.
+const GUIDE_GRACE_MS: u64 = 60_000;
+
+/// It is told again, and the household hears of it, when it has not taken it for so long: radiators' own ones sleep for minutes.
+const GUIDE_PATIENCE_MS: u64 = 15 * 60_000;
+
+/// What it first says so near to what it was told is its own version of it, rounded, thousandths of a kelvin.
+const GUIDE_ROUNDED_MILLI: i32 = 1_200;
+
+/// A set point so near to what was told is no other one, thousandths of a kelvin.
+const GUIDE_NEAR_MILLI: i32 = 300;
+
+/// What somebody turns at the guided thermostat is ordered under this name.
+const DIAL: &str = "the thermostat itself";
 
 /// Before this the clock has not been set since the machine came up.
 const CLOCK_LEAST_MS: i64 = 1_735_689_600_000;
@@ -70,8 +89,20 @@ struct Sent {
     confirmed: bool,
 }
 
+/// What a guided thermostat was told.
+struct Told {
+    what: (HvacMode, Temp, Temp),
+    mono_ms: u64,
+    /// What it said before, property by property: repeated, it has not taken the new one yet.
+    before: BTreeMap<Property, Value>,
+    /// How it answered: rounded to its own steps, or in its own words.
+    answers: BTreeMap<Property, Value>,
+}
+
 struct Service {
     at: At,
+    /// The guided thermostat, where there is one.
+    told: Option<Told>,
     face: Face,
     topics: Topics,
     began: Instant,
@@ -82,6 +113,8 @@ struct Service {
     /// The newest reading of each sensor that was heard.
     heard: BTreeMap<DeviceId, (Timestamp, bool)>,
     shown: serde_json::Value,
+    /// What an earlier run had retained elsewhere is gone.
+    cleared: bool,
     learned_ms: u64,
     clock_was_set: bool,
 }
@@ -95,13 +128,18 @@ struct Topics {
 /// Runs the thermostat until `stopped` turns true, then hands the equipment back.
 pub async fn run(at: At, mut stopped: watch::Receiver<bool>) {
     let id = at.core.client_id().to_owned();
+    let word = at.unit.word.clone();
     let topics = Topics {
-        base: format!("vestibule/{id}/thermostat"),
-        config: format!("{}/climate/{id}_thermostat/config", at.core.config().discovery_prefix),
+        base: format!("vestibule/{id}/{word}"),
+        config: format!("{}/climate/{id}_{}/config", at.core.config().discovery_prefix, word.replace('-', "_")),
     };
     let will = topics.status("offline");
     let orders = format!("{}/set/+", topics.base);
-    let face = match Face::start(&at.url, &format!("{id}-t"), &will, &orders) {
+    let setup = at.unit.setup();
+    let listened: Vec<String> = setup.price_topic.iter().chain(&setup.demand_response_topic).cloned().collect();
+    // As the first was called before there could be others.
+    let client_id = format!("{id}-t{}", word.trim_start_matches("thermostat").trim_start_matches('-'));
+    let face = match Face::start(&at.url, &client_id, &will, &orders).map(|face| face.listening(listened)) {
         Ok(face) => face,
         Err(error) => {
             tracing::error!(%error, "the thermostat can't speak with the broker: nothing is controlled");
@@ -117,6 +155,7 @@ pub async fn run(at: At, mut stopped: watch::Receiver<bool>) {
     let began_ms = at.core.now().as_millis();
     let mut service = Service {
         at,
+        told: None,
         face,
         topics,
         began: Instant::now(),
@@ -125,6 +164,7 @@ pub async fn run(at: At, mut stopped: watch::Receiver<bool>) {
         failed: BTreeMap::new(),
         heard: BTreeMap::new(),
         shown: serde_json::Value::Null,
+        cleared: false,
         learned_ms: 0,
         clock_was_set: began_ms >= CLOCK_LEAST_MS,
     };
@@ -151,6 +191,35 @@ pub async fn run(at: At, mut stopped: watch::Receiver<bool>) {
     service.hand_back().await;
 }
 
+/// Clears at the broker what thermostats have left there that are no longer configured.
+pub async fn clear(url: String, id: String, left: Vec<Left>) {
+    let will = Publication { topic: format!("vestibule/{id}/thermostat-gone"), payload: String::new(), retain: false };
+    let orders = format!("vestibule/{id}/thermostat-gone/+");
+    let mut face = match Face::start(&url, &format!("{id}-tx"), &will, &orders) {
+        Ok(face) => face,
+        Err(error) => {
+            tracing::error!(%error, "what a former thermostat left at the broker can't be cleared");
+            return;
+        }
+    };
+    while face.next().await != FaceEvent::Connected {}
+    for one in left {
+        for topic in &one.topics {
+            face.publish(empty(topic)).await;
+        }
+        let done = tokio::task::spawn_blocking(move || one.cleared()).await;
+        if let Ok(Err(error)) = done {
+            tracing::warn!(%error, "what was cleared at the broker will be cleared again");
+        }
+    }
+    face.finish().await;
+}
+
+/// Nothing is retained on a topic any more.
+fn empty(topic: &str) -> Publication {
+    Publication { topic: topic.to_owned(), payload: String::new(), retain: true }
+}
+
 /// The hub stops.
 async fn ended(stopped: &mut watch::Receiver<bool>) {
     let _ = stopped.wait_for(|s| *s).await;
@@ -163,6 +232,11 @@ impl Topics {
 
     fn status(&self, word: &str) -> Publication {
         self.say("status", word.to_owned())
+    }
+
+    /// All that is retained.
+    fn retained(&self) -> Vec<String> {
+        vec![self.config.clone(), format!("{}/state", self.base), format!("{}/status", self.base)]
     }
 
     /// Home Assistant's description of a climate device.
@@ -265,6 +339,15 @@ impl Service {
         if !self.at.core.devices_are_up() {
             return None;
         }
+        if let Some(guided) = &self.at.unit.setup().guides {
+            let gate = self.at.core.state();
+            let state = gate.home.reported(guided, Property::RunningState).map(|s| &s.value);
+            return Some(match state {
+                Some(Value::RunningState(RunningState::Heating)) => Call::of(&[Output::Heat1]),
+                Some(Value::RunningState(RunningState::Cooling)) => Call::of(&[Output::Cool1]),
+                _ => Call::NONE,
+            });
+        }
         let mut states = BTreeMap::new();
         {
             let gate = self.at.core.state();
@@ -325,17 +408,26 @@ impl Service {
         let gate = core.state();
         let setup = unit.setup();
         let sensors = setup.sensors.iter().filter_map(|s| DeviceId::new(s.id.clone()).ok());
-        let all: Vec<DeviceId> = sensors.chain(setup.occupancy.iter().cloned()).collect();
+        let all: Vec<DeviceId> =
+            sensors.chain(setup.occupancy.iter().cloned()).chain(setup.rooms.keys().cloned()).collect();
         for device in all {
             let Some((newest, reading)) = sensor_reading(&gate, &device, unit.since) else { continue };
             let last = self.heard.get(&device).copied();
+            // A detector speaks for the sensor of its room, of whether somebody is there and of nothing else.
+            let room = setup.rooms.get(&device);
+            let name = room.map_or(device.as_str(), String::as_str);
+            let reading = match room {
+                Some(_) if reading.offline => continue,
+                Some(_) => SensorReading { occupied: reading.occupied, ..SensorReading::default() },
+                None => reading,
+            };
             if last.is_none_or(|(time, offline)| newest > time || offline != reading.offline) {
                 self.heard.insert(device.clone(), (newest, reading.offline));
-                unit.hear(device.as_str(), &reading, now.mono_ms);
+                unit.hear(name, &reading, now.mono_ms);
             } else if reading.occupied == Some(true) && !reading.offline {
                 // A detector says once that somebody came, and not again while somebody stays.
                 let stays = SensorReading { occupied: Some(true), ..SensorReading::default() };
-                unit.hear(device.as_str(), &stays, now.mono_ms);
+                unit.hear(name, &stays, now.mono_ms);
             }
         }
         let outdoor = setup.outdoor.as_ref().and_then(|device| {
@@ -344,6 +436,7 @@ impl Service {
             let fresh = now.wall_ms.saturating_sub(sample.time.as_millis()) < OUTDOOR_STALE_MS;
             temperature(&sample.value).filter(|_| fresh)
         });
+        let phones: Vec<bool> = setup.phones.iter().filter_map(|device| at_home(&gate, device)).collect();
         let is_open = |device: &DeviceId| {
             gate.home.reported(device, Property::ContactOpen).is_some_and(|s| s.value == Value::Bool(true))
         };
@@ -351,7 +444,7 @@ impl Service {
             outdoor,
             irradiance: None,
             opening: setup.windows.iter().any(is_open),
-            phone_home: None,
+            phone_home: if phones.is_empty() { None } else { Some(phones.contains(&true)) },
             reported: None,
         }
     }
@@ -368,6 +461,10 @@ impl Service {
                     .to_owned()
             }),
         )];
+        if let Some(guided) = self.at.unit.setup().guides.clone() {
+            let fault = self.failed.get(&guided).map(|(_, text)| text.clone());
+            faults.push((About::Relay(guided.to_string()), fault));
+        }
         for relay in self.relays() {
             if let Some(fault) = self.disobeys(&relay) {
                 self.failed.insert(relay.clone(), fault);
@@ -390,7 +487,71 @@ impl Service {
         for (relay, on) in self.orders(step.decision.relays) {
             self.switch(&relay, on, now.mono_ms).await;
         }
+        if let Some(guided) = self.at.unit.setup().guides.clone() {
+            self.guide(&guided, &step.decision, now.mono_ms).await;
+        }
         self.show().await;
+    }
+
+    /// Tells a thermostat that switches by itself its mode and set points, once for each change; and takes what somebody
+    /// turns at it for an order of theirs.
+    async fn guide(&mut self, device: &DeviceId, decision: &comfort::Decision, mono_ms: u64) {
+        let turned = self.told.as_mut().and_then(|told| {
+            let graced = mono_ms.saturating_sub(told.mono_ms) < GUIDE_GRACE_MS;
+            turned(&self.at.core.state(), device, told, graced)
+        });
+        if let Some(order) = turned {
+            let (unit, now) = (Arc::clone(&self.at.unit), self.at.core.now());
+            let done = tokio::task::spawn_blocking(move || unit.order(&order, Caller::other(DIAL), now)).await;
+            if let Ok(Err(error)) = done {
+                tracing::warn!(%error, "what was turned at the guided thermostat is turned back");
+            }
+            // Whatever comes of it is told anew.
+            self.told = None;
+            return;
+        }
+        let setup = self.at.unit.setup();
+        let Some(what) = decision.guidance(&setup.settings, &setup.equipment) else { return };
+        if let Some(told) = self.told.as_ref().filter(|told| told.what == what) {
+            let silent = told.answers.is_empty() && !told.before.is_empty();
+            if !silent {
+                self.failed.remove(device);
+            }
+            if !silent || mono_ms.saturating_sub(told.mono_ms) < GUIDE_PATIENCE_MS {
+                return;
+            }
+            let text = format!("`{device}` does not take the mode and set points that it is told");
+            self.failed.insert(device.clone(), (true, text));
+        }
+        let mut before = BTreeMap::new();
+        let desired = {
+            let mut gate = self.at.core.state();
+            for property in [Property::SystemMode, Property::OccupiedHeatingSetpoint, Property::OccupiedCoolingSetpoint]
+            {
+                before.extend(gate.home.reported(device, property).map(|s| (property, s.value.clone())));
+            }
+            let desired: Vec<Desired> = wishes(what)
+                .into_iter()
+                .filter(|d| gate.registry.get(device).is_some_and(|known| takes(known, d.property)))
+                .collect();
+            let time = self.at.core.now();
+            for d in &desired {
+                gate.home.desire(device.clone(), d.property, d.value.clone(), time);
+            }
+            desired
+        };
+        let done = match desired.is_empty() {
+            true => Err("it has no set point that can be commanded".to_owned()),
+            false => self.at.mqtt.carry_out(device, &desired).await.map_err(|e| e.to_string()),
+        };
+        match done {
+            Ok(()) => {
+                self.told = Some(Told { what, mono_ms, before, answers: BTreeMap::new() });
+            }
+            Err(error) => {
+                self.failed.insert(device.clone(), (true, format!("`{device}` can't be guided: {error}")));
+            }
+        }
     }
 
     async fn keep(&self, with_learned: bool, interval: Option<comfort::Interval>) {
@@ -460,6 +621,7 @@ impl Service {
     async fn hear(&mut self, event: FaceEvent) {
         match event {
             FaceEvent::Connected => {
+                self.clear_former().await;
                 self.face.publish(self.topics.description(&self.at.unit)).await;
                 self.face.publish(self.topics.status("online")).await;
                 self.face.publish(self.topics.say("state", self.shown.to_string())).await;
@@ -467,6 +629,7 @@ impl Service {
             FaceEvent::Order { topic, payload } => {
                 let what = topic.rsplit('/').next().unwrap_or_default();
                 let Some(order) = order(what, payload.trim()) else {
+                    // What was said may be a code with a slip in it: it is not written down.
                     tracing::warn!(what, "the thermostat does not understand an order from the broker");
                     return;
                 };
@@ -479,6 +642,48 @@ impl Service {
                 // Whoever ordered sees what it is now, also where that is what it was.
                 self.shown = serde_json::Value::Null;
             }
+            FaceEvent::Said { topic, payload } => self.take_in(&topic, payload).await,
+        }
+    }
+
+    /// Prices, and requests of utilities.
+    async fn take_in(&self, topic: &str, payload: String) {
+        if payload.trim().is_empty() {
+            return;
+        }
+        let unit = Arc::clone(&self.at.unit);
+        let now = self.at.core.now();
+        let is_price = unit.setup().price_topic.as_deref() == Some(topic);
+        let done = tokio::task::spawn_blocking(move || {
+            if is_price {
+                return unit.hear_prices(&payload, now);
+            }
+            let wish: DemandWish = serde_json::from_str(&payload)
+                .map_err(|e| format!("a request is {{\"name\", \"start\", \"end\", \"by\", \"random_s\"}}: {e}"))?;
+            let wish = DemandWish { random_s: wish.random_s.or(Some(RANDOM_S)), ..wish };
+            unit.order(&Order::DemandAdd(wish), Caller::owner("utility"), now).map(|_| ())
+        })
+        .await;
+        if let Ok(Err(error)) = done {
+            tracing::warn!(topic, error, "the thermostat does not take what was said");
+        }
+    }
+
+    /// Clears what an earlier run had retained under other names, and keeps what this one will.
+    async fn clear_former(&mut self) {
+        if std::mem::replace(&mut self.cleared, true) {
+            return;
+        }
+        let retained = self.topics.retained();
+        let (unit, kept) = (Arc::clone(&self.at.unit), retained.clone());
+        match tokio::task::spawn_blocking(move || unit.announce(&kept)).await {
+            Ok(Ok(before)) => {
+                for topic in before.iter().filter(|t| !retained.contains(t)) {
+                    self.face.publish(empty(topic)).await;
+                }
+            }
+            Ok(Err(error)) => tracing::warn!(%error, "what is announced at the broker could not be kept"),
+            Err(_) => {}
         }
     }
 
@@ -503,7 +708,6 @@ impl Service {
 
 /// An order from the broker, in Home Assistant's words.
 fn order(what: &str, payload: &str) -> Option<Order> {
-    let set = |to: To| Order::Set { mode: None, to, fan: None, fan_min: None, humidity: None, dry_above: None };
     let text = Some(payload.to_owned());
     match what {
         "temperature" => Some(set(To { temperature: text, ..To::default() })),
@@ -511,15 +715,11 @@ fn order(what: &str, payload: &str) -> Option<Order> {
         "high" => Some(set(To { cool: text, ..To::default() })),
         "mode" => {
             let mode = if payload == "heat_cool" { "auto" } else { payload };
-            Some(Order::Set {
-                mode: Some(mode.to_owned()),
-                to: To::default(),
-                fan: None,
-                fan_min: None,
-                humidity: None,
-                dry_above: None,
-            })
+            Some(set_mode(mode))
         }
+        "code" => Some(Order::Unlock { code: Secret(payload.to_owned()) }),
+        "save" => Some(Order::Save { by: text.filter(|t| !t.is_empty()), hours: None, until: None }),
+        "demand" if payload == "decline" => Some(Order::DemandDecline { name: None }),
         "preset" if payload == "none" => Some(Order::Resume { all: true }),
         "preset" => {
             Some(Order::Hold { to: To::default(), climate: text, fan: None, until: Some("next".into()), hours: None })
@@ -528,8 +728,96 @@ fn order(what: &str, payload: &str) -> Option<Order> {
     }
 }
 
+/// Whether a device takes orders for a property.
+fn takes(known: &Registered, property: Property) -> bool {
+    known.description.properties.get(&property).is_some_and(|p| p.command)
+}
+
+/// What a guided thermostat is to become.
+fn wishes((mode, heat, cool): (HvacMode, Temp, Temp)) -> Vec<Desired> {
+    let mut all = vec![Desired { property: Property::SystemMode, value: Value::SystemMode(system_mode(mode)) }];
+    if mode.heats() {
+        all.push(Desired { property: Property::OccupiedHeatingSetpoint, value: Value::Temperature(heat.milli_c()) });
+    }
+    if mode.cools() {
+        all.push(Desired { property: Property::OccupiedCoolingSetpoint, value: Value::Temperature(cool.milli_c()) });
+    }
+    all
+}
+
+fn system_mode(mode: HvacMode) -> SystemMode {
+    match mode {
+        HvacMode::Off => SystemMode::Off,
+        HvacMode::Heat | HvacMode::AuxHeatOnly => SystemMode::Heat,
+        HvacMode::Cool => SystemMode::Cool,
+        HvacMode::Auto => SystemMode::Auto,
+    }
+}
+
+/// What somebody has turned at a guided thermostat since it was told, as an order. Its own echo is none: not what it was
+/// told, and not what it made of that.
+fn turned(gate: &GateState, device: &DeviceId, told: &mut Told, graced: bool) -> Option<Order> {
+    let (mode, ..) = told.what;
+    let mut order = None;
+    for wish in wishes(told.what) {
+        let Some(said) = gate.home.reported(device, wish.property).map(|s| s.value.clone()) else { continue };
+        let within = |milli: i32| match (&said, &wish.value) {
+            (Value::Temperature(a), Value::Temperature(b)) => a.saturating_sub(*b).saturating_abs() <= milli,
+            (a, b) => a == b,
+        };
+        let answer = told.answers.get(&wish.property);
+        let taken = match answer {
+            Some(answer) => said == *answer || within(GUIDE_NEAR_MILLI),
+            None => {
+                within(GUIDE_NEAR_MILLI)
+                    || told.before.get(&wish.property) != Some(&said) && within(GUIDE_ROUNDED_MILLI)
+            }
+        };
+        if taken {
+            told.answers.insert(wish.property, said);
+            continue;
+        }
+        if graced || answer.is_none() && told.before.get(&wish.property) == Some(&said) {
+            continue;
+        }
+        let text = |milli: i32| Some(format!("{}C", f64::from(milli) / 1000.0));
+        order = match (said, wish.property) {
+            (Value::Temperature(t), Property::OccupiedCoolingSetpoint) if mode == HvacMode::Auto => {
+                Some(set(To { cool: text(t), ..To::default() }))
+            }
+            (Value::Temperature(t), _) if mode == HvacMode::Auto => Some(set(To { heat: text(t), ..To::default() })),
+            (Value::Temperature(t), _) => Some(set(To { temperature: text(t), ..To::default() })),
+            (Value::SystemMode(SystemMode::Off), _) => Some(set_mode("off")),
+            (Value::SystemMode(SystemMode::Heat), _) => Some(set_mode("heat")),
+            (Value::SystemMode(SystemMode::Cool), _) => Some(set_mode("cool")),
+            (Value::SystemMode(SystemMode::Auto), _) => Some(set_mode("auto")),
+            _ => order,
+        };
+    }
+    order
+}
+
+fn set(to: To) -> Order {
+    Order::Set { mode: None, to, fan: None, fan_min: None, humidity: None, dry_above: None, windows: None }
+}
+
+fn set_mode(mode: &str) -> Order {
+    let (fan, fan_min, humidity, dry_above, windows) = (None, None, None, None, None);
+    Order::Set { mode: Some(mode.to_owned()), to: To::default(), fan, fan_min, humidity, dry_above, windows }
+}
+
 fn word(on: bool) -> &'static str {
     if on { "on" } else { "off" }
+}
+
+/// Whether a phone is at home, as its device has told at any time; none when it has not, or does not answer now.
+fn at_home(gate: &GateState, device: &DeviceId) -> Option<bool> {
+    let reachable = gate.home.reported(device, Property::Reachable).is_none_or(|s| s.value != Value::Bool(false));
+    let sample = gate.home.reported(device, Property::Occupancy).filter(|_| reachable)?;
+    match sample.value {
+        Value::Bool(home) => Some(home),
+        _ => None,
+    }
 }
 
 /// What a switch has said in this run; none when it has not, or does not answer.

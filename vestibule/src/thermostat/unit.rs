@@ -1,15 +1,18 @@
-//! The household's thermostat: what it was set up as, what its members chose, and its state, in its own file. The running
+//! A thermostat of the household: what it was set up as, what its members chose, and its state, in its own file. The running
 //! hub and the command line alone use the same.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use comfort::event::{DR_RANDOM_MAX_S, QUICK_SAVE};
 use comfort::guard::OUTPUTS;
+use comfort::price::HEARD_NOW_MS;
 use comfort::sensor::LeftOut;
 use comfort::{
-    About, Call, Caller, Climate, ClimateRef, Config, Decision, Delta, Event, FanMode, Hold, HoldType, HvacMode,
-    Inputs, Now, Program, Temp, Thermostat,
+    About, Call, Caller, Climate, ClimateRef, Config, Counts, Decision, Delta, Demand, Event, FanMode, Heard, Hold,
+    HoldType, HvacMode, Inputs, Now, Program, Temp, Thermostat,
 };
 use jiff::tz::TimeZone;
 use model::{DeviceId, TemperatureScale, Timestamp};
@@ -18,8 +21,8 @@ use serde_json::{Map, Value, json};
 use store::ThermostatStore;
 use tokio::sync::{Notify, watch};
 
-use super::FILE;
-use crate::config::setup::Setup;
+use super::code::{self, Door, Secret};
+use crate::config::setup::{Setup, THERMOSTATS_MAX};
 use crate::core::chain;
 
 /// What somebody asks of the thermostat. Temperatures are as people write them: `21`, `21.5C`, `70F`.
@@ -44,6 +47,9 @@ pub enum Order {
         humidity: Option<u8>,
         /// The air is dried above this, %; 0 is off.
         dry_above: Option<u8>,
+        /// Open windows: `pause` or `ignore`.
+        #[serde(default)]
+        windows: Option<String>,
     },
     /// Holds set points or a comfort setting.
     Hold {
@@ -120,12 +126,139 @@ pub enum Order {
         /// Its name.
         name: String,
     },
+    /// Set points give way at once.
+    Save {
+        /// By so many degrees.
+        by: Option<String>,
+        /// For so many hours.
+        hours: Option<u32>,
+        /// A time of today, a day and time; none: until resumed.
+        until: Option<String>,
+    },
+    /// The alerts that stand.
+    Alerts,
+    /// Somebody has seen one.
+    Acknowledge {
+        /// Its number, from 1.
+        number: usize,
+    },
+    /// The reminders.
+    Reminders,
+    /// Makes or changes one.
+    ReminderSet {
+        /// Its name.
+        name: String,
+        /// What it counts.
+        of: String,
+        /// Due after so many hours or days.
+        after: u32,
+    },
+    /// What it reminds of is done.
+    ReminderDone {
+        /// Its name.
+        name: String,
+    },
+    /// Takes one away.
+    ReminderRemove {
+        /// Its name.
+        name: String,
+    },
+    /// Requests of utilities.
+    Demands,
+    /// A request of a utility, passed on by the household.
+    DemandAdd(DemandWish),
+    /// The household takes part.
+    DemandAccept {
+        /// The request's name.
+        name: String,
+    },
+    /// It does not.
+    DemandDecline {
+        /// The request's name; none: all.
+        name: Option<String>,
+    },
+    /// Whether there is an access code.
+    Code,
+    /// A new access code.
+    CodeSet {
+        /// The code.
+        code: Secret,
+    },
+    /// No access code any more.
+    CodeRemove,
+    /// Somebody says the access code.
+    Unlock {
+        /// What they say.
+        code: Secret,
+    },
+}
+
+/// A request of a utility, as somebody writes it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DemandWish {
+    /// Its name: the same again is the same request.
+    pub name: String,
+    /// Begins; now if it is not said.
+    #[serde(default, alias = "start")]
+    pub from: Option<String>,
+    /// Ends.
+    #[serde(default, alias = "end")]
+    pub until: Option<String>,
+    /// Set points give way by so many degrees.
+    #[serde(default)]
+    pub by: Option<Degrees>,
+    /// It begins and ends up to so many seconds later, by chance.
+    #[serde(default)]
+    pub random_s: Option<u32>,
+    /// The utility takes it back.
+    #[serde(default)]
+    pub cancel: bool,
+}
+
+/// Degrees as a text or a number.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Degrees {
+    /// As in `2`, `2C` or `4F`.
+    Text(String),
+    /// In the home's units.
+    Number(f64),
 }
 
 impl Order {
     /// Whether it only looks.
     pub fn only_looks(&self) -> bool {
-        matches!(self, Self::Status | Self::Why | Self::Program | Self::Vacations | Self::Privacy { apply: false })
+        matches!(
+            self,
+            Self::Status
+                | Self::Why
+                | Self::Program
+                | Self::Vacations
+                | Self::Alerts
+                | Self::Reminders
+                | Self::Demands
+                | Self::Code
+                | Self::Privacy { apply: false }
+        )
+    }
+
+    /// Whether it can be asked of all thermostats of a home at once.
+    pub fn is_of_all(&self) -> bool {
+        matches!(self, Self::Status | Self::Why)
+    }
+
+    /// Whether it changes more than where the temperature is to be for now: a lock keeps that to the owners.
+    fn is_owners(&self) -> bool {
+        match self {
+            Self::Set { mode, fan, fan_min, humidity, dry_above, windows, .. } => {
+                let texts = [mode, fan, windows].into_iter().any(Option::is_some);
+                texts || [fan_min, humidity, dry_above].into_iter().any(Option::is_some)
+            }
+            Self::Hold { .. } | Self::Resume { .. } | Self::Save { .. } | Self::Unlock { .. } => false,
+            Self::DemandAccept { .. } | Self::DemandDecline { .. } => false,
+            _ => !self.only_looks(),
+        }
     }
 }
 
@@ -149,6 +282,8 @@ struct Chosen {
     fan_min: u8,
     humidity: Option<u8>,
     dry_above: Option<u8>,
+    #[serde(default)]
+    ignore_windows: bool,
 }
 
 impl Chosen {
@@ -160,6 +295,7 @@ impl Chosen {
             fan_min: s.fan_min_on_time,
             humidity: s.humidity,
             dry_above: s.dehumidifier_level,
+            ignore_windows: s.open_window_bypass,
         }
     }
 
@@ -171,6 +307,7 @@ impl Chosen {
         config.settings.fan_min_on_time = self.fan_min;
         config.settings.humidity = self.humidity;
         config.settings.dehumidifier_level = self.dry_above;
+        config.settings.open_window_bypass = self.ignore_windows;
     }
 }
 
@@ -183,15 +320,20 @@ struct Inner {
     last: Option<Value>,
 }
 
-/// The thermostat of a data directory.
+/// A thermostat of a data directory.
 pub struct Unit {
     setup: Setup,
     zone: TimeZone,
+    /// The last part of its topics at the broker: `thermostat`, or `thermostat-2`.
+    pub word: String,
+    /// Its file.
+    pub path: PathBuf,
     /// Its name among the home's devices.
     pub device: DeviceId,
     /// Readings before this are of an earlier run.
     pub since: Timestamp,
     inner: Mutex<Inner>,
+    door: Mutex<Door>,
     store: Mutex<ThermostatStore>,
     /// Something was asked: step at once.
     pub wake: Notify,
@@ -215,30 +357,154 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Unit {
-    /// Opens the thermostat of a data directory: as it is set up, or (for the command line alone) as it was set up last.
-    /// `None`: there is none.
+/// The file of the n-th thermostat.
+fn word(number: usize) -> String {
+    if number == 1 { "thermostat".to_owned() } else { format!("thermostat-{number}") }
+}
+
+/// A thermostat's file, and as what it was set up last.
+struct Found {
+    number: usize,
+    setup: Option<Setup>,
+    /// It was in no configuration at the last start.
+    gone: bool,
+}
+
+/// The thermostats' files that there are.
+fn found(data: &Path) -> Result<Vec<Found>, String> {
+    let mut all = Vec::new();
+    for number in 1..=2 * THERMOSTATS_MAX {
+        let path = data.join(format!("{}.db", word(number)));
+        if path.exists() {
+            let store = ThermostatStore::open(&path).map_err(|e| chain(&e))?;
+            let get = |key: &str| store.state(key).map_err(|e| chain(&e));
+            let setup = get("setup")?.and_then(|text| serde_json::from_str(&text).ok());
+            let gone = get("gone")?.is_some_and(|text| text == "true");
+            all.push(Found { number, setup, gone });
+        }
+    }
+    Ok(all)
+}
+
+/// Whether a file may be a thermostat's.
+type Rule<'a> = &'a dyn Fn(&Setup, &Setup) -> bool;
+
+/// Which file is whose: by the name, or after a new name by the relays. What is new takes a file that nobody has.
+fn assign(setups: &[Setup], found: &[Found]) -> Vec<usize> {
+    let mut numbers = vec![0; setups.len()];
+    let relays = |setup: &Setup| setup.relays.values().cloned().collect::<BTreeSet<_>>();
+    let same_name = |a: &Setup, b: &Setup| a.name == b.name;
+    let same_relays = |a: &Setup, b: &Setup| relays(a) == relays(b);
+    let only_one = |_: &Setup, _: &Setup| setups.len() == 1 && found.len() == 1;
+    let rules: [Rule<'_>; 3] = [&same_name, &same_relays, &only_one];
+    for rule in rules {
+        for index in 0..setups.len() {
+            let free = |f: &&Found| !numbers.contains(&f.number);
+            let fits = |f: &&Found| f.setup.as_ref().zip(setups.get(index)).is_some_and(|(a, b)| rule(a, b));
+            let fitting = found.iter().filter(free).find(fits).map(|f| f.number);
+            if let Some(number) = numbers.get_mut(index).filter(|n| **n == 0) {
+                *number = fitting.unwrap_or(0);
+            }
+        }
+    }
+    for index in 0..setups.len() {
+        // A file without a set-up holds what was imported before there was a thermostat.
+        let unused = |n: &usize| !numbers.contains(n) && found.iter().all(|f| f.number != *n || f.setup.is_none());
+        let free = (1..).find(unused).unwrap_or(1);
+        if let Some(number) = numbers.get_mut(index).filter(|n| **n == 0) {
+            *number = free;
+        }
+    }
+    numbers
+}
+
+/// What a thermostat that is no longer configured has left at the broker.
+pub struct Left {
+    /// The retained topics.
+    pub topics: Vec<String>,
+    path: PathBuf,
+}
+
+impl Left {
+    /// They were cleared.
     ///
     /// # Errors
-    /// When its file can't be used.
-    pub fn open(
+    /// When its file can't be written.
+    pub fn cleared(&self) -> Result<(), String> {
+        let store = ThermostatStore::open(&self.path).map_err(|e| chain(&e))?;
+        store.put_states(&[("announced", "[]")]).map_err(|e| chain(&e))
+    }
+}
+
+/// What thermostats have left at the broker that are not among these.
+///
+/// # Errors
+/// When a file can't be read.
+pub fn left(data: &Path, units: &[std::sync::Arc<Unit>]) -> Result<Vec<Left>, String> {
+    let mut all = Vec::new();
+    for one in found(data)? {
+        let path = data.join(format!("{}.db", word(one.number)));
+        if units.iter().any(|u| u.path == path) {
+            continue;
+        }
+        let store = ThermostatStore::open(&path).map_err(|e| chain(&e))?;
+        if !one.gone {
+            store.put_states(&[("gone", "true")]).map_err(|e| chain(&e))?;
+        }
+        let topics: Vec<String> = store
+            .state("announced")
+            .map_err(|e| chain(&e))?
+            .and_then(|text| serde_json::from_str(&text).ok())
+            .unwrap_or_default();
+        if !topics.is_empty() {
+            all.push(Left { topics, path });
+        }
+    }
+    Ok(all)
+}
+
+impl Unit {
+    /// Opens the thermostats of a data directory: as they are set up, or (for the command line alone) as they were last.
+    ///
+    /// # Errors
+    /// When a file can't be used.
+    pub fn open_all(
         data: &Path,
+        setups: &[Setup],
+        zone: &TimeZone,
+        client_id: &str,
+        now: Timestamp,
+    ) -> Result<Vec<Self>, String> {
+        let found = found(data)?;
+        if setups.is_empty() {
+            let last = found.iter().filter(|f| f.setup.is_some() && !f.gone);
+            let all = last.map(|f| Self::open(data, f.number, None, zone, client_id, now));
+            return Ok(all.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect());
+        }
+        let numbers = assign(setups, &found);
+        let all = setups.iter().zip(numbers).map(|(setup, n)| Self::open(data, n, Some(setup), zone, client_id, now));
+        Ok(all.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+    }
+
+    fn open(
+        data: &Path,
+        number: usize,
         setup: Option<&Setup>,
         zone: &TimeZone,
         client_id: &str,
         now: Timestamp,
     ) -> Result<Option<Self>, String> {
-        let path = data.join(FILE);
-        if setup.is_none() && !path.exists() {
-            return Ok(None);
-        }
+        let word = word(number);
+        let path = data.join(format!("{word}.db"));
         let store = ThermostatStore::open(&path).map_err(|e| chain(&e))?;
         let get = |key: &str| store.state(key).map_err(|e| chain(&e));
         let mut zone = zone.clone();
         let setup = match setup {
             Some(setup) => {
                 let name = zone.iana_name().unwrap_or("UTC");
-                store.put_states(&[("setup", &to_text(setup)?), ("zone", name)]).map_err(|e| chain(&e))?;
+                let states = [("setup", to_text(setup)?), ("zone", name.to_owned()), ("gone", "false".to_owned())];
+                let states: Vec<(&str, &str)> = states.iter().map(|(k, v)| (*k, v.as_str())).collect();
+                store.put_states(&states).map_err(|e| chain(&e))?;
                 setup.clone()
             }
             None => match get("setup")?.map(|text| serde_json::from_str(&text)) {
@@ -269,14 +535,18 @@ impl Unit {
             }
         };
         let last = get("last")?.and_then(|text| serde_json::from_str(&text).ok());
-        let device = DeviceId::new(format!("{client_id}-thermostat")).map_err(|e| e.to_string())?;
+        let device = DeviceId::new(format!("{client_id}-{word}")).map_err(|e| e.to_string())?;
+        let door = get("code")?.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
         let inner = Inner { thermostat, decision: None, inputs: Inputs::default(), now: None, last };
         Ok(Some(Self {
             setup,
             zone,
+            word,
+            path,
             device,
             since: now,
             inner: Mutex::new(inner),
+            door: Mutex::new(door),
             store: Mutex::new(store),
             wake: Notify::new(),
             up: AtomicBool::new(false),
@@ -292,6 +562,11 @@ impl Unit {
     /// The comfort settings, as Home Assistant's presets.
     pub fn presets(&self) -> Vec<String> {
         lock(&self.inner).thermostat.config().program.climates().iter().map(|c| c.climate_ref.to_string()).collect()
+    }
+
+    /// The alerts that stand, in words.
+    pub fn alert_texts(&self) -> Vec<String> {
+        lock(&self.inner).thermostat.alerts().all().iter().map(|a| a.text.clone()).collect()
     }
 
     /// What it was set up as.
@@ -389,15 +664,101 @@ impl Unit {
         })
     }
 
+    /// What it has retained at the broker is kept, so that it can be cleared when it is no longer there. What was before.
+    ///
+    /// # Errors
+    /// When its file can't be written.
+    pub fn announce(&self, topics: &[String]) -> Result<Vec<String>, String> {
+        let store = lock(&self.store);
+        let before: Vec<String> = store
+            .state("announced")
+            .map_err(|e| chain(&e))?
+            .and_then(|text| serde_json::from_str(&text).ok())
+            .unwrap_or_default();
+        if before != topics {
+            store.put_states(&[("announced", &to_text(&topics)?)]).map_err(|e| chain(&e))?;
+        }
+        Ok(before)
+    }
+
+    /// Hears prices: a number, which holds for an hour or until the next, or a list of spans.
+    ///
+    /// # Errors
+    /// When it is neither.
+    pub fn hear_prices(&self, text: &str, now: Timestamp) -> Result<(), String> {
+        let wall_ms = now.as_millis();
+        let heard: Vec<Heard> = match text.trim().parse::<f64>() {
+            Ok(price) => vec![Heard { start_ms: wall_ms, end_ms: wall_ms.saturating_add(HEARD_NOW_MS), price }],
+            Err(_) => {
+                let spans: Vec<Span> = serde_json::from_str(text)
+                    .map_err(|e| format!("prices are a number or a list of {{\"start\", \"end\", \"price\"}}: {e}"))?;
+                self.spans(&spans, wall_ms)?
+            }
+        };
+        let mut inner = lock(&self.inner);
+        let at = self.at(&inner, now);
+        match inner.thermostat.hear_prices(&heard, &at) {
+            0 => Err("none of the prices is of these days".into()),
+            _ => Ok(()),
+        }
+    }
+
+    fn spans(&self, spans: &[Span], wall_ms: i64) -> Result<Vec<Heard>, String> {
+        let mut heard = Vec::with_capacity(spans.len());
+        for (index, span) in spans.iter().enumerate() {
+            let start_ms = self.instant(&span.start, wall_ms)?;
+            // Without its own end it lasts until the next begins.
+            let end_ms = match (&span.end, spans.get(index + 1)) {
+                (Some(end), _) => self.instant(end, wall_ms)?,
+                (None, Some(next)) => self.instant(&next.start, wall_ms)?,
+                (None, None) => start_ms.saturating_add(HEARD_NOW_MS),
+            };
+            heard.push(Heard { start_ms, end_ms, price: span.price });
+        }
+        Ok(heard)
+    }
+
+    fn at(&self, inner: &Inner, now: Timestamp) -> Now {
+        let at = inner.now.unwrap_or(Now { wall_ms: now.as_millis(), mono_ms: 0, trusted: true });
+        Now { wall_ms: now.as_millis(), ..at }
+    }
+
+    /// Somebody says the access code, or it is changed. Hashing is slow on purpose: nothing else waits for it.
+    fn door(&self, order: &Order, now: Timestamp) -> Option<Result<Value, String>> {
+        let mut door = lock(&self.door);
+        let done = match order {
+            Order::Code => return Some(Ok(door.shown(now))),
+            Order::CodeSet { code } => door.set(code),
+            Order::CodeRemove => {
+                *door = Door::default();
+                Ok(())
+            }
+            Order::Unlock { code } => door.knock(code, now),
+            _ => return None,
+        };
+        let kept = to_text(&*door).and_then(|t| lock(&self.store).put_states(&[("code", &t)]).map_err(|e| chain(&e)));
+        Some(done.and(kept).map(|()| door.shown(now)))
+    }
+
     /// Carries an order out, or answers a question. `now` is the wall clock's time.
     ///
     /// # Errors
     /// Why not, in words for a person.
     pub fn order(&self, order: &Order, caller: Caller<'_>, now: Timestamp) -> Result<Value, String> {
+        if !matches!(order, Order::Unlock { .. }) && !caller.owner && order.is_owners() && self.setup.lock.is_some() {
+            if !lock(&self.door).is_open(now) {
+                return Err(format!(
+                    "the thermostat is locked: {} sets temperatures within its range only",
+                    caller.name
+                ));
+            }
+        } else if let Some(done) = self.door(order, now) {
+            return done;
+        }
+        let caller = Caller { owner: caller.owner || lock(&self.door).is_open(now), ..caller };
         let answer = {
             let mut inner = lock(&self.inner);
-            let at = inner.now.unwrap_or(Now { wall_ms: now.as_millis(), mono_ms: 0, trusted: true });
-            let at = Now { wall_ms: now.as_millis(), ..at };
+            let at = self.at(&inner, now);
             self.carry_out(&mut inner, order, caller, &at)?
         };
         if !order.only_looks() {
@@ -419,7 +780,61 @@ impl Unit {
             Order::Vacations => {
                 return Ok(Value::Array(self.events(inner, |e| e.event_type == comfort::EventType::Vacation)));
             }
-            Order::Set { mode, to, fan, fan_min, humidity, dry_above } => {
+            Order::Alerts => return Ok(Value::Array(self.alerts(inner))),
+            Order::Reminders => return Ok(Self::reminders(inner)),
+            Order::Demands => return Ok(self.demands(inner)),
+            Order::Code | Order::CodeSet { .. } | Order::CodeRemove | Order::Unlock { .. } => {
+                return Err("it was asked at the wrong door".into());
+            }
+            Order::Save { by, hours, until } => {
+                let by = by.as_ref().map_or(Ok(QUICK_SAVE), |by| self.difference(by))?;
+                let end_ms = match (hours, until) {
+                    (Some(_), Some(_)) => return Err("give --until or --hours".into()),
+                    (Some(hours), None) => Some(now.wall_ms.saturating_add(i64::from(*hours) * 3_600_000)),
+                    (None, Some(time)) => Some(self.instant(time, now.wall_ms)?),
+                    (None, None) => None,
+                };
+                inner.thermostat.quick_save(by, end_ms, caller, now).map_err(|e| text(&e))?;
+            }
+            Order::Acknowledge { number } => {
+                let none = || format!("there is no alert {number}; `vestibule thermostat alert` lists them");
+                inner.thermostat.acknowledge(*number).ok_or_else(none)?;
+                return Ok(Value::Array(self.alerts(inner)));
+            }
+            Order::ReminderSet { name, of, after } => {
+                let words = Counts::ALL.map(Counts::as_str).join(", ");
+                let counts = Counts::parse(of).ok_or_else(|| format!("`{of}` is none of {words}"))?;
+                inner.thermostat.reminders_mut().put(name, counts, *after).map_err(|e| text(&e))?;
+                return Ok(Self::reminders(inner));
+            }
+            Order::ReminderDone { name } | Order::ReminderRemove { name } => {
+                let reminders = inner.thermostat.reminders_mut();
+                let found = match order {
+                    Order::ReminderDone { .. } => reminders.done(name),
+                    _ => reminders.remove(name),
+                };
+                if !found {
+                    return Err(format!("there is no reminder `{name}`; `vestibule thermostat reminder` lists them"));
+                }
+                return Ok(Self::reminders(inner));
+            }
+            Order::DemandAdd(wish) => {
+                self.demand(inner, wish, caller.name, now)?;
+                return Ok(self.demands(inner));
+            }
+            Order::DemandAccept { name } => {
+                if !inner.thermostat.accept_demand_response(name, now).map_err(|e| text(&e))? {
+                    return Err(format!("there is no request `{name}`; `vestibule thermostat demand` lists them"));
+                }
+                return Ok(self.demands(inner));
+            }
+            Order::DemandDecline { name } => {
+                if !inner.thermostat.decline_demand_response(name.as_deref()) && name.is_some() {
+                    return Err("there is no such request; `vestibule thermostat demand` lists them".into());
+                }
+                return Ok(self.demands(inner));
+            }
+            Order::Set { mode, to, fan, fan_min, humidity, dry_above, windows } => {
                 let mut config = inner.thermostat.config().clone();
                 let mut changed = false;
                 if let Some(word) = mode {
@@ -449,6 +864,14 @@ impl Unit {
                 if let Some(given) = dry_above {
                     (config.settings.dehumidifier_level, changed) = (percent(*given)?, true);
                 }
+                if let Some(word) = windows {
+                    config.settings.open_window_bypass = match word.as_str() {
+                        "pause" => false,
+                        "ignore" => true,
+                        _ => return Err(format!("`{word}` is neither pause nor ignore")),
+                    };
+                    changed = true;
+                }
                 if changed {
                     inner.thermostat.configure(config);
                 }
@@ -456,7 +879,9 @@ impl Unit {
                     let hold = self.hold(inner, to)?;
                     inner.thermostat.set_hold(&hold, HoldType::NextTransition, caller, now).map_err(|e| text(&e))?;
                 } else if !changed {
-                    return Err("give a temperature, --mode, --fan, --fan-min, --humidity or --dry-above".into());
+                    return Err(
+                        "give a temperature, --mode, --fan, --fan-min, --humidity, --dry-above or --windows".into()
+                    );
                 }
             }
             Order::Hold { to, climate, fan, until, hours } => {
@@ -467,7 +892,7 @@ impl Unit {
                 hold.fan = fan.as_deref().map(fan_mode).transpose()?;
                 if hold == Hold::default() {
                     let d = inner.decision.as_ref().ok_or("give a temperature or --climate: the hub does not run")?;
-                    hold = Hold { heat: Some(d.set_points.heat()), cool: Some(d.set_points.cool()), ..hold };
+                    hold = Hold { heat: Some(d.undisturbed.heat()), cool: Some(d.undisturbed.cool()), ..hold };
                 }
                 let kind = match (hours, until.as_deref()) {
                     (Some(_), Some(_)) => return Err("give --until or --hours".into()),
@@ -550,6 +975,31 @@ impl Unit {
         Ok(json!({"events": self.events(inner, |_| true)}))
     }
 
+    /// A utility's request. The delay is drawn here, and kept with it.
+    fn demand(&self, inner: &mut Inner, wish: &DemandWish, by: &str, now: &Now) -> Result<(), String> {
+        let name = wish.name.as_str();
+        if name.is_empty() || name.chars().count() > DEMAND_NAME_MAX_CHARS || name.chars().any(char::is_control) {
+            return Err(format!("a request has a name of 1 to {DEMAND_NAME_MAX_CHARS} characters"));
+        }
+        if wish.cancel {
+            inner.thermostat.cancel_demand_response(name);
+            return Ok(());
+        }
+        let until = wish.until.as_deref().ok_or("a request needs its end")?;
+        let start_ms = wish.from.as_deref().map_or(Ok(now.wall_ms), |from| self.instant(from, now.wall_ms))?;
+        let end_ms = self.instant(until, start_ms)?;
+        let relative = match &wish.by {
+            None => Delta::from_milli_k(DEMAND_MILLI_K),
+            Some(Degrees::Text(text)) => self.difference(text)?,
+            Some(Degrees::Number(degrees)) => self.difference(&degrees.to_string())?,
+        };
+        let most = wish.random_s.unwrap_or(0).min(DR_RANDOM_MAX_S);
+        let delay_s = (code::random_below(most + 1)?, code::random_below(most + 1)?);
+        let demand = Demand { name, start_ms, end_ms, relative, delay_s, by };
+        inner.thermostat.demand_response(&demand, now).map_err(|e| chain(&e))?;
+        Ok(())
+    }
+
     fn privacy(&self, inner: &mut Inner, apply: bool) -> Result<Value, String> {
         let mut config = inner.thermostat.config().clone();
         let house = *inner.thermostat.learner().model();
@@ -609,6 +1059,20 @@ impl Unit {
             .ok_or_else(|| format!("`{text}` is no temperature; write 21, 21.5C or 70F"))
     }
 
+    /// A difference as people write it: `2`, `2C`, `4F`.
+    fn difference(&self, text: &str) -> Result<Delta, String> {
+        let bare = text.trim().trim_end_matches(['C', 'c', 'F', 'f', 'K', 'k']).trim_end_matches('°').trim();
+        let scale = match text.trim().chars().last() {
+            Some('C' | 'c' | 'K' | 'k') => TemperatureScale::Celsius,
+            Some('F' | 'f') => TemperatureScale::Fahrenheit,
+            _ => self.scale(),
+        };
+        let wrong = || format!("`{text}` is no number of degrees; write 2, 2C or 4F");
+        let degrees = bare.parse::<f64>().ok().filter(|d| (0.0..100.0).contains(d)).ok_or_else(wrong)?;
+        let kelvin = if scale == TemperatureScale::Fahrenheit { degrees / 1.8 } else { degrees };
+        Ok(Delta::from_milli_k((kelvin * 1000.0).round() as i32))
+    }
+
     /// Set points, each within its range.
     fn hold_raw(&self, to: &To) -> Result<Hold, String> {
         let scale = self.scale();
@@ -640,7 +1104,8 @@ impl Unit {
     /// The same; where one of two is given, the other stays where it is.
     fn hold(&self, inner: &Inner, to: &To) -> Result<Hold, String> {
         let mut hold = self.hold_raw(to)?;
-        if let (Some(now), true) = (inner.decision.as_ref().map(|d| d.set_points), hold != Hold::default()) {
+        // Where power is dear, what gives way to it is no wish of anybody's.
+        if let (Some(now), true) = (inner.decision.as_ref().map(|d| d.undisturbed), hold != Hold::default()) {
             // In automatic change-over one number stands in the middle: the set points move together.
             if let (HvacMode::Auto, Some(middle)) = (inner.thermostat.config().settings.hvac_mode, &to.temperature) {
                 let middle = self.temperature(middle)?;
@@ -691,6 +1156,62 @@ impl Unit {
         })
     }
 
+    fn alerts(&self, inner: &Inner) -> Vec<Value> {
+        let alerts = inner.thermostat.alerts().all().iter().enumerate();
+        alerts
+            .map(|(index, a)| {
+                json!({
+                    "number": index + 1, "about": a.about, "text": a.text, "since": rfc3339(a.since_ms),
+                    "acknowledged": a.acknowledged,
+                })
+            })
+            .collect()
+    }
+
+    fn reminders(inner: &Inner) -> Value {
+        let reminders = inner.thermostat.reminders();
+        let all = reminders.all().iter().map(|r| {
+            let used = (r.used() * 10.0).round() / 10.0;
+            let unit = if r.counts == Counts::Days { "days" } else { "hours" };
+            json!({"name": r.name, "of": r.counts, "used": used, "after": r.life, "unit": unit, "due": r.due()})
+        });
+        Value::Array(all.collect())
+    }
+
+    fn demands(&self, inner: &Inner) -> Value {
+        let all = inner.thermostat.demands().iter().map(|a| {
+            let scale = self.scale();
+            let factor = if scale == TemperatureScale::Fahrenheit { 1.8 } else { 1.0 };
+            let (start_s, end_s) = a.delay_s;
+            json!({
+                "name": a.name, "by": a.by, "answer": a.answer, "start": rfc3339(a.start_ms), "end": rfc3339(a.end_ms),
+                "start_delay_s": start_s, "end_delay_s": end_s, "degrees": (a.relative.kelvin() * factor * 10.0).round() / 10.0,
+            })
+        });
+        Value::Array(all.collect())
+    }
+
+    /// Minutes until the set point is reached by what runs, as the house was learned.
+    fn minutes(&self, inner: &Inner, d: &Decision) -> Option<u32> {
+        let target = if d.relays.heats() {
+            d.set_points.heat()
+        } else if d.relays.cools() {
+            d.set_points.cool()
+        } else {
+            return None;
+        };
+        inner.thermostat.minutes_to(target, &inner.now?, &inner.inputs)
+    }
+
+    fn prices(&self, d: &Decision) -> Value {
+        let Some(p) = d.prices else { return Value::Null };
+        json!({
+            "price": p.price, "mean": p.mean, "dear": p.dear, "until": rfc3339(p.until_ms),
+            "next_dear": p.next_dear_ms.map(rfc3339), "heat_without": self.degrees(d.undisturbed.heat()),
+            "cool_without": self.degrees(d.undisturbed.cool()),
+        })
+    }
+
     /// The stack, the highest first, those to come included.
     fn events(&self, inner: &Inner, which: impl Fn(&Event) -> bool) -> Vec<Value> {
         inner.thermostat.events().all().iter().filter(|e| which(e)).map(|e| self.event(e)).collect()
@@ -728,7 +1249,7 @@ impl Unit {
     fn why(&self, inner: &Inner) -> Value {
         match &inner.decision {
             Some(d) => json!({
-                "why": d.why(self.scale()), "reason": d.reason, "running": running(d), "asked": d.asked.outputs().collect::<Vec<_>>(),
+                "name": self.setup.name, "why": d.why(self.scale()), "reason": d.reason, "running": running(d), "asked": d.asked.outputs().collect::<Vec<_>>(),
                 "denied": denied(d), "source": self.source(d), "hub": "running",
                 "alerts": inner.thermostat.alerts().all().iter().map(|a| &a.text).collect::<Vec<_>>(),
             }),
@@ -739,7 +1260,7 @@ impl Unit {
                     true => ("running", "The hub has just started, and waits for the relays to say what they do"),
                     false => ("stopped", "The hub does not run, so nothing is switched"),
                 };
-                json!({"why": format!("{now}. At {time}: {last}"), "hub": hub})
+                json!({"name": self.setup.name, "why": format!("{now}. At {time}: {last}"), "hub": hub})
             }
         }
     }
@@ -799,16 +1320,10 @@ impl Unit {
             .filter(|o| self.setup.relays.contains_key(o))
             .map(|o| (o.as_str().to_owned(), json!(d.is_some_and(|d| d.relays.on(*o)))))
             .collect();
-        let alerts: Vec<Value> = inner
-            .thermostat
-            .alerts()
-            .all()
-            .iter()
-            .map(|a| json!({"about": a.about, "text": a.text, "since": rfc3339(a.since_ms), "acknowledged": a.acknowledged}))
-            .collect();
         json!({
             "name": self.setup.name, "device": self.device, "unit": unit_word(scale), "mode": config.settings.hvac_mode,
             "time": inner.now.map(|n| rfc3339(n.wall_ms)), "running": d.map(running),
+            "minutes_to_set_point": d.and_then(|d| self.minutes(inner, d)),
             "temperature": d.and_then(|d| d.temperature).map(|t| self.degrees(t)), "humidity": d.and_then(|d| d.humidity),
             "outdoor": inner.inputs.outdoor.map(|t| self.degrees(t)),
             "heat_set_point": d.map(|d| self.degrees(d.set_points.heat())),
@@ -820,11 +1335,27 @@ impl Unit {
                 "heating": l.heating, "at": rfc3339(l.at_ms), "target": self.degrees(l.target), "minutes": l.minutes,
                 "running": l.running,
             })),
-            "sensors": sensors, "events": self.events(inner, |_| true), "alerts": alerts,
+            "sensors": sensors, "events": self.events(inner, |_| true), "alerts": self.alerts(inner),
+            "reminders": Self::reminders(inner), "prices": d.map(|d| self.prices(d)),
             "house": self.house(inner), "own_control": self.setup.equipment.has_own_control,
         })
     }
 }
+
+/// A price for a span of time, as it is heard.
+#[derive(Deserialize)]
+struct Span {
+    start: String,
+    #[serde(default)]
+    end: Option<String>,
+    price: f64,
+}
+
+/// Longest name of a utility's request.
+const DEMAND_NAME_MAX_CHARS: usize = 64;
+
+/// How far set points give way to a request that does not say: 2 K.
+const DEMAND_MILLI_K: i32 = 2000;
 
 /// Days of the week as they are written.
 const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];

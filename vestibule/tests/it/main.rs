@@ -30,6 +30,7 @@ mod record;
 mod recordings;
 mod thermostat;
 mod thermostat_hub;
+mod thermostat_pair;
 mod week;
 mod wire;
 mod withheld;

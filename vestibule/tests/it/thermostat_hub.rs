@@ -359,7 +359,28 @@ fn a_thermostat_that_can_not_be_is_refused_with_the_line_and_the_mend() {
             6,
             "35.6 °F to 59 °F",
         ),
-        ("[[thermostat]]\nsensors = [\"s\"]\nheat = \"a\"\n[[thermostat]]\nheat = \"b\"\n", 4, "this version runs one"),
+        (
+            "[[thermostat]]\nsensors = [\"s\"]\nheat = \"a\"\n[[thermostat]]\nsensors = [\"t\"]\nheat = \"b\"\n",
+            4,
+            "give each its own `name`",
+        ),
+        (
+            "[[thermostat]]\nsensors = [\"s\"]\nheat = \"a\"\n[[thermostat]]\nname = \"B\"\nsensors = [\"t\"]\naux = \"a\"\n",
+            4,
+            "each relay has one thermostat",
+        ),
+        ("[[thermostat]]\nsensors = [\"s\"]\nheat = \"a\"\ndear_set_back = 1\n", 1, "needs `rates` or `price_topic`"),
+        (
+            "[[thermostat]]\nsensors = [\"s\"]\nheat = \"a\"\nrates = [{ price = 1, days = \"friday-x\" }]\n",
+            4,
+            "none of mon",
+        ),
+        (
+            "[[thermostat]]\nsensors = [\"s\"]\nheat = \"a\"\nrates = [{ from = \"16:00\" }]\n",
+            4,
+            "a rate needs its price",
+        ),
+        ("[[thermostat]]\nsensors = [\"s\"]\nheat = \"a\"\nprice_topic = \"a/#\"\n", 4, "one MQTT topic"),
     ] {
         let (code, told) = check(text);
         assert_eq!(code, Some(1), "{text}");
@@ -368,4 +389,120 @@ fn a_thermostat_that_can_not_be_is_refused_with_the_line_and_the_mend() {
     let data = dir.path().join("data");
     let out = run(&["thermostat", "status", "--data", data.to_str().expect("a path")]);
     assert_eq!(out.status.code(), Some(1));
+}
+
+const GUIDED: &str = r#"
+[home]
+units = "celsius"
+
+[[thermostat]]
+name = "Living room"
+guides = "valve"
+windows = ["window"]
+window_pause_s = 60
+"#;
+
+/// A radiator's own thermostat: it takes its set point in steps of a degree, says so late, and repeats itself.
+#[test]
+fn complaint_a_guided_thermostat_and_the_hub_order_each_other_about() {
+    runtime().block_on(async {
+        let dir = tempfile::tempdir().expect("a directory");
+        let data = dir.path().join("data");
+        let clock = dir.path().join("clock");
+        let broker = Mosquitto::start();
+        let will = say("house/status", "offline");
+        let mut face = Face::start(&broker.url(), "house", &will, "house/+/set").expect("an address");
+        while face.next().await != FaceEvent::Connected {}
+        let climate = json!({"name": null, "unique_id": "valve", "device": {"identifiers": ["valve"], "name": "Valve"},
+            "modes": ["off", "heat"], "mode_state_topic": "house/mode", "mode_command_topic": "house/mode/set",
+            "temperature_state_topic": "house/point", "temperature_command_topic": "house/point/set",
+            "current_temperature_topic": "house/room", "action_topic": "house/action"});
+        let window = json!({"name": null, "unique_id": "window", "device": {"identifiers": ["window"], "name": "Window"},
+            "device_class": "window", "state_topic": "house/window"});
+        for (topic, payload) in [
+            ("homeassistant/climate/valve/config", climate.to_string()),
+            ("homeassistant/binary_sensor/window/config", window.to_string()),
+            ("house/mode", "heat".into()),
+            ("house/point", "17".into()),
+            ("house/room", "19.0".into()),
+            ("house/action", "idle".into()),
+            ("house/window", "OFF".into()),
+        ] {
+            face.publish(say(topic, &payload)).await;
+        }
+        let mut now_s = 0;
+        let mut move_clock = |seconds: i64| {
+            now_s += seconds;
+            let new = clock.with_extension("new");
+            std::fs::write(&new, (BEGIN_MS + now_s * 1000).to_string()).expect("written");
+            std::fs::rename(&new, &clock).expect("renamed");
+            BEGIN_MS + now_s * 1000
+        };
+        move_clock(0);
+        let file = data.with_extension("toml");
+        std::fs::write(&file, GUIDED).expect("written");
+        let mut command = program();
+        command.args(["serve", "--data"]).arg(&data).arg("--config").arg(&file);
+        command.env("VESTIBULE__MQTT__URL", broker.url()).env("VESTIBULE_CLOCK", &clock);
+        let mut hub = Hub::spawn(command, &data);
+        let mut orders: Vec<(String, String)> = Vec::new();
+        // Half a minute: the valve obeys, rounded, and repeats what it said before.
+        macro_rules! minutes {
+            ($minutes:expr) => {
+                for _ in 0..$minutes * 2 {
+                    let at_ms = move_clock(30);
+                    for _ in 0..2000 {
+                        while let Ok(event) = tokio::time::timeout(Duration::from_millis(4), face.next()).await {
+                            let FaceEvent::Order { topic, payload } = event else { continue };
+                            if topic == "house/point/set" {
+                                let rounded = payload.parse::<f64>().expect("a number").round();
+                                face.publish(say("house/point", &format!("{rounded:.0}"))).await;
+                            } else {
+                                face.publish(say("house/mode", &payload)).await;
+                            }
+                            orders.push((topic, payload));
+                        }
+                        let time = status(&data)["time"].as_str().and_then(|t| t.parse::<jiff::Timestamp>().ok());
+                        if time.is_some_and(|t| t.as_millisecond() >= at_ms) {
+                            break;
+                        }
+                    }
+                }
+            };
+        }
+        minutes!(1);
+        hub.cli(&["thermostat", "hold", "20.4"]);
+        minutes!(5);
+        // Told once; the valve's 20 is its own word for it, and no order of anybody.
+        assert_eq!(orders.iter().filter(|o| o.1 == "20.4").count(), 1, "{orders:?}");
+        let now = status(&data);
+        assert_eq!((now["heat_set_point"].as_f64(), now["source"]["by"].as_str()), (Some(20.4), Some("owner")), "{now}");
+        // What it does is told as what runs, without any relay.
+        face.publish(say("house/action", "heating")).await;
+        minutes!(2);
+        assert_eq!((status(&data)["running"].as_str(), status(&data)["relays"].clone()), (Some("heating"), json!({})));
+        // Somebody turns it: theirs it is, until the program's next change, and it is told once what it said.
+        face.publish(say("house/point", "23")).await;
+        minutes!(4);
+        let turned = status(&data);
+        assert_eq!((turned["heat_set_point"].as_f64(), turned["source"]["by"].as_str()), (Some(23.0), Some("the thermostat itself")), "{turned}");
+        assert!(turned["source"]["until"].is_string());
+        let said = orders.len();
+        minutes!(6);
+        assert_eq!(orders.len(), said, "an echo loop: {orders:?}");
+        // A window pauses it; closed, it goes on where it was.
+        face.publish(say("house/window", "ON")).await;
+        minutes!(3);
+        assert_eq!(orders.last().map(|o| o.1.as_str()), Some("off"), "{orders:?}");
+        assert_eq!(status(&data)["mode"], "heat", "the pause is no mode of the household's");
+        face.publish(say("house/window", "OFF")).await;
+        minutes!(5);
+        assert!(orders[said..].iter().any(|o| o.1 == "heat"), "{orders:?}");
+        assert_eq!(status(&data)["heat_set_point"], 23.0);
+        // Switched off at the valve, it stays off.
+        face.publish(say("house/mode", "off")).await;
+        minutes!(4);
+        assert_eq!(status(&data)["mode"], "off");
+        hub.stop();
+    });
 }

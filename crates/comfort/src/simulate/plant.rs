@@ -10,6 +10,8 @@ use crate::temperature::Temp;
 
 /// Longest step of the model, seconds.
 const STEP_S: f64 = 20.0;
+/// Heat moved for each unit of electricity that a compressor draws.
+pub const COP: f64 = 3.0;
 /// Joules of a BTU, and kelvin of a degree Fahrenheit.
 const BTU_J: f64 = 1055.06;
 const K_PER_F: f64 = 5.0 / 9.0;
@@ -296,6 +298,16 @@ impl Plant {
             (Output::Cool2, -cool2),
         ];
         parts.into_iter().filter(|(output, _)| relays.has(*output)).map(|(_, w)| w).sum()
+    }
+
+    /// Electric power of what the relays ask for, W: a compressor moves [`COP`] times as much heat as it draws.
+    pub fn electric_w(&self, relays: Call, heat_pump: bool) -> f64 {
+        let of = |outputs: &[Output]| {
+            let on: Vec<Output> = outputs.iter().copied().filter(|o| relays.has(*o)).collect();
+            self.asked_w(Call::of(&on)).abs()
+        };
+        let heat_w = of(&[Output::Heat1, Output::Heat2]);
+        of(&[Output::Cool1, Output::Cool2]) / COP + if heat_pump { heat_w / COP } else { heat_w } + of(&[Output::Aux])
     }
 
     /// Advances by `seconds` with the equipment asked for `asked_w`.

@@ -9,9 +9,11 @@ use super::plant::{Plant, PlantParameters};
 use super::rng::Rng;
 use super::watch::{Seen, Watch};
 use super::weather::{Outdoors, Weather};
+use crate::alert::About;
 use crate::control::Reason;
 use crate::event::HoldType;
 use crate::guard::{Call, Output, SetPoints};
+use crate::price::HeardPrices;
 use crate::program::{Climate, ClimateRef, DAYS, Program, SLOTS, slot_at};
 use crate::sensor::{SensorConfig, SensorReading};
 use crate::settings::{FanMode, HvacMode};
@@ -24,6 +26,8 @@ const MINUTE_MS: i64 = 60_000;
 const ROW_MIN: usize = 5;
 /// Relays drop when nobody has commanded them for so many minutes.
 const RELAY_WATCHDOG_MIN: u64 = 5;
+/// Most suspicions that are listed.
+const SUSPECTED_MAX: usize = 20;
 /// 1 °F.
 const FAHRENHEIT_K: f64 = 5.0 / 9.0;
 /// A transition counts for arrival when it was begun early, or missed by more than this, K.
@@ -86,6 +90,12 @@ pub struct Outcome {
     pub discomfort_fh_per_day: f64,
     /// Hours of equipment.
     pub runtime_h: f64,
+    /// Electricity, kWh: heat without a heat pump counts as electric, too.
+    pub kwh: f64,
+    /// What it costs by the price plan, in its coin; `None`: there is none.
+    pub cost: Option<f64>,
+    /// As `discomfort_fh_per_day`, against the set points that would hold without the plan.
+    pub plan_discomfort_fh_per_day: Option<f64>,
     /// For each optimal start: temperature minus set point at the transition, °F (positive: warmer).
     pub arrival_error_f: Vec<f64>,
     /// Minutes of lead of each.
@@ -102,6 +112,8 @@ pub struct Outcome {
     pub days: f64,
     /// How many faults were injected.
     pub faults: u64,
+    /// Sensors that it took for drifting and equipment that it took for restless, in its words.
+    pub suspected: Vec<String>,
     /// The learned house's time constant, hours.
     pub learned_time_constant_h: Option<f64>,
     /// The learned model.
@@ -130,10 +142,18 @@ impl Comfort {
         self.over += u64::from(beyond > FAHRENHEIT_K);
     }
 
+    fn days(&self) -> f64 {
+        self.minutes as f64 / 1440.0
+    }
+
+    fn fh_per_day(&self) -> f64 {
+        self.k_minutes / FAHRENHEIT_K / 60.0 / self.days().max(1e-9)
+    }
+
     fn into(self, outcome: &mut Outcome) {
-        outcome.days = self.minutes as f64 / 1440.0;
+        outcome.days = self.days();
         outcome.over_1f_share = self.over as f64 / self.minutes.max(1) as f64;
-        outcome.discomfort_fh_per_day = self.k_minutes / FAHRENHEIT_K / 60.0 / outcome.days.max(1e-9);
+        outcome.discomfort_fh_per_day = self.fh_per_day();
     }
 }
 
@@ -351,6 +371,10 @@ impl Run<'_> {
         };
         let mut outcome = Outcome { coldest_c: f64::MAX, hottest_c: f64::MIN, ..Outcome::default() };
         let mut comfort = Comfort::default();
+        let mut beside = Comfort::default();
+        let plan = config.prices.clone();
+        let no_news = HeardPrices::default();
+        let mut cost = 0.0;
         let mut fiddler = Rng::new(self.seed, 31, 0);
         let mut active: Vec<Fault> = Vec::new();
         let mut coming = self.faults.iter().copied().peekable();
@@ -443,6 +467,14 @@ impl Run<'_> {
                 if let Some(set_points) = measured {
                     comfort.add(around.plant.sensor_c(), set_points, mode);
                 }
+                for alert in thermostat.alerts().all() {
+                    let suspects = matches!(alert.about, About::Drift(_) | About::ShortCycles);
+                    if suspects && !outcome.suspected.contains(&alert.text) && outcome.suspected.len() < SUSPECTED_MAX {
+                        outcome.suspected.push(alert.text.clone());
+                    }
+                }
+                let undisturbed = (decision.undisturbed.heat(), decision.undisturbed.cool());
+                beside.add(around.plant.sensor_c(), undisturbed, mode);
             }
             if around.idle_min > RELAY_WATCHDOG_MIN && around.relays != Call::NONE {
                 (around.relays, forced) = (Call::NONE, true);
@@ -451,11 +483,19 @@ impl Run<'_> {
             let relays = around.relays;
             around.watch.look(&Seen { at_ms, relays, forced, urgent, outdoor: known_outdoor, frost });
             let asked = around.plant.asked_w(relays);
+            let kwh = around.plant.electric_w(relays, heat_pump) / 60_000.0;
+            outcome.kwh += kwh;
+            let price = plan.as_ref().filter(|_| kwh > 0.0).and_then(|p| p.price_at(&no_news, true_ms, self.zone));
+            cost += kwh * price.unwrap_or(0.0);
             around.plant.step(60.0, outdoors, asked);
             outcome.coldest_c = outcome.coldest_c.min(around.plant.air_c());
             outcome.hottest_c = outcome.hottest_c.max(around.plant.air_c());
         }
         comfort.into(&mut outcome);
+        if plan.is_some() {
+            outcome.cost = Some(cost);
+            outcome.plan_discomfort_fh_per_day = Some(beside.fh_per_day());
+        }
         let watch = around.watch;
         outcome.starts_per_hour_max = watch.starts_per_hour_max as u64;
         outcome.starts = watch.starts_total;

@@ -9,12 +9,15 @@ use crate::simulator::wire::{Status, Wire};
 
 /// Longest order that is read, bytes.
 const ORDER_MAX_BYTES: usize = 1024;
+/// Longest message of a topic that is listened to, bytes.
+const SAID_MAX_BYTES: usize = 64 * 1024;
 
 /// A device of the hub's own at the broker.
 #[derive(Debug)]
 pub struct Face {
     wire: Wire,
     orders: String,
+    topics: Vec<String>,
     connection: u64,
 }
 
@@ -25,6 +28,13 @@ pub enum FaceEvent {
     Connected,
     /// Somebody orders something.
     Order {
+        /// On this topic.
+        topic: String,
+        /// In these words.
+        payload: String,
+    },
+    /// Something was said on a topic that is listened to, now or before: the broker may have kept it.
+    Said {
         /// On this topic.
         topic: String,
         /// In these words.
@@ -57,7 +67,19 @@ impl Face {
             payload: will.payload.clone(),
             retain: will.retain,
         };
-        Ok(Self { wire: Wire::start(options, &will)?, orders: orders.to_owned(), connection: 0 })
+        Ok(Self { wire: Wire::start(options, &will)?, orders: orders.to_owned(), topics: Vec::new(), connection: 0 })
+    }
+
+    /// Listens to these topics too, from the next connection on.
+    #[must_use]
+    pub fn listening(mut self, topics: Vec<String>) -> Self {
+        self.topics = topics;
+        self
+    }
+
+    fn subscribe(&self) -> bool {
+        let mut filters = std::iter::once(&self.orders).chain(&self.topics);
+        filters.all(|filter| self.wire.client.try_subscribe(filter, QoS::AtLeastOnce).is_ok())
     }
 
     /// The next thing that comes. May be dropped and called again.
@@ -67,7 +89,7 @@ impl Face {
                 Status::Up(connection) => connection,
                 Status::Down { .. } => self.connection,
             };
-            if now != self.connection && self.wire.client.try_subscribe(&self.orders, QoS::AtLeastOnce).is_ok() {
+            if now != self.connection && self.subscribe() {
                 self.connection = now;
                 return FaceEvent::Connected;
             }
@@ -77,15 +99,15 @@ impl Face {
                 },
                 order = self.wire.commands.recv() => {
                     let Some(order) = order else { return std::future::pending().await };
+                    let Ok(topic) = String::from_utf8(order.topic.to_vec()) else { continue };
+                    let said = self.topics.contains(&topic);
+                    let longest = if said { SAID_MAX_BYTES } else { ORDER_MAX_BYTES };
                     // An order that the broker kept is of another time.
-                    if order.retain || order.payload.len() > ORDER_MAX_BYTES {
+                    if order.retain && !said || order.payload.len() > longest {
                         continue;
                     }
-                    if let (Ok(topic), Ok(payload)) =
-                        (String::from_utf8(order.topic.to_vec()), String::from_utf8(order.payload.to_vec()))
-                    {
-                        return FaceEvent::Order { topic, payload };
-                    }
+                    let Ok(payload) = String::from_utf8(order.payload.to_vec()) else { continue };
+                    return if said { FaceEvent::Said { topic, payload } } else { FaceEvent::Order { topic, payload } };
                 }
             }
         }
