@@ -651,10 +651,7 @@ impl Core {
         use std::sync::atomic::Ordering::SeqCst;
         let stands = self.clock.stands();
         let is_due = self.state().table().next_change().is_some_and(|t| t <= self.now());
-        if !(is_due
-            || self.stale.load(SeqCst)
-            || stands != self.stood.load(SeqCst)
-            || self.is_pending_due(self.now()))
+        if !(is_due || self.stale.load(SeqCst) || stands != self.stood.load(SeqCst) || self.is_pending_due(self.now()))
         {
             return Ok(());
         }

@@ -169,11 +169,14 @@ fn whichever_write_fails_nothing_leaves_unrecorded_and_nothing_confirmed_is_lost
             let order = story.set_temperature(&hub, 18.0 + f64::from(rounds % 7));
             let done = |a: &Answer| String::from_utf8_lossy(&a.body).contains("\"name\":\"Response\"");
             obeyed += usize::from(order.as_ref().is_ok_and(done));
-            note("order", match order {
-                Ok(a) if done(&a) => None,
-                Ok(a) => Some(String::from_utf8_lossy(&a.body).into_owned()),
-                Err(e) => Some(format!("{e:?}")),
-            });
+            note(
+                "order",
+                match order {
+                    Ok(a) if done(&a) => None,
+                    Ok(a) => Some(String::from_utf8_lossy(&a.body).into_owned()),
+                    Err(e) => Some(format!("{e:?}")),
+                },
+            );
             note("demand", story.demand().err().map(|e| format!("{e:?}")));
             let narrow = json!({"profile": {"link": main, "profile": "glance", "apply": true}});
             let widen = json!({"profile": {"link": main, "profile": "everything", "apply": true}});
