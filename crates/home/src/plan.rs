@@ -144,7 +144,9 @@ pub fn plan(
 /// What the home's state has against a command, the weightiest first. Each of them tells that state, so it is said only
 /// to a link that may see it; for any other the command goes to the device, as it is planned.
 pub fn objections(device: &DeviceId, known: &Registered, home: &HomeState, command: &Command) -> Vec<ActError> {
-    let reported = |p: Property| home.reported(device, p).map(|s| &s.value);
+    // What it has no more is told by no error either.
+    let sample = |p: Property| home.reported(device, p).filter(|_| known.has(p));
+    let reported = |p: Property| sample(p).map(|s| &s.value);
     let mut all = Vec::new();
     if reported(Property::Reachable) == Some(&Value::Bool(false)) {
         all.push(ActError::Unreachable);
@@ -179,7 +181,7 @@ pub fn objections(device: &DeviceId, known: &Registered, home: &HomeState, comma
         }
     }
     if matches!(command, Command::AdjustColorTemperature(_)) {
-        let time = |p: Property| home.reported(device, p).map(|s| s.time);
+        let time = |p: Property| sample(p).map(|s| s.time);
         // A lamp reports what it shows: a colour, or a white. The younger of the two is on.
         if time(Property::Color).is_some_and(|c| time(Property::ColorTemperature).is_none_or(|w| c > w)) {
             all.push(ActError::ShowsColor);

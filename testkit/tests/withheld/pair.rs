@@ -129,12 +129,14 @@ pub fn check_view(life: &Life, views: &[View]) -> Result<(), String> {
             Message::ReportState => true,
             // What became of a command, and what was told with it, follows from the view.
             _ if asked.handed.is_some() && asked.handed != view.handed => {
+                let left = asked.frames.checked_sub(1).and_then(|n| life.frames.get(n));
                 return Err(format!(
-                    "at {} {:?}: answered as handed over {:?}, by the view {:?}\n{known:#?}",
+                    "at {} {:?}: answered as handed over {:?}, by the view {:?}\n{known:#?}\n{}",
                     clock_text(now),
                     life.events[asked.event].1,
                     asked.handed,
-                    view.handed
+                    view.handed,
+                    left.map_or("nothing left".into(), |frame| String::from_utf8_lossy(&frame.body))
                 ));
             }
             _ if asked.handed == Some(true) => given == known,
