@@ -280,6 +280,15 @@ pub enum ProgramCmd {
         /// Sensors that take part
         #[arg(long, value_delimiter = ',', value_name = "DEVICE")]
         sensors: Option<Vec<String>>,
+        /// auto or on
+        #[arg(long)]
+        fan: Option<String>,
+        /// Somebody is at home in it: yes or no; a new one's is yes
+        #[arg(long, value_name = "WORD")]
+        occupied: Option<String>,
+        /// Least minutes of ventilation in each hour
+        #[arg(long, value_name = "MINUTES")]
+        ventilate_min: Option<u8>,
         #[command(flatten)]
         show: Show,
     },
@@ -502,8 +511,9 @@ pub fn run(command: ThermostatCmd) -> Result<String, Failure> {
                 tell(&show, Order::ProgramSet { days: day, from, to, climate })
             }
             ProgramCmd::Copy { from, to, show } => tell(&show, Order::ProgramCopy { from, to }),
-            ProgramCmd::Climate { climate, heat, cool, sensors, show } => {
-                tell(&show, Order::ProgramClimate { climate, to: To { temperature: None, heat, cool }, sensors })
+            ProgramCmd::Climate { climate, heat, cool, sensors, fan, occupied, ventilate_min, show } => {
+                let to = To { temperature: None, heat, cool };
+                tell(&show, Order::ProgramClimate { climate, to, sensors, fan, occupied, ventilate_min })
             }
             ProgramCmd::Remove { climate, show } => tell(&show, Order::ProgramRemove { climate }),
         },

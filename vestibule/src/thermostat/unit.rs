@@ -102,6 +102,15 @@ pub enum Order {
         to: To,
         /// Sensors that take part; empty: all.
         sensors: Option<Vec<String>>,
+        /// auto or on.
+        #[serde(default)]
+        fan: Option<String>,
+        /// Somebody is at home in it: yes or no.
+        #[serde(default)]
+        occupied: Option<String>,
+        /// Least minutes of ventilation in each hour.
+        #[serde(default)]
+        ventilate_min: Option<u8>,
     },
     /// Takes a comfort setting away.
     ProgramRemove {
@@ -923,8 +932,18 @@ impl Unit {
                 let [from] = week_days(std::slice::from_ref(from))?[..] else { return Err("copy from one day".into()) };
                 return self.reprogram(inner, |program| program.copy_day(from, &week_days(to)?).map_err(|e| chain(&e)));
             }
-            Order::ProgramClimate { climate, to, sensors } => {
+            Order::ProgramClimate { climate, to, sensors, fan, occupied, ventilate_min } => {
                 let given = self.hold_raw(to)?;
+                let fan = fan.as_deref().map(fan_mode).transpose()?;
+                let occupied = match occupied.as_deref() {
+                    None => None,
+                    Some("yes") => Some(true),
+                    Some("no") => Some(false),
+                    Some(word) => return Err(format!("`{word}` is neither yes nor no")),
+                };
+                if ventilate_min.is_some_and(|minutes| minutes > 60) {
+                    return Err("an hour has 60 minutes".into());
+                }
                 let reference = ClimateRef::new(climate);
                 for id in sensors.iter().flatten() {
                     if !self.setup.sensors.iter().any(|s| s.id == *id) {
@@ -950,6 +969,9 @@ impl Unit {
                     new.heat_temp = given.heat.unwrap_or(new.heat_temp);
                     new.cool_temp = given.cool.unwrap_or(new.cool_temp);
                     new.sensors = sensors.clone().unwrap_or(new.sensors);
+                    new.fan = fan.unwrap_or(new.fan);
+                    new.is_occupied = occupied.unwrap_or(new.is_occupied);
+                    new.ventilator_min_on_time = ventilate_min.or(new.ventilator_min_on_time);
                     program.put_climate(new).map_err(|e| chain(&e))
                 });
             }
@@ -1225,7 +1247,8 @@ impl Unit {
             .map(|c| {
                 json!({
                     "climate": c.climate_ref, "name": c.name, "heat": self.degrees(c.heat_temp),
-                    "cool": self.degrees(c.cool_temp), "fan": c.fan, "sensors": c.sensors,
+                    "cool": self.degrees(c.cool_temp), "fan": c.fan, "sensors": c.sensors, "occupied": c.is_occupied,
+                    "ventilate_min": c.ventilator_min_on_time,
                 })
             })
             .collect();

@@ -189,7 +189,7 @@ fn a_hub_keeps_the_house_through_crashes_and_a_dead_sensor() {
         assert!(offs.min().is_some_and(|s| s >= 300), "{:?}", house.switched);
 
         // The mode, the program and the hold are there after a crash; what runs goes on; and what has just stopped stays off.
-        hub.cli(&["thermostat", "program", "climate", "night", "--heat", "16.5", "--cool", "26"]);
+        hub.cli(&["thermostat", "program", "climate", "night", "--heat", "16.5", "--cool", "26", "--fan", "on"]);
         hub.cli(&["thermostat", "program", "set", "--day", "mon,tue", "--from", "22:30", "night"]);
         while !house.furnace {
             house.step(&hub).await;
@@ -203,7 +203,8 @@ fn a_hub_keeps_the_house_through_crashes_and_a_dead_sensor() {
         assert!(house.furnace && back["relays"]["heat1"] == true, "a restart switched the furnace off: {back}");
         let program = hub.cli_json(&["thermostat", "program"]);
         assert_eq!(program["days"]["mon"].as_array().and_then(|d| d.last()?["climate"].as_str()), Some("night"));
-        assert_eq!(program["climates"][3]["heat"], 16.5, "{program}");
+        let night = &program["climates"][3];
+        assert_eq!((night["heat"].as_f64(), night["fan"].as_str()), (Some(16.5), Some("on")), "{program}");
         while house.furnace {
             house.step(&hub).await;
         }
