@@ -681,7 +681,7 @@ fn said_of_waiting(count: usize) -> String {
     match count {
         0 => String::new(),
         n => format!(
-            "{n} of them wait for a day, or until every owner has confirmed them: see `vestibule grant list`, and \
+            "{n} of them must wait for a day, or until every owner has confirmed: see `vestibule grant list`, and \
              `vestibule grant confirm ID --member NAME`\n"
         ),
     }

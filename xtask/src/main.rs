@@ -11,6 +11,7 @@
 //! the tidiness of every file (`tidy`).
 
 mod bench;
+mod fuzz;
 mod lint;
 mod peers;
 mod shell;

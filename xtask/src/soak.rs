@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::shell::{self, TaskError};
-use crate::{peers, shell::root};
+use crate::{fuzz, peers, shell::root};
 
 /// Tests take their full form when this is `full`.
 const FORM: &str = "VESTIBULE_FORM";
@@ -88,6 +88,9 @@ const SOAKS: &[Soak] = &[
     Soak { name: "week", what: "a week of everything at once, in an hour", target: "it", filter: "week::" },
 ];
 
+/// LibFuzzer's name among the soaks.
+const FUZZ: (&str, &str) = ("fuzz", "libFuzzer, five minutes for each parser of what outsiders send");
+
 /// What the release binary may not hold, each with the file that does: the variable that arms points of failure, a point, and
 /// what a planted leak sends.
 const NOT_IN_RELEASE: &[(&str, &str)] = &[
@@ -101,7 +104,8 @@ const LEAKS: &str = "testkit/tests/withheld/leaks.rs";
 
 /// Names and descriptions, for the help.
 pub fn list() -> String {
-    SOAKS.iter().map(|soak| format!("  {:9} {}\n", soak.name, soak.what)).collect()
+    let all = SOAKS.iter().map(|soak| (soak.name, soak.what)).chain([FUZZ]);
+    all.map(|(name, what)| format!("  {name:9} {what}\n")).collect()
 }
 
 /// Runs the soaks of these names, in their order; with no name, all. Every one is run, also when one fails.
@@ -109,7 +113,8 @@ pub fn list() -> String {
 /// # Errors
 /// When a name is none, a build fails, or a soak does.
 pub fn run(names: &[&str]) -> Result<(), TaskError> {
-    if let Some(unknown) = names.iter().find(|name| SOAKS.iter().all(|soak| soak.name != **name)) {
+    let is_known = |name: &str| name == FUZZ.0 || SOAKS.iter().any(|soak| soak.name == name);
+    if let Some(unknown) = names.iter().find(|name| !is_known(name)) {
         return Err(TaskError::Lints(format!("there is no soak `{unknown}`; there are\n{}", list())));
     }
     shell::run(shell::cargo(&["build", "--release", "--locked"]))?;
@@ -126,6 +131,13 @@ pub fn run(names: &[&str]) -> Result<(), TaskError> {
         if let Err(error) = shell::run(command) {
             eprintln!("xtask: {error}");
             failed.push(soak.name);
+        }
+    }
+    if names.is_empty() || names.contains(&FUZZ.0) {
+        eprintln!("xtask: soak {}: {}", FUZZ.0, FUZZ.1);
+        if let Err(error) = fuzz::run() {
+            eprintln!("xtask: {error}");
+            failed.push(FUZZ.0);
         }
     }
     if failed.is_empty() { Ok(()) } else { Err(TaskError::Lints(failed.join(", "))) }
