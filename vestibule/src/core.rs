@@ -523,6 +523,7 @@ impl Core {
         };
         let mut granted: BTreeSet<DeviceId> = lock(&self.grants).values().map(|g| g.device.clone()).collect();
         granted.extend(lock(&self.renewals).values().flat_map(Renewal::devices).cloned());
+        granted.extend(lock(&self.consent).pending.values().map(|p| p.grant.device.clone()));
         let mut forgotten = Vec::new();
         {
             let mut gate = self.state();

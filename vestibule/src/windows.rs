@@ -61,6 +61,9 @@ impl Topics {
     }
 }
 
+/// What a button says when it is pressed: Home Assistant's own word, where none is set.
+const PRESS: &str = "PRESS";
+
 /// How the discovery names of the hub's own buttons begin.
 pub fn object_prefix(client_id: &str) -> String {
     format!("{client_id}_window_")
@@ -125,6 +128,8 @@ pub async fn run(core: Arc<Core>, url: String) {
                     said.clear();
                     face.publish(topics.status("online")).await;
                 }
+                // Clearing what the broker has kept is heard as an order without words.
+                FaceEvent::Order { payload, .. } if payload != PRESS => {}
                 FaceEvent::Order { topic, .. } => {
                     let pressed = topic.strip_prefix(&format!("{}/", topics.base)).and_then(|t| t.strip_suffix("/press"));
                     let name = buttons.iter().map(|(name, _)| name).find(|name| Some(slug(name).as_str()) == pressed);

@@ -228,12 +228,9 @@ impl ControlState {
     /// Heating by what is there: stages, the heat pump, auxiliary heat where it must be.
     fn heat_call(&mut self, s: &Situation<'_>, frost: bool) -> Call {
         let e = s.equipment;
-        let locked = e.has_heat_pump
-            && matches!((s.outdoor, s.limits.compressor_min_outdoor), (Some(o), Some(least)) if o < least);
         let t = s.temperature.unwrap_or(s.settings.frost_floor);
         let heat = s.set_points.heat();
-        let aux_only = s.settings.hvac_mode == HvacMode::AuxHeatOnly || locked || e.heat_stages == 0;
-        if aux_only && e.has_aux {
+        if is_aux_only(s) {
             self.aux = true;
             return Call::of(&[Output::Aux]);
         }
@@ -348,6 +345,14 @@ impl ControlState {
     }
 }
 
+/// Whether auxiliary heat is there and must do it alone: a heat pump is locked out by the cold, or broken.
+fn is_aux_only(s: &Situation<'_>) -> bool {
+    let e = s.equipment;
+    let locked =
+        e.has_heat_pump && matches!((s.outdoor, s.limits.compressor_min_outdoor), (Some(o), Some(least)) if o < least);
+    e.has_aux && (s.settings.hvac_mode == HvacMode::AuxHeatOnly || locked || e.heat_stages == 0)
+}
+
 fn cool_call(s: &Situation<'_>, stage2: bool) -> Call {
     let call = Call::of(&[Output::Cool1]);
     if stage2 && s.equipment.cool_stages >= 2 { call.with(Output::Cool2) } else { call }
@@ -362,7 +367,7 @@ fn blind(s: &Situation<'_>) -> Call {
     if duty <= 0.0 || !in_duty(s.mono_ms, duty.max(0.1)) {
         return Call::NONE;
     }
-    if s.equipment.heat_stages > 0 { Call::of(&[Output::Heat1]) } else { Call::of(&[Output::Aux]) }
+    if is_aux_only(s) { Call::of(&[Output::Aux]) } else { Call::of(&[Output::Heat1]) }
 }
 
 fn in_duty(mono_ms: u64, duty: f64) -> bool {

@@ -1473,23 +1473,22 @@ fn effective<'a>(
 
 /// In words: what it does, towards what, because of what, and what holds it back.
 impl Decision {
-    /// What a thermostat that switches by itself is to be told: the mode, and where to heat and cool to. `None`: nothing is
-    /// known here that it does not know better.
-    pub fn guidance(&self, settings: &Settings, equipment: &Equipment) -> Option<(HvacMode, Temp, Temp)> {
+    /// What a thermostat that switches by itself is to be told: the mode, and where to heat and cool to. What can heat is never
+    /// told to be off for a pause, nor where this hub sees nothing: it would stay so, in the cold too, were the hub or its
+    /// sensors gone by the time at which the pause is over.
+    pub fn guidance(&self, settings: &Settings, equipment: &Equipment) -> (HvacMode, Temp, Temp) {
         let (heat, cool) = (self.set_points.heat(), self.set_points.cool());
+        // Above the floor by what ends the frost's own call.
+        let least = settings.frost_floor.plus(FROST_GUIDED);
+        let resting =
+            if equipment.heat_stages == 0 { (HvacMode::Off, heat, cool) } else { (HvacMode::Heat, least, cool) };
         match self.reason {
-            Reason::NoSensor => None,
-            Reason::FrostFloor if equipment.heat_stages == 0 => Some((HvacMode::Off, heat, cool)),
-            // Above the floor by what ends the frost's own call.
-            Reason::FrostFloor => {
-                let least = settings.frost_floor.plus(FROST_GUIDED);
-                Some((HvacMode::Heat, if self.mode.heats() { heat.max(least) } else { least }, cool))
-            }
-            Reason::HighLimit if self.mode.cools() => Some((HvacMode::Cool, heat, cool)),
-            Reason::HighLimit | Reason::WindowOpen | Reason::OffByEvent | Reason::DutyCycle => {
-                Some((HvacMode::Off, heat, cool))
-            }
-            _ => Some((self.mode, heat, cool)),
+            Reason::FrostFloor if self.mode.heats() => (resting.0, heat.max(least), cool),
+            Reason::FrostFloor => resting,
+            Reason::NoSensor if !self.mode.heats() => resting,
+            Reason::HighLimit if self.mode.cools() => (HvacMode::Cool, heat, cool),
+            Reason::HighLimit | Reason::WindowOpen | Reason::OffByEvent | Reason::DutyCycle => resting,
+            _ => (self.mode, heat, cool),
         }
     }
 

@@ -455,6 +455,55 @@ fn complaint_80_becomes_80_point_1() {
 }
 
 #[test]
+fn without_a_sensor_what_can_heat_in_this_cold_keeps_the_frost_out() {
+    let mut config = config(HvacMode::Heat);
+    config.equipment.has_heat_pump = true;
+    config.limits.compressor_min_outdoor = Some(f(0));
+    let mut bench = Bench::new(config);
+    bench.outdoor = Some(f(-20));
+    bench.minutes(10);
+    let mut heated = 0;
+    for _ in 0..180 {
+        bench.mono_ms += MINUTE_MS;
+        bench.true_ms += MINUTE_MS;
+        bench.wall_ms += MINUTE_MS as i64;
+        let decision = bench.look(false);
+        heated += u32::from(decision.reason == Reason::NoSensor && decision.relays.on(Output::Aux));
+    }
+    assert!(heated > 30, "{heated} minutes of three hours");
+    assert_eq!(bench.watch.broken, 0, "{:?}", bench.watch.list);
+}
+
+#[test]
+fn a_guided_thermostat_is_never_left_off_in_the_cold() {
+    let mut config = config(HvacMode::Heat);
+    (config.equipment.heat_stages, config.equipment.has_aux) = (1, false);
+    let (settings, equipment) = (config.settings.clone(), config.equipment.clone());
+    let mut bench = Bench::new(config);
+    let told = |d: &Decision| d.guidance(&settings, &equipment);
+    assert_eq!(told(&bench.pass(MINUTE_MS)).0, HvacMode::Heat);
+    // Neither while a window is open, nor when the sensor has fallen silent: nobody may be there to end it.
+    let mut paused = bench.pass(MINUTE_MS);
+    for _ in 0..10 {
+        bench.wall_ms += MINUTE_MS as i64;
+        bench.mono_ms += MINUTE_MS;
+        let reading = SensorReading { temperature: Some(bench.room), ..SensorReading::default() };
+        bench.thermostat.hear("hall", &reading, bench.mono_ms);
+        let inputs = Inputs { outdoor: bench.outdoor, opening: true, ..Inputs::default() };
+        paused = bench.thermostat.tick(&bench.now(), &inputs);
+    }
+    let (mode, heat, _) = told(&paused);
+    assert_eq!((mode, paused.reason), (HvacMode::Heat, Reason::WindowOpen));
+    assert!(settings.frost_floor < heat && heat < f(50), "{heat:?}");
+    for _ in 0..60 {
+        bench.mono_ms += MINUTE_MS;
+        bench.wall_ms += MINUTE_MS as i64;
+        let decision = bench.look(false);
+        assert_eq!(told(&decision).0, HvacMode::Heat);
+    }
+}
+
+#[test]
 fn complaint_a_stalled_sensor_heats_the_house_for_ever() {
     let mut bench = Bench::new(config(HvacMode::Heat));
     bench.room = f(60);

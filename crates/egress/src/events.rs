@@ -247,6 +247,7 @@ enum Delivered {
 struct Look {
     link: Arc<Link>,
     policies: [u8; 32],
+    edition: u64,
 }
 
 impl<R: Recorder> Events<R> {
@@ -500,7 +501,7 @@ impl<R: Recorder> Events<R> {
     fn session(&self, id: &LinkId, message: &str) -> Option<(Look, Session<Nothing>)> {
         let look = {
             let state = self.state();
-            Look { link: state.links.shared(id)?, policies: state.table().policy_hash() }
+            Look { link: state.links.shared(id)?, policies: state.table().policy_hash(), edition: state.edition() }
         };
         let now = self.clock.now();
         let state = Arc::clone(&self.state);
@@ -511,7 +512,8 @@ impl<R: Recorder> Events<R> {
     /// Whether what was looked at may still be told. Fetching a token, and waiting for Amazon, takes minutes.
     fn holds(&self, look: &Look) -> bool {
         let state = self.state();
-        state.table().policy_hash() == look.policies && state.links.get(&look.link.id).is_some()
+        // The same table, not one that bears its hash: while a change is on its way less is open.
+        state.edition() == look.edition && state.links.get(&look.link.id).is_some()
     }
 
     /// Records one message, sends it, and says what became of it.

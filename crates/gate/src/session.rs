@@ -384,10 +384,15 @@ impl<A: Actuator> Gate for Session<A> {
             }
             (self.allowed(&state, device, &command)?, part)
         };
-        if allowed.code == Some(Code::Pin) {
-            self.check(&allowed, pin).await?;
-        }
         let device = allowed.device.clone();
+        let allowed = if allowed.code == Some(Code::Pin) {
+            self.check(&allowed, pin).await?;
+            // Looking at a code takes time, in which the command may have been taken back.
+            let now = self.allowed(&lock(&shared), device.clone(), &command)?;
+            Some(now).filter(|now| now.code == Some(Code::Pin)).ok_or(ActError::Refused(Refusal::NoGrant))?
+        } else {
+            allowed
+        };
         let asked = (&device, &command);
         let (ended, at) = match once(&shared, &self.link, self.request.as_deref(), asked, self.now).await {
             // Told again as it ended, as far as the link may see it now.

@@ -82,6 +82,8 @@ pub struct GateState {
     /// The links that events can be sent on: only to them is a report promised.
     reporting: BTreeSet<LinkId>,
     table: Arc<Table>,
+    /// How many tables were put in force.
+    edition: u64,
     zone: TimeZone,
     /// A value that a link has just set, was just told, or that was true when it was granted: it stands in for the
     /// held sample of that link until the next tick.
@@ -108,6 +110,7 @@ impl GateState {
             links: Links::default(),
             reporting: BTreeSet::new(),
             table,
+            edition: 0,
             zone,
             told: BTreeMap::new(),
             latest: Timestamp::default(),
@@ -268,8 +271,14 @@ impl GateState {
         self.owed.extend(begun.0.iter().map(|(key, _)| key.clone()));
         self.told.extend(begun.0);
         self.table = table;
+        self.edition += 1;
         writes.extend(self.number());
         writes
+    }
+
+    /// Which table is in force: another number, perhaps another answer.
+    pub fn edition(&self) -> u64 {
+        self.edition
     }
 
     /// The values with which newly granted cells begin under a table, to be made durable together with the grants: a hub that

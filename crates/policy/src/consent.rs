@@ -102,8 +102,16 @@ pub fn divide(
     for new in add {
         let all = of_cell.get(&(&new.link, &new.device, new.property)).map_or(&[][..], Vec::as_slice);
         let same: Vec<&Grant> = all.iter().copied().filter(|old| is_of_same(old, &new)).collect();
-        if !waits(&new) || !widens(&new, same.iter().copied()) {
+        if !waits(&new) {
             divided.add.push(new);
+            continue;
+        }
+        if !widens(&new, same.iter().copied()) {
+            // Nor does it become longer: who renews each day would never be asked.
+            let ends = same.iter().filter(|old| reaches(old, &new)).map(|old| old.expires);
+            let last = ends.max_by_key(|end| end.map_or(i64::MAX, Timestamp::as_millis)).flatten();
+            let expires = new.expires.into_iter().chain(last).min().filter(|_| new.expires.is_some() || last.is_some());
+            divided.add.push(Grant { expires, ..new });
             continue;
         }
         let mut instead = Vec::new();
@@ -200,6 +208,20 @@ mod tests {
         assert!(!waits(told(Trigger::PartnerPoll), Kind::Battery));
         assert!(!waits(told(Trigger::Discovery), Kind::Metadata));
         assert!(!waits(What::Control { open: true }, Kind::Lock));
+    }
+
+    #[test]
+    fn who_renews_each_day_is_asked_all_the_same() {
+        let old = grant("old", Rung::Live, 30);
+        let mut standing = standing(std::slice::from_ref(&old));
+        for day in 1..10 {
+            let end = old.expires.unwrap().plus_millis(day * 23 * 3_600_000);
+            let renewed = Grant { expires: Some(end), ..old.clone() };
+            let all = divide((vec![renewed], Vec::new()), &standing, |_| true, || GrantId::new("fresh").ok()).unwrap();
+            assert!(all.later.is_empty() || day > 1, "{day}");
+            standing.extend(all.add.into_iter().map(|g| (g.id.clone(), g)));
+            assert_eq!(standing[&old.id].expires, old.expires, "{day}");
+        }
     }
 
     #[test]

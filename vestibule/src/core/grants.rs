@@ -457,6 +457,10 @@ impl Core {
         if named.is_empty() {
             return Err(no_window(&name));
         }
+        // Its minutes would begin when nobody thinks of it any more.
+        if self.clock.stands() {
+            return Err("the clock was set back: windows are shut until it has caught up; see that it is right".into());
+        }
         let now = self.now();
         let until = now.plus_millis(i64::from(minutes) * 60_000);
         let mut windows = lock(&self.windows).clone();

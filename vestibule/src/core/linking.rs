@@ -244,13 +244,14 @@ impl Core {
                 tracing::warn!(%error, "what was never fetched could not be deleted yet");
             }
         }
-        let mut gone = self.state().links.oauth.forget_codes(now);
         {
+            // What is agreed to anew meanwhile is not deleted with what is forgotten.
             let _one = self.changing.lock().await;
+            let mut gone = self.state().links.oauth.forget_codes(now);
             gone.extend(self.forget_renewals());
-        }
-        if let Err(error) = self.put(gone).await {
-            tracing::warn!(%error, "old codes could not be deleted yet");
+            if let Err(error) = self.put(gone).await {
+                tracing::warn!(%error, "old codes could not be deleted yet");
+            }
         }
         {
             let mut said = lock(&self.announced);

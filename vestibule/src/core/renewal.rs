@@ -58,7 +58,9 @@ pub(super) fn restore(renewals: &mut BTreeMap<LinkId, Renewal>, link: &str, json
 impl Core {
     /// What the link's grants are, in one word.
     fn standing(&self, link: &LinkId) -> String {
-        let all: Vec<Grant> = lock(&self.grants).values().filter(|g| g.link == *link).cloned().collect();
+        let mut all: Vec<Grant> = lock(&self.grants).values().filter(|g| g.link == *link).cloned().collect();
+        // What waits counts as much: it is what the household means by now.
+        all.extend(lock(&self.consent).pending.values().map(|p| p.grant.clone()).filter(|g| g.link == *link));
         Digest::of(&serde_json::to_vec(&all).unwrap_or_default()).to_string()
     }
 

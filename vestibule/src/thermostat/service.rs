@@ -511,7 +511,7 @@ impl Service {
             return;
         }
         let setup = self.at.unit.setup();
-        let Some(what) = decision.guidance(&setup.settings, &setup.equipment) else { return };
+        let what = decision.guidance(&setup.settings, &setup.equipment);
         if let Some(told) = self.told.as_ref().filter(|told| told.what == what) {
             let silent = told.answers.is_empty() && !told.before.is_empty();
             if !silent {

@@ -494,11 +494,13 @@ fn complaint_a_guided_thermostat_and_the_hub_order_each_other_about() {
         // A window pauses it; closed, it goes on where it was.
         face.publish(say("house/window", "ON")).await;
         minutes!(3);
-        assert_eq!(orders.last().map(|o| o.1.as_str()), Some("off"), "{orders:?}");
+        // It is never left off: were the hub gone before the window is shut, it would stay so.
+        let least = orders.last().and_then(|o| o.1.parse::<f64>().ok());
+        assert!(least.is_some_and(|t| (7.0..10.0).contains(&t)), "{orders:?}");
         assert_eq!(status(&data)["mode"], "heat", "the pause is no mode of the household's");
         face.publish(say("house/window", "OFF")).await;
         minutes!(5);
-        assert!(orders[said..].iter().any(|o| o.1 == "heat"), "{orders:?}");
+        assert_eq!(orders.last().map(|o| o.1.as_str()), Some("23"), "{orders:?}");
         assert_eq!(status(&data)["heat_set_point"], 23.0);
         // Switched off at the valve, it stays off.
         face.publish(say("house/mode", "off")).await;
