@@ -1342,9 +1342,24 @@ impl Core {
         };
         let leaf = Draft::link(now, leaf).map_err(|e| chain(&e))?;
         // A link without grants shares nothing: it may be there before they are.
-        self.append(vec![leaf], vec![(format!("link/{id}"), Some(to_json(&link)?))]).await?;
+        let key = format!("link/{id}");
+        if let Err(error) = self.append(vec![leaf], vec![(key.clone(), Some(to_json(&link)?))]).await {
+            // It may be stored all the same, and nobody has its token.
+            let _ = self.put(vec![(key, None)]).await;
+            return Err(error);
+        }
         self.state().links.insert(link);
-        let applied = self.apply_profile(&id, &profile, &By::Shell, self.facts().devices).await?;
+        let applied = match self.apply_profile(&id, &profile, &By::Shell, self.facts().devices).await {
+            Ok(applied) => applied,
+            Err(error) => {
+                // Nobody has its token: it would only take the place of another.
+                let _tokens = self.tokens.lock().await;
+                if let Err(error) = self.end_link(id).await {
+                    tracing::warn!(%error, "a link that could not be made is ended");
+                }
+                return Err(error);
+            }
+        };
         let devices = self.state().links.get(&id).map_or(0, |l| l.devices().count());
         Ok(json!({
             "link": id, "partner": partner, "profile": profile.slug, "token": token.reveal(), "devices": devices,

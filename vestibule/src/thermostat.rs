@@ -445,7 +445,7 @@ pub struct SimulateArgs {
     /// Heating is a heat pump with auxiliary heat
     #[arg(long)]
     heat_pump: bool,
-    /// A price plan (TOML with rates, dear_set_back, dear_ahead and dear_limits as in [[thermostat]], degrees Celsius): run with it
+    /// A price plan (TOML with rates, dear_set_back, dear_ahead and dear_limits as in `[[thermostat]]`, degrees Celsius): run with it
     /// and without, side by side
     #[arg(long, value_name = "FILE")]
     prices: Option<PathBuf>,
