@@ -149,6 +149,9 @@ pub struct Core {
     _lock: File,
 }
 
+/// What decides a cell fits into the record of a message.
+const _: () = assert!(policy::CELL_POLICIES_MAX <= ledger::limits::POLICIES_MAX);
+
 /// Gives the ledger to egress.
 pub struct LedgerRecorder(LedgerWriter);
 

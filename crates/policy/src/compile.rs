@@ -22,6 +22,10 @@ use crate::world::judge;
 /// The policies that no grant can pass.
 const CEILING: &str = include_str!("ceiling.cedar");
 
+/// So many of the policies that decide a cell are named by it, the first by their ids: a message's record takes no more, and what
+/// can't be recorded is not told.
+pub const CELL_POLICIES_MAX: usize = 16;
+
 /// Most grants of one household.
 pub const GRANTS_MAX: usize = 50_000;
 
@@ -314,7 +318,8 @@ impl Asker<'_> {
         let Ok(request) = Request::new(principal, action, resource, context, Some(self.schema)) else {
             return Cell::refused(Refusal::PolicyError);
         };
-        let (allowed, policies) = judge(&self.authorizer, &request, set, self.entities);
+        let (allowed, mut policies) = judge(&self.authorizer, &request, set, self.entities);
+        policies.truncate(CELL_POLICIES_MAX);
         match allowed {
             Err(Refusal::NoGrant) => Cell::refused(Refusal::NoGrant),
             allowed => {
@@ -607,6 +612,33 @@ mod tests {
 
     fn poll(rung: Rung) -> What {
         What::Disclose { trigger: Trigger::PartnerPoll, rung }
+    }
+
+    #[test]
+    fn however_many_grants_decide_a_cell_it_names_no_more_than_its_record_takes() {
+        let owner = MemberId::new("owner").unwrap();
+        let grant = |n: usize| Grant {
+            id: GrantId::new(format!("g{n:02}")).unwrap(),
+            household: household(),
+            link: link(0),
+            device: device(0),
+            property: Property::LocalTemperature,
+            what: What::Disclose { trigger: Trigger::PartnerPoll, rung: Rung::Live },
+            expires: None,
+            granted_by: owner.clone(),
+            affects: vec![owner.clone()],
+            created: Timestamp::default(),
+            profile: None,
+            hours: Vec::new(),
+            window: None,
+            routine: None,
+            stepped_down: false,
+            code: None,
+        };
+        let grants: Vec<Grant> = (0..20).map(grant).collect();
+        let table = compile(&facts(), &grants, None, Timestamp::default()).unwrap();
+        let told = table.decide(&link(0), &device(0), Property::LocalTemperature, Trigger::PartnerPoll);
+        assert_eq!((told.rung, told.policies.len()), (Ok(Rung::Live), CELL_POLICIES_MAX));
     }
 
     #[test]

@@ -19,8 +19,8 @@ mod when;
 mod world;
 
 pub use compile::{
-    CEILING_MAX_BYTES, Ceiling, CompileError, DeviceFact, Facts, LinkFact, Provenance, check_ceiling, compile,
-    compile_as,
+    CEILING_MAX_BYTES, CELL_POLICIES_MAX, Ceiling, CompileError, DeviceFact, Facts, LinkFact, Provenance,
+    check_ceiling, compile, compile_as,
 };
 pub use consent::{Divided, WAIT_MS, divide, is_of_same, takes_force, waits, widens, wider};
 pub use difference::{Changed, Difference, difference, longer};
