@@ -234,24 +234,10 @@ fn facts() -> Facts {
 }
 
 fn grant(n: usize, link: &str, device: &str, property: Property, what: What) -> Grant {
-    Grant {
-        id: id(GrantId::new(format!("g{n}"))),
-        household: id(HouseholdId::new("home")),
-        link: id(LinkId::new(link)),
-        device: id(DeviceId::new(device)),
-        property,
-        what,
-        expires: None,
-        granted_by: id(MemberId::new("owner")),
-        affects: Vec::new(),
-        created: Timestamp::default(),
-        profile: None,
-        hours: Vec::new(),
-        window: None,
-        routine: None,
-        stepped_down: false,
-        code: None,
-    }
+    let cell = (id(HouseholdId::new("home")), id(LinkId::new(link)), id(DeviceId::new(device)), property);
+    let granted_by = id(MemberId::new("owner"));
+    let terms = policy::Terms { now: Timestamp::default(), granted_by, affects: Vec::new() };
+    Grant::new(id(GrantId::new(format!("g{n}"))), cell, what, &terms)
 }
 
 fn told(trigger: Trigger, rung: Rung) -> What {

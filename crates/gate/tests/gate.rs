@@ -22,7 +22,10 @@ const MINUTE: i64 = 60_000;
 const START: i64 = 1_768_212_000_000;
 
 #[derive(Default)]
-struct Broker(Mutex<Vec<Order>>, Mutex<Option<Pin>>);
+struct Broker(Mutex<Vec<Order>>, Mutex<Option<Pin>>, Mutex<Option<Edit>>);
+
+/// A table that comes into force while a PIN is looked at.
+type Edit = (Arc<Mutex<GateState>>, Arc<policy::Table>);
 
 impl Actuator for Broker {
     async fn carry_out(&self, order: Order) -> Result<(), ActuatorError> {
@@ -32,6 +35,9 @@ impl Actuator for Broker {
 
     /// As a hub does, with its PIN in a store.
     async fn check_pin(&self, _: &LinkId, pin: Secret, now: Timestamp) -> Result<(), PinFault> {
+        if let Some((state, table)) = self.2.lock().unwrap().take() {
+            state.lock().unwrap().replace_table(table, now);
+        }
         let mut kept = self.1.lock().unwrap();
         let tried = kept.as_ref().ok_or(PinFault::Wrong)?.attempt(now).map_err(|_| PinFault::Locked)?;
         let fits = tried.fits(pin.reveal());
@@ -92,13 +98,27 @@ fn house(profile: &str) -> House {
     house
 }
 
+fn terms(now: i64) -> policy::Terms {
+    let owner = MemberId::new("owner").unwrap();
+    policy::Terms { now: Timestamp::from_millis(now), granted_by: owner.clone(), affects: vec![owner] }
+}
+
+/// A grant of something of the thermostat.
+fn granted(link: &Link, n: &str, property: Property, what: policy::What) -> policy::Grant {
+    let cell = (household(), link.id.clone(), thermostat(), property);
+    policy::Grant::new(GrantId::new(n).unwrap(), cell, what, &terms(START))
+}
+
 impl House {
     fn grant(&mut self, profile: &str) -> Vec<gate::StateWrite> {
-        let mut state = self.state.lock().unwrap();
-        let facts = state.facts(household(), |_| true);
-        let owner = MemberId::new("owner").unwrap();
-        let terms =
-            policy::Terms { now: Timestamp::from_millis(self.now), granted_by: owner.clone(), affects: vec![owner] };
+        let table = self.table(profile);
+        self.state.lock().unwrap().replace_table(Arc::new(table), Timestamp::from_millis(self.now))
+    }
+
+    /// The table of a profile, granted now.
+    fn table(&self, profile: &str) -> policy::Table {
+        let facts = self.state.lock().unwrap().facts(household(), |_| true);
+        let terms = terms(self.now);
         let mut n = 0;
         let ids = || {
             n += 1;
@@ -106,8 +126,7 @@ impl House {
         };
         let profile = policy::profile(profile).unwrap();
         let change = policy::apply(profile, &facts, &self.link.id, &[], &terms, ids).unwrap();
-        let table = policy::compile(&facts, &change.add, None, terms.now).unwrap();
-        state.replace_table(Arc::new(table), terms.now)
+        policy::compile(&facts, &change.add, None, terms.now).unwrap()
     }
 
     fn report(&self, property: Property, value: Value) {
@@ -248,24 +267,9 @@ fn an_error_that_would_tell_the_mode_needs_the_grant_for_the_mode() {
 #[test]
 fn what_wants_the_pin_is_done_with_it_alone_and_what_does_not_fit_is_on_record() {
     let mut house = house("everything");
-    let owner = MemberId::new("owner").unwrap();
     let grant = |n: &str, open, code| policy::Grant {
-        id: GrantId::new(n).unwrap(),
-        household: household(),
-        link: house.link.id.clone(),
-        device: thermostat(),
-        property: Property::LockState,
-        what: policy::What::Control { open },
-        expires: None,
-        granted_by: owner.clone(),
-        affects: vec![owner.clone()],
-        created: Timestamp::from_millis(START),
-        profile: None,
-        hours: Vec::new(),
-        window: None,
-        routine: None,
-        stepped_down: false,
         code,
+        ..granted(&house.link, n, Property::LockState, policy::What::Control { open })
     };
     let put = |house: &mut House, grants: &[policy::Grant]| {
         let facts = house.state.lock().unwrap().facts(household(), |_| true);
@@ -304,11 +308,17 @@ fn what_wants_the_pin_is_done_with_it_alone_and_what_does_not_fit_is_on_record()
     assert_eq!(unlock(&house, Some("471147")), (Ok(()), None, 3));
     // Where the household takes the partner's word no PIN is looked at; and it can ask for one before a lock is locked, too.
     house.now += MINUTE;
-    let trusted = policy::Grant { code: Some(policy::Code::Partner), ..open };
+    let trusted = policy::Grant { code: Some(policy::Code::Partner), ..open.clone() };
     let asked = policy::Grant { code: Some(policy::Code::Pin), ..lock };
     put(&mut house, &[trusted, asked]);
     assert_eq!(unlock(&house, None), (Ok(()), None, 4));
     assert_eq!(with(&house, None, LockState::Locked), refusal(Refusal::PinNeeded, 4));
+    // Taken back while the PIN is looked at: it fits, and opens nothing.
+    put(&mut house, &[open]);
+    let other = Arc::new(house.table("commands-only"));
+    *house.broker.2.lock().unwrap() = Some((Arc::clone(&house.state), other));
+    let (done, _, orders) = unlock(&house, Some("471147"));
+    assert!(done.is_err() && orders == 4, "{done:?} {orders}");
 }
 
 #[test]
@@ -438,22 +448,7 @@ fn opening_a_window_buys_nothing_fresher_than_the_rung() {
     house.grant("glance");
     let granted = Arc::clone(house.state.lock().unwrap().table());
     let table = |counts: bool| {
-        let of = |slug: &str| {
-            let state = house.state.lock().unwrap();
-            let facts = state.facts(household(), |_| true);
-            let owner = MemberId::new("owner").unwrap();
-            let now = Timestamp::from_millis(START);
-            let terms = policy::Terms { now, granted_by: owner.clone(), affects: vec![owner] };
-            let mut n = 0;
-            let ids = || {
-                n += 1;
-                GrantId::new(format!("g{n}")).ok()
-            };
-            let change =
-                policy::apply(policy::profile(slug).unwrap(), &facts, &house.link.id, &[], &terms, ids).unwrap();
-            policy::compile(&facts, &change.add, None, now).unwrap()
-        };
-        let held = of(if counts { "glance" } else { "commands-only" });
+        let held = house.table(if counts { "glance" } else { "commands-only" });
         Arc::new(held.with_conditions(Some(Arc::clone(&granted)), None))
     };
     let (opened, closed) = (table(true), table(false));
@@ -535,24 +530,8 @@ fn what_is_taken_back_while_the_broker_has_an_order_is_not_told_in_its_answer() 
     let told = |typed: bool| {
         let house = house("everything");
         house.report(Property::LocalTemperature, Value::Temperature(20_000));
-        let owner = MemberId::new("owner").unwrap();
-        let grant = |n: &str, property, trigger| policy::Grant {
-            id: GrantId::new(n).unwrap(),
-            household: household(),
-            link: house.link.id.clone(),
-            device: thermostat(),
-            property,
-            what: policy::What::Disclose { trigger, rung: model::Rung::Live },
-            expires: None,
-            granted_by: owner.clone(),
-            affects: vec![owner.clone()],
-            created: Timestamp::from_millis(START),
-            profile: None,
-            hours: Vec::new(),
-            window: None,
-            routine: None,
-            stepped_down: false,
-            code: None,
+        let grant = |n: &str, property, trigger| {
+            granted(&house.link, n, property, policy::What::Disclose { trigger, rung: model::Rung::Live })
         };
         let mut left = vec![
             grant("a", Property::LocalTemperature, Trigger::DirectiveResponse),

@@ -511,6 +511,22 @@ mod tests {
     }
 
     #[test]
+    fn that_a_lamp_shows_a_colour_is_not_told_once_it_has_none() {
+        let id = DeviceId::new("t").unwrap();
+        let mut lamp = thermostat(false);
+        let d = PropertyDescription { class: Class::Light, command: true };
+        lamp.description.properties.extend([(Property::ColorTemperature, d), (Property::Color, d)]);
+        let mut home = HomeState::default();
+        let value = Value::Color(model::Color { hue: 100, saturation: 100 });
+        let time = Timestamp::from_millis(1);
+        home.report(crate::Reading { device: id.clone(), property: Property::Color, value, time }, &[]);
+        let whiter = Command::AdjustColorTemperature(500);
+        assert_eq!(objections(&id, &lamp, &home, &whiter), [ActError::ShowsColor]);
+        lamp.description.properties.remove(&Property::Color);
+        assert_eq!(objections(&id, &lamp, &home, &whiter), []);
+    }
+
+    #[test]
     fn each_wrong_command_has_its_own_answer() {
         let id = DeviceId::new("t").unwrap();
         let home = HomeState::default();

@@ -536,7 +536,8 @@ fn cells(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::{GrantId, MemberId, Trigger};
+    use crate::profile::Terms;
+    use model::{GrantId, Trigger};
 
     const HOUR_MS: i64 = 3_600_000;
 
@@ -589,25 +590,9 @@ mod tests {
         what: What,
         hours: Option<i64>,
     ) -> Grant {
-        let owner = MemberId::new("owner").unwrap();
-        Grant {
-            id: GrantId::new(format!("g{id}")).unwrap(),
-            household: HouseholdId::new(home).unwrap(),
-            link: link(link_n),
-            device: device(device_n),
-            property,
-            what,
-            expires: hours.map(|h| Timestamp::from_millis(h * HOUR_MS)),
-            granted_by: owner.clone(),
-            affects: vec![owner],
-            created: Timestamp::default(),
-            profile: None,
-            hours: Vec::new(),
-            window: None,
-            routine: None,
-            stepped_down: false,
-            code: None,
-        }
+        let cell = (HouseholdId::new(home).unwrap(), link(link_n), device(device_n), property);
+        let granted = Grant::new(GrantId::new(format!("g{id}")).unwrap(), cell, what, &Terms::of_owner());
+        Grant { expires: hours.map(|h| Timestamp::from_millis(h * HOUR_MS)), ..granted }
     }
 
     fn poll(rung: Rung) -> What {
@@ -616,29 +601,19 @@ mod tests {
 
     #[test]
     fn however_many_grants_decide_a_cell_it_names_no_more_than_its_record_takes() {
-        let owner = MemberId::new("owner").unwrap();
-        let grant = |n: usize| Grant {
-            id: GrantId::new(format!("g{n:02}")).unwrap(),
-            household: household(),
-            link: link(0),
-            device: device(0),
-            property: Property::LocalTemperature,
-            what: What::Disclose { trigger: Trigger::PartnerPoll, rung: Rung::Live },
-            expires: None,
-            granted_by: owner.clone(),
-            affects: vec![owner.clone()],
-            created: Timestamp::default(),
-            profile: None,
-            hours: Vec::new(),
-            window: None,
-            routine: None,
-            stepped_down: false,
-            code: None,
-        };
-        let grants: Vec<Grant> = (0..20).map(grant).collect();
-        let table = compile(&facts(), &grants, None, Timestamp::default()).unwrap();
+        let all = (0..20).map(|n| grant(n, "home", 0, 0, Property::LocalTemperature, poll(Rung::Live), None));
+        let table = compile(&facts(), &all.collect::<Vec<_>>(), None, Timestamp::default()).unwrap();
         let told = table.decide(&link(0), &device(0), Property::LocalTemperature, Trigger::PartnerPoll);
         assert_eq!((told.rung, told.policies.len()), (Ok(Rung::Live), CELL_POLICIES_MAX));
+    }
+
+    #[test]
+    fn a_table_without_a_policy_allows_nothing_of_it_and_all_of_others() {
+        let of = |n, device| grant(n, "home", 0, device, Property::LocalTemperature, poll(Rung::Live), None);
+        let table = compile(&facts(), &[of(1, 0), of(2, 1)], None, Timestamp::default()).unwrap();
+        let left = table.without(&BTreeSet::from(["g1".to_owned()]));
+        let told = |n| left.decide(&link(0), &device(n), Property::LocalTemperature, Trigger::PartnerPoll).rung;
+        assert_eq!((told(0), told(1)), (Err(Refusal::NoGrant), Ok(Rung::Live)));
     }
 
     #[test]

@@ -159,30 +159,17 @@ pub fn takes_force(now: Timestamp) -> Timestamp {
 
 #[cfg(test)]
 mod tests {
-    use model::{DeviceId, HouseholdId, LinkId, MemberId, Property, Rung};
+    use model::{DeviceId, HouseholdId, LinkId, Property, Rung};
 
     use super::*;
+    use crate::profile::Terms;
 
     fn grant(id: &str, rung: Rung, days: i64) -> Grant {
-        let owner = MemberId::new("owner").unwrap();
-        Grant {
-            id: GrantId::new(id).unwrap(),
-            household: HouseholdId::new("home").unwrap(),
-            link: LinkId::new("l").unwrap(),
-            device: DeviceId::new("d").unwrap(),
-            property: Property::LocalTemperature,
-            what: What::Disclose { trigger: Trigger::PartnerPoll, rung },
-            expires: Some(Timestamp::from_millis(days * 86_400_000)),
-            granted_by: owner.clone(),
-            affects: vec![owner],
-            created: Timestamp::default(),
-            profile: None,
-            hours: Vec::new(),
-            window: None,
-            routine: None,
-            stepped_down: false,
-            code: None,
-        }
+        let (home, link) = (HouseholdId::new("home").unwrap(), LinkId::new("l").unwrap());
+        let cell = (home, link, DeviceId::new("d").unwrap(), Property::LocalTemperature);
+        let what = What::Disclose { trigger: Trigger::PartnerPoll, rung };
+        let granted = Grant::new(GrantId::new(id).unwrap(), cell, what, &Terms::of_owner());
+        Grant { expires: Some(Timestamp::from_millis(days * 86_400_000)), ..granted }
     }
 
     fn standing(grants: &[Grant]) -> BTreeMap<GrantId, Grant> {

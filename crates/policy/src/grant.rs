@@ -3,6 +3,7 @@
 use model::{DeviceId, GrantId, HouseholdId, LinkId, MemberId, Property, Rung, Timestamp, Trigger};
 use serde::{Deserialize, Serialize};
 
+use crate::profile::Terms;
 use crate::table::rung_words;
 use crate::when::{Hours, Name};
 
@@ -105,6 +106,33 @@ impl Grant {
             What::Control { open: true } => Some(self.code.unwrap_or(Code::Pin)),
             What::Control { open: false } => self.code,
             What::Disclose { .. } => None,
+        }
+    }
+
+    /// A grant of one thing by somebody: without an end, conditions or code, which are said beside it.
+    pub fn new(
+        id: GrantId,
+        (household, link, device, property): (HouseholdId, LinkId, DeviceId, Property),
+        what: What,
+        terms: &Terms,
+    ) -> Self {
+        Self {
+            id,
+            household,
+            link,
+            device,
+            property,
+            what,
+            expires: None,
+            granted_by: terms.granted_by.clone(),
+            affects: terms.affects.clone(),
+            created: terms.now,
+            profile: None,
+            hours: Vec::new(),
+            window: None,
+            routine: None,
+            stepped_down: false,
+            code: None,
         }
     }
 

@@ -85,6 +85,15 @@ pub struct Terms {
     pub affects: Vec<MemberId>,
 }
 
+#[cfg(test)]
+impl Terms {
+    /// The owner grants, at the beginning of time.
+    pub(crate) fn of_owner() -> Self {
+        let owner = MemberId::new("owner").unwrap();
+        Self { now: Timestamp::default(), granted_by: owner.clone(), affects: vec![owner] }
+    }
+}
+
 /// What applying a profile changes.
 #[derive(Clone, Debug, Default)]
 pub struct Change {
@@ -257,23 +266,12 @@ pub fn apply(
                     change.rows.push(format!("+ {} {}: {}", device.device, property.label(), in_words(what)));
                 }
             }
+            let cell = (facts.household.clone(), link.clone(), device.device.clone(), property);
             change.add.push(Grant {
-                id: ids().ok_or(CompileError::NoId)?,
-                household: facts.household.clone(),
-                link: link.clone(),
-                device: device.device.clone(),
-                property,
-                what,
                 expires: Some(expires),
-                granted_by: terms.granted_by.clone(),
-                affects: terms.affects.clone(),
-                created: terms.now,
                 profile: Some(profile.slug.clone()),
-                hours: Vec::new(),
-                window: None,
-                routine: None,
-                stepped_down: false,
                 code: profile.code(what),
+                ..Grant::new(ids().ok_or(CompileError::NoId)?, cell, what, terms)
             });
         }
     }
@@ -448,10 +446,6 @@ pub(crate) mod tests {
             id: GrantId::new("by-hand").unwrap(),
             what: by_hand,
             profile: None,
-            hours: Vec::new(),
-            window: None,
-            routine: None,
-            stepped_down: false,
             code: None,
             ..everything[0].clone()
         });

@@ -122,6 +122,11 @@ const MAKERS_RULES: &[MakersRule] = &[
 
 const HOUR_MS: i64 = 3_600_000;
 
+fn terms() -> policy::Terms {
+    let owner = MemberId::new("owner").unwrap();
+    policy::Terms { now: Timestamp::default(), granted_by: owner.clone(), affects: vec![owner] }
+}
+
 fn link_id(n: usize) -> LinkId {
     LinkId::new(format!("l{n}")).unwrap()
 }
@@ -174,7 +179,6 @@ impl World {
     }
 
     fn grant(n: usize, facts: &Facts, dice: &mut Dice) -> Grant {
-        let owner = MemberId::new("owner").unwrap();
         let device = dice.below(DEVICES + 1);
         let known = facts.devices.get(device).filter(|_| !dice.one_in(20));
         let property = match known {
@@ -186,24 +190,10 @@ impl World {
         } else {
             What::Disclose { trigger: *dice.pick(&ALL_TRIGGERS), rung: *dice.pick(&ALL_RUNGS) }
         };
-        Grant {
-            id: GrantId::new(format!("g{n}")).unwrap(),
-            household: HouseholdId::new(if dice.one_in(8) { "other" } else { "home" }).unwrap(),
-            link: link_id(dice.below(LINKS + 1)),
-            device: device_id(device),
-            property,
-            what,
-            expires: (!dice.one_in(3)).then(|| Timestamp::from_millis(dice.below(21) as i64 * HOUR_MS)),
-            granted_by: owner.clone(),
-            affects: vec![owner],
-            created: Timestamp::default(),
-            profile: None,
-            hours: Vec::new(),
-            window: None,
-            routine: None,
-            stepped_down: false,
-            code: None,
-        }
+        let home = HouseholdId::new(if dice.one_in(8) { "other" } else { "home" }).unwrap();
+        let cell = (home, link_id(dice.below(LINKS + 1)), device_id(device), property);
+        let expires = (!dice.one_in(3)).then(|| Timestamp::from_millis(dice.below(21) as i64 * HOUR_MS));
+        Grant { expires, ..Grant::new(GrantId::new(format!("g{n}")).unwrap(), cell, what, &terms()) }
     }
 
     fn ceiling(&self) -> Option<String> {
@@ -469,7 +459,6 @@ fn table_cedar_and_a_naive_evaluator_give_the_same_answers() {
 
 /// A home in which exactly one thing is granted: link 0 may poll the room temperature of device 0, hourly.
 fn one_grant() -> World {
-    let owner = MemberId::new("owner").unwrap();
     let properties = vec![
         (Property::LocalTemperature, Kind::Temperature),
         (Property::Motion, Kind::Presence),
@@ -486,22 +475,13 @@ fn one_grant() -> World {
             devices: vec![device(0), device(1)],
         },
         grants: vec![Grant {
-            id: GrantId::new("g0").unwrap(),
-            household: HouseholdId::new("home").unwrap(),
-            link: link_id(0),
-            device: device_id(0),
-            property: Property::LocalTemperature,
-            what: What::Disclose { trigger: Trigger::PartnerPoll, rung: Rung::Hour },
             expires: Some(Timestamp::from_millis(20 * HOUR_MS)),
-            granted_by: owner.clone(),
-            affects: vec![owner],
-            created: Timestamp::default(),
-            profile: None,
-            hours: Vec::new(),
-            window: None,
-            routine: None,
-            stepped_down: false,
-            code: None,
+            ..Grant::new(
+                GrantId::new("g0").unwrap(),
+                (HouseholdId::new("home").unwrap(), link_id(0), device_id(0), Property::LocalTemperature),
+                What::Disclose { trigger: Trigger::PartnerPoll, rung: Rung::Hour },
+                &terms(),
+            )
         }],
         rules: Vec::new(),
         now: Timestamp::from_millis(10 * HOUR_MS),

@@ -432,31 +432,21 @@ pub fn nothing() -> Table {
 
 fn grant(id: usize, link: &Link, g: &Given) -> Grant {
     let owner = MemberId::new("owner").unwrap();
+    let terms = policy::Terms { now: Timestamp::from_millis(START), granted_by: owner.clone(), affects: vec![owner] };
+    let what = match g.allowed {
+        Allowed::Told(trigger, rung) => What::Disclose { trigger, rung },
+        Allowed::Commands { open } => What::Control { open },
+    };
+    let cell = (household(), link.id.clone(), g.device.clone(), g.property);
     Grant {
-        id: GrantId::new(format!("g{id}")).unwrap(),
-        household: household(),
-        link: link.id.clone(),
-        device: g.device.clone(),
-        property: g.property,
-        what: match g.allowed {
-            Allowed::Told(trigger, rung) => What::Disclose { trigger, rung },
-            Allowed::Commands { open } => What::Control { open },
-        },
         expires: g.expires,
-        granted_by: owner.clone(),
-        affects: vec![owner],
-        created: Timestamp::from_millis(START),
-        profile: None,
-        hours: Vec::new(),
-        window: None,
-        routine: None,
-        stepped_down: false,
         // Nobody has a PIN here: what wants one is as good as refused, and announced.
         code: match g.allowed {
             Allowed::Commands { .. } if !g.counts => Some(Code::Pin),
             Allowed::Commands { open: true } => Some(Code::Partner),
             _ => None,
         },
+        ..Grant::new(GrantId::new(format!("g{id}")).unwrap(), cell, what, &terms)
     }
 }
 

@@ -7,7 +7,7 @@ use ledger::Digest;
 use links::Link;
 use model::{ALL_TRIGGERS, DeviceId, GrantId, LinkId, Property, Rung, Timestamp, Trigger};
 use policy::{
-    Code, Difference, Document, Grant, HOURS_MAX, Name, Table, WINDOW_MAX_MINUTES, What, Windows, days_at_most,
+    Code, Difference, Document, Grant, HOURS_MAX, Name, Table, Terms, WINDOW_MAX_MINUTES, What, Windows, days_at_most,
     difference, in_words, longer,
 };
 use serde_json::{Value, json};
@@ -144,8 +144,8 @@ impl Core {
         }
         let existing = self.grants_of(|g| g.link == link.id);
         let (mut add, mut remove) = (Vec::new(), Vec::new());
-        let giver = by.id()?;
-        let affects = self.affected(&giver);
+        let granted_by = by.id()?;
+        let terms = Terms { now, affects: self.affected(&granted_by), granted_by };
         let new = |device: &DeviceId, property: Property, what: What| -> Result<Grant, String> {
             let days = wish.days.map_or(days_at_most(what), i64::from);
             if !(1..=days_at_most(what)).contains(&days) {
@@ -155,23 +155,14 @@ impl Core {
                     in_words(what)
                 ));
             }
+            let cell = (facts.household.clone(), link.id.clone(), device.clone(), property);
             Ok(Grant {
-                id: GrantId::new(random_id("g")?).map_err(|e| e.to_string())?,
-                household: facts.household.clone(),
-                link: link.id.clone(),
-                device: device.clone(),
-                property,
-                what,
                 expires: Some(now.plus_millis(days * DAY_MS)),
-                granted_by: giver.clone(),
-                affects: affects.clone(),
-                created: now,
-                profile: None,
                 hours: wish.hours.clone(),
                 window: wish.window.clone(),
                 routine: wish.routine.clone(),
-                stepped_down: false,
                 code: wish.code.filter(|_| matches!(what, What::Control { .. })),
+                ..Grant::new(GrantId::new(random_id("g")?).map_err(|e| e.to_string())?, cell, what, &terms)
             })
         };
         for device in devices {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ledger::{Entry, Leaf};
 use model::{DeviceId, GrantId, LinkId, Property, Rung, Timestamp, Trigger};
-use policy::{Document, Grant, What, days_at_most, in_words};
+use policy::{Document, Grant, Terms, What, days_at_most, in_words};
 use serde_json::{Value, json};
 use store::Store;
 use store::ledger::LedgerReader;
@@ -219,24 +219,10 @@ impl Core {
 
     /// A grant that nobody has given yet.
     fn would_be(&self, link: LinkId, device: DeviceId, property: Property, what: What) -> Result<Grant, String> {
-        let (now, by) = (self.now(), owner()?);
-        Ok(Grant {
-            id: GrantId::new(random_id("g")?).map_err(|e| e.to_string())?,
-            household: self.household.clone(),
-            link,
-            device,
-            property,
-            what,
-            expires: Some(now.plus_millis(days_at_most(what) * DAY_MS)),
-            granted_by: by.clone(),
-            affects: vec![by],
-            created: now,
-            profile: None,
-            hours: Vec::new(),
-            window: None,
-            routine: None,
-            stepped_down: false,
-            code: None,
-        })
+        let (now, granted_by) = (self.now(), owner()?);
+        let terms = Terms { now, affects: self.affected(&granted_by), granted_by };
+        let id = GrantId::new(random_id("g")?).map_err(|e| e.to_string())?;
+        let expires = Some(now.plus_millis(days_at_most(what) * DAY_MS));
+        Ok(Grant { expires, ..Grant::new(id, (self.household.clone(), link, device, property), what, &terms) })
     }
 }

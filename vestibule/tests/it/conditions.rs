@@ -51,7 +51,7 @@ pub fn changes(hub: &Hub) -> Vec<String> {
 
 #[test]
 fn a_grant_with_hours_counts_within_them_alone_and_is_announced_at_all_times() {
-    let (_broker, hub, dir) = begin_at(Some(MONDAY_MS));
+    let (broker, hub, dir) = begin_at(Some(MONDAY_MS));
     let token = linked(&hub);
     let add = ["grant", "add", "alexa", "local_temperature", "--trigger", "partner_poll", "--rung", "live", "--yes"];
     let hours =
@@ -87,6 +87,15 @@ fn a_grant_with_hours_counts_within_them_alone_and_is_announced_at_all_times() {
     temperature(&hub, &token, None);
     set_clock(&dir, MONDAY_MS + 5 * DAY_MS + 241 * MINUTE_MS);
     temperature(&hub, &token, Some(19.4));
+    // A restart with a clock that is days back, within hours, begins none of them anew.
+    let mut hub = hub;
+    hub.stop();
+    set_clock(&dir, MONDAY_MS + 100 * MINUTE_MS);
+    let hub = again(hub, &broker, &dir);
+    temperature(&hub, &token, None);
+    let granted = hub.cli_json(&["grant", "list", "--link", "alexa"]);
+    let row = granted.as_array().unwrap().iter().find(|g| g["property"] == "local_temperature").unwrap();
+    assert_eq!(row["counts_now"], false, "{row}");
     let began_and_ended =
         changes(&hub).iter().filter(|c| *c == "hours or windows of grants have begun or ended").count();
     assert!(began_and_ended >= 3, "{:?}", changes(&hub));
