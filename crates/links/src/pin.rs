@@ -64,6 +64,11 @@ impl Pin {
         Ok(Self { hash, tried: 0, lockouts: 0, locked_until: None })
     }
 
+    /// Tried in a row, and not known to be right.
+    pub fn tried(&self) -> u8 {
+        self.tried
+    }
+
     /// Until when none is taken, if that is so now. `now` is to be a time that never steps back.
     pub fn locked(&self, now: Timestamp) -> Option<Timestamp> {
         self.locked_until.filter(|until| now < *until)

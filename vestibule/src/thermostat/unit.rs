@@ -735,6 +735,9 @@ impl Unit {
     /// Somebody says the access code, or it is changed. Hashing is slow on purpose: nothing else waits for it.
     fn door(&self, order: &Order, now: Timestamp) -> Option<Result<Value, String>> {
         let mut door = lock(&self.door);
+        let keep = |door: &Door| {
+            to_text(door).and_then(|t| lock(&self.store).put_states(&[("code", &t)]).map_err(|e| chain(&e)))
+        };
         let done = match order {
             Order::Code => return Some(Ok(door.shown(now))),
             Order::CodeSet { code } => door.set(code),
@@ -742,10 +745,11 @@ impl Unit {
                 *door = Door::default();
                 Ok(())
             }
-            Order::Unlock { code } => door.knock(code, now),
+            // Counted durably before it is looked at.
+            Order::Unlock { code } => door.knock(now).and_then(|()| keep(&door)).and_then(|()| door.open(code, now)),
             _ => return None,
         };
-        let kept = to_text(&*door).and_then(|t| lock(&self.store).put_states(&[("code", &t)]).map_err(|e| chain(&e)));
+        let kept = keep(&door);
         Some(done.and(kept).map(|()| door.shown(now)))
     }
 

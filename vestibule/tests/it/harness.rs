@@ -321,9 +321,7 @@ impl Faults {
 
     /// Arms points, one a line as `POINT ACTION FROM TIMES`, in place of those before; counts and hits begin anew.
     pub fn arm(&self, plan: &str) {
-        let new = self.file.with_extension("new");
-        std::fs::write(&new, plan).expect("written");
-        std::fs::rename(&new, &self.file).expect("renamed");
+        replace(&self.file, plan);
         let _ = std::fs::remove_file(self.file.with_extension("hit"));
     }
 
@@ -369,6 +367,13 @@ impl Drop for Publisher {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Puts a file in the place of another at once: whoever reads it sees one or the other.
+pub fn replace(file: &Path, text: &str) {
+    let new = file.with_extension("new");
+    std::fs::write(&new, text).expect("written");
+    std::fs::rename(&new, file).expect("renamed");
 }
 
 /// Status and body of a GET request.

@@ -7,7 +7,7 @@ use std::net::TcpStream;
 use serde_json::{Value, json};
 use testkit::directive;
 
-use crate::harness::{Hub, Mosquitto, PATIENCE, Subscriber, program, publish, sha256};
+use crate::harness::{Hub, Mosquitto, PATIENCE, Subscriber, program, publish, replace, sha256};
 use crate::wire::post;
 
 /// What devices say of themselves, where they say it, and what the household calls one.
@@ -82,10 +82,7 @@ pub fn begin_at(millis: Option<i64>) -> (Mosquitto, Hub, tempfile::TempDir) {
 const CLOCK: &str = "clock";
 
 pub fn set_clock(dir: &tempfile::TempDir, millis: i64) {
-    // Never half written.
-    let new = dir.path().join("clock.new");
-    std::fs::write(&new, millis.to_string()).unwrap();
-    std::fs::rename(new, dir.path().join(CLOCK)).unwrap();
+    replace(&dir.path().join(CLOCK), &millis.to_string());
 }
 
 const MINUTE_MS: i64 = 60_000;

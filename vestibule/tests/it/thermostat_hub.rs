@@ -11,7 +11,7 @@ use devices::mqtt::house::Publication;
 use serde_json::{Value, json};
 use testkit::PretendAlexa;
 
-use crate::harness::{Hub, Mosquitto, Subscriber, control, program, run, run_json};
+use crate::harness::{Hub, Mosquitto, Subscriber, control, program, replace, run, run_json};
 
 /// A winter Monday, 5:00 in UTC.
 const BEGIN_MS: i64 = 1_768_194_000_000;
@@ -89,9 +89,7 @@ impl House {
 
     fn move_clock(&mut self, seconds: i64) {
         self.now_s += seconds;
-        let new = self.clock.with_extension("new");
-        std::fs::write(&new, (BEGIN_MS + self.now_s * 1000).to_string()).expect("written");
-        std::fs::rename(&new, &self.clock).expect("renamed");
+        replace(&self.clock, &(BEGIN_MS + self.now_s * 1000).to_string());
     }
 
     async fn report(&self) {
@@ -152,7 +150,8 @@ impl House {
     }
 }
 
-fn say(topic: &str, payload: &str) -> Publication {
+/// What a device says, for the broker to keep.
+pub fn say(topic: &str, payload: &str) -> Publication {
     Publication { topic: topic.to_owned(), payload: payload.to_owned(), retain: true }
 }
 
@@ -434,9 +433,7 @@ fn complaint_a_guided_thermostat_and_the_hub_order_each_other_about() {
         let mut now_s = 0;
         let mut move_clock = |seconds: i64| {
             now_s += seconds;
-            let new = clock.with_extension("new");
-            std::fs::write(&new, (BEGIN_MS + now_s * 1000).to_string()).expect("written");
-            std::fs::rename(&new, &clock).expect("renamed");
+            replace(&clock, &(BEGIN_MS + now_s * 1000).to_string());
             BEGIN_MS + now_s * 1000
         };
         move_clock(0);

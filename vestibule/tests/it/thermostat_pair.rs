@@ -12,7 +12,8 @@ use devices::mqtt::face::{Face, FaceEvent};
 use devices::mqtt::house::Publication;
 use serde_json::{Value, json};
 
-use crate::harness::{Hub, Mosquitto, Subscriber, control, get, program};
+use crate::harness::{Hub, Mosquitto, Subscriber, control, get, program, replace};
+use crate::thermostat_hub::say;
 
 /// Wednesday, 8 July 2026, noon in New York.
 const BEGIN_MS: i64 = 1_783_526_400_000;
@@ -49,10 +50,6 @@ overcool = 2
 own_control = true
 "#;
 const RELAYS: [&str; 6] = ["compressor", "valve", "strip", "blower", "ac", "ac_fan"];
-
-fn say(topic: &str, payload: &str) -> Publication {
-    Publication { topic: topic.to_owned(), payload: payload.to_owned(), retain: true }
-}
 
 fn f(celsius: f64) -> f64 {
     celsius * 1.8 + 32.0
@@ -121,9 +118,7 @@ impl House {
 
     fn move_clock(&mut self, seconds: i64) {
         self.now_s += seconds;
-        let new = self.clock.with_extension("new");
-        std::fs::write(&new, (BEGIN_MS + self.now_s * 1000).to_string()).expect("written");
-        std::fs::rename(&new, &self.clock).expect("renamed");
+        replace(&self.clock, &(BEGIN_MS + self.now_s * 1000).to_string());
     }
 
     async fn report(&self, relay: &str) {
@@ -323,7 +318,7 @@ fn two_thermostats_in_fahrenheit_keep_their_floors_with_a_heat_pump_and_a_dryer(
         // The lock holds whoever comes over the broker, until they say the code; it is neither kept nor logged.
         control(
             &house.data,
-            &json!({"thermostat_of": {"name": "Downstairs", "order": {"code_set": {"code": "4711-secret"}}}}),
+            &json!({"thermostat_of": {"name": "Downstairs", "order": {"code_set": {"code": "471147114711"}}}}),
         )
         .expect("a code");
         let set = format!("{base}/thermostat/set");
@@ -335,7 +330,7 @@ fn two_thermostats_in_fahrenheit_keep_their_floors_with_a_heat_pump_and_a_dryer(
         hub.wait_until(&to("Downstairs", &["code"]), |c| c["wrong_attempts"] == 1);
         let locked = house.status("Downstairs");
         assert_eq!((locked["cool_set_point"].as_f64(), locked["mode"].as_str()), (Some(70.0), Some("cool")));
-        house.order(&format!("{set}/code"), "4711-secret").await;
+        house.order(&format!("{set}/code"), "471147114711").await;
         hub.wait_until(&to("Downstairs", &["code"]), |c| c["open"] == true);
         house.order(&format!("{set}/temperature"), "80").await;
         hub.wait_until(&to("Downstairs", &["status"]), |s| s["cool_set_point"] == 80.0);
@@ -410,7 +405,7 @@ fn two_thermostats_in_fahrenheit_keep_their_floors_with_a_heat_pump_and_a_dryer(
         let log = hub.process.said();
         let file = std::fs::read(house.data.join("thermostat.db")).expect("a file");
         let has = |bytes: &[u8], text: &str| bytes.windows(text.len()).any(|w| w == text.as_bytes());
-        for secret in ["4711-secret", "0000-wrong"] {
+        for secret in ["471147114711", "0000-wrong"] {
             assert!(!log.contains(secret) && !has(&file, secret), "`{secret}` is written down");
         }
     });
