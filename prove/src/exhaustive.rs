@@ -67,8 +67,8 @@ pub(crate) fn allowed(
     }
 }
 
-/// What is granted, by what it names.
-type Covered<'a> = BTreeMap<(&'a LinkId, &'a DeviceId, Property, Action), Rung>;
+/// What is granted, by what it names: everything that the rungs of its grants give.
+type Covered<'a> = BTreeMap<(&'a LinkId, &'a DeviceId, Property, Action), Vec<Rung>>;
 
 fn covered(subject: &Subject) -> Covered<'_> {
     let mut all: Covered<'_> = BTreeMap::new();
@@ -77,8 +77,9 @@ fn covered(subject: &Subject) -> Covered<'_> {
             What::Disclose { rung, .. } => rung,
             What::Control { .. } => Rung::Live,
         };
-        let finest = all.entry((&grant.link, &grant.device, grant.property, action_of(grant.what))).or_insert(rung);
-        *finest = rung.min(*finest);
+        all.entry((&grant.link, &grant.device, grant.property, action_of(grant.what)))
+            .or_default()
+            .extend(rung.gives());
     }
     all
 }
@@ -112,7 +113,7 @@ pub fn decide(claim: &Claim, subject: &Subject) -> Result<Exhaustive, CompileErr
                         if claim.without_code && table.code(&link.link, &device.device, *property, open).is_some() {
                             continue;
                         }
-                        let is_covered = covered.get(&key).is_some_and(|granted| *granted <= rung);
+                        let is_covered = covered.get(&key).is_some_and(|granted| granted.contains(&rung));
                         let broken = !is_covered && (!matches!(action, Action::Told(_)) || claim.breaks_at(rung));
                         if broken && !found.broken.contains_key(&action) {
                             let example = example(subject, home, claim, (link, device, *property, action, rung))?;

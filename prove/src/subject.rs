@@ -70,7 +70,7 @@ fn one(kind: &str, name: &str) -> String {
 }
 
 fn rungs(from: Rung) -> String {
-    format!("{}.contains(context.rung)", quoted("Rung", from.and_coarser().map(Rung::as_str)))
+    format!("{}.contains(context.rung)", quoted("Rung", from.gives().iter().copied().map(Rung::as_str)))
 }
 
 /// The code with which a command counts, as a condition.

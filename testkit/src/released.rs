@@ -3,6 +3,7 @@
 //!
 //! Two histories with the same view must look the same on the wire. What is here and nowhere in the view is withheld.
 
+mod ladder;
 mod order;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -231,9 +232,7 @@ impl Released {
         for g in &self.grants {
             match g.allowed {
                 Allowed::Told(trigger, rung) => {
-                    if rung != Rung::Live && exact_or_refused(g.property) {
-                        continue;
-                    }
+                    let Some(rung) = ladder::finest(rung, g.property) else { continue };
                     self.promised.insert((g.device.clone(), g.property, trigger));
                     if g.counts {
                         let finest = self.rungs.entry((g.device.clone(), g.property, trigger)).or_insert(rung);
@@ -277,7 +276,7 @@ impl Released {
         for (cell, rung) in self.rungs.iter().filter(|(cell, _)| !before.contains(cell)) {
             let (device, property, _) = cell;
             let newest = self.readings.get(&(device.clone(), *property)).and_then(|all| all.last());
-            if let (true, Some((_, value))) = (*rung != Rung::Live, newest) {
+            if let (true, Some((_, value))) = (ladder::is_of_now(*rung), newest) {
                 self.instead.insert(cell.clone(), (now, value.clone(), Exact(false)));
             }
         }
@@ -330,11 +329,26 @@ impl Released {
         }
     }
 
+    /// The last day that is over.
+    fn yesterday(&self, now: Timestamp) -> (Timestamp, Timestamp) {
+        let end = self.tick(Grid::Day, now);
+        (self.tick(Grid::Day, end.plus_millis(-1)), end)
+    }
+
     /// What the link may be told of one property, for one reason.
     fn fact(&self, cell: &Cell, now: Timestamp) -> Option<Fact> {
         let rung = self.rung(cell)?;
         let (device, property, trigger) = cell;
         let readings = self.readings.get(&(device.clone(), *property));
+        if let Some(found) = ladder::derived(self, (*property, rung), readings.map_or(&[], Vec::as_slice), now) {
+            let instead = self.instead.get(cell).filter(|(t, _, _)| *t > found.as_of);
+            let (time, value) = match instead {
+                Some((time, value, Exact(true))) if !ladder::is_of_a_window(rung) => (*time, value.clone()),
+                Some((time, value, Exact(false))) if ladder::is_of_now(rung) => (*time, coarse(value)),
+                _ => found.sample?,
+            };
+            return Some(Fact { property: *property, value, time, rung });
+        }
         let grid = match (trigger, rung.grid()) {
             // What is told unasked is never told when it happens.
             (Trigger::ProactiveReport, Grid::None) => Grid::Every(UNASKED_GRID_MS),
@@ -354,7 +368,7 @@ impl Released {
             };
             self.instead.get(cell).filter(|(t, _, _)| *t > tick).cloned().or_else(at_tick)?
         };
-        let is_coarse = matches!(rung, Rung::HourCoarse | Rung::QuarterDayCoarse | Rung::DayCoarse);
+        let is_coarse = matches!(rung, Rung::HourCoarse | Rung::HourSteady | Rung::QuarterDayCoarse | Rung::DayCoarse);
         let value = if is_coarse && !known { coarse(&value) } else { value };
         Some(Fact { property: *property, value, time, rung })
     }
@@ -395,8 +409,12 @@ impl Released {
                 match (property, self.rung(&(device.clone(), *property, Trigger::Discovery))) {
                     // The coarse form of a name is the one that the household chose.
                     (Property::NodeLabel, Some(rung)) => {
-                        let own = Some(text)
-                            .filter(|_| !matches!(rung, Rung::HourCoarse | Rung::QuarterDayCoarse | Rung::DayCoarse));
+                        let own = Some(text).filter(|_| {
+                            !matches!(
+                                rung,
+                                Rung::HourCoarse | Rung::HourSteady | Rung::QuarterDayCoarse | Rung::DayCoarse
+                            )
+                        });
                         words.push(format!("{:?}", shape.household_name.as_ref().or(own)));
                     }
                     (_, Some(_)) => words.push(text.clone()),
@@ -490,18 +508,12 @@ impl Released {
     fn replace(&mut self, device: &DeviceId, property: Property, time: Timestamp, value: &Value) {
         for trigger in ALL_TRIGGERS {
             let cell = (device.clone(), property, trigger);
-            let held = self.rung(&cell).is_some_and(|rung| rung != Rung::Live);
+            let held = self.rung(&cell).is_some_and(|rung| rung != Rung::Live && !ladder::is_of_a_window(rung));
             if held && self.instead.get(&cell).is_none_or(|(t, _, _)| *t <= time) {
                 self.instead.insert(cell, (time, value.clone(), Exact(true)));
             }
         }
     }
-}
-
-/// Locks, doors and alarms are exact or refused, never held.
-fn exact_or_refused(property: Property) -> bool {
-    use Property::{CoState, ContactOpen, DoorState, LeakState, LockState, SmokeState};
-    matches!(property, LockState | DoorState | ContactOpen | SmokeState | CoState | LeakState)
 }
 
 /// To whole degrees, tens of percent, 200 ppm, 100 W, 1 kWh; half goes away from zero.

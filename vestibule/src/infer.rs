@@ -525,6 +525,7 @@ fn number(value: &Value) -> Option<f64> {
         Value::Color(color) => f64::from(color.hue),
         Value::Minutes(minutes) => f64::from(*minutes),
         Value::FanDirection(way) => f64::from(*way as u8),
+        Value::Count(times) => f64::from(*times),
         Value::Text(_) => return None,
     })
 }

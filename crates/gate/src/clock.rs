@@ -1,5 +1,6 @@
 //! The grids: ticks of a quarter of an hour and less on the UTC epoch, longer ones by the clock on the home's wall.
 
+use home::Moments;
 use jiff::ZonedDateTime;
 use jiff::tz::TimeZone;
 use model::{Grid, Timestamp};
@@ -10,7 +11,9 @@ pub const REPORT_GRID_MS: i64 = 10_000;
 
 /// Every grid that a rung of the ladder uses, and that of exact values told unasked.
 pub const GRIDS: [Grid; 5] =
-    [Grid::Every(REPORT_GRID_MS), Grid::Every(15 * 60_000), Grid::Hour, Grid::QuarterDay, Grid::Day];
+    [Grid::Every(REPORT_GRID_MS), Grid::Every(QUARTER_MS), Grid::Hour, Grid::QuarterDay, Grid::Day];
+
+const QUARTER_MS: i64 = 15 * 60_000;
 
 const HOUR_MS: i64 = 3_600_000;
 
@@ -26,6 +29,19 @@ pub fn tick(grid: Grid, now: Timestamp, zone: &TimeZone) -> Timestamp {
         Grid::Day => (local().and_then(|z| z.start_of_day().ok()?.timestamp().into()), 24 * HOUR_MS),
     };
     found.map_or_else(|| now.floor_to(length_ms), |t| Timestamp::from_millis(t.as_millisecond()))
+}
+
+/// The last quarter of an hour, hour and day at or before `now`, and those before.
+pub fn moments(now: Timestamp, zone: &TimeZone) -> Moments {
+    let last = |grid, now| tick(grid, now, zone);
+    let (hour, day) = (last(Grid::Hour, now), last(Grid::Day, now));
+    Moments {
+        quarter: last(Grid::Every(QUARTER_MS), now),
+        hour,
+        hour_before: last(Grid::Hour, hour.plus_millis(-1)),
+        day,
+        day_before: last(Grid::Day, day.plus_millis(-1)),
+    }
 }
 
 /// The last moment, at or before this one, at which the clock on the wall showed a full hour.

@@ -9,7 +9,7 @@ mod session;
 mod shape;
 mod state;
 
-pub use clock::{AHEAD_MAX_MS, GRIDS, REPORT_GRID_MS, Steady, tick};
+pub use clock::{AHEAD_MAX_MS, GRIDS, REPORT_GRID_MS, Steady, moments, tick};
 pub use once::{ONCE_PER_LINK_MAX, ONCE_WINDOW_MS};
 pub use session::{Actuator, ActuatorError, Decided, Finished, Order, PinFault, Session, Shown};
 pub use state::{Begun, GateState, StateWrite};

@@ -11,7 +11,7 @@ use model::{ALL_TRIGGERS, DeviceId, Grid, HouseholdId, LinkId, PartnerId, Proper
 use policy::{DeviceFact, Facts, LinkFact, Table};
 use serde::{Deserialize, Serialize};
 
-use crate::clock::{GRIDS, REPORT_GRID_MS, tick};
+use crate::clock::{GRIDS, REPORT_GRID_MS, moments, tick};
 use crate::once::Lately;
 use crate::shape::shape;
 
@@ -204,7 +204,8 @@ impl GateState {
         let before = self.home.reported(&reading.device, reading.property).map(|s| s.time);
         reading.time = reading.time.max(self.latest).max(before.unwrap_or_default());
         let ticks = GRIDS.map(|grid| (grid, tick(grid, reading.time, &self.zone)));
-        self.home.report(reading, &ticks)
+        let moments = moments(reading.time, &self.zone);
+        self.home.report(reading, &ticks, moments)
     }
 
     /// Takes a device's description in.
@@ -291,7 +292,7 @@ impl GateState {
                 let Some(sample) = self.home.reported(device, property) else { continue };
                 for trigger in ALL_TRIGGERS {
                     let rung = |t: &Table| t.decide(link, device, property, trigger).rung.ok();
-                    if rung(self.table.promised()).is_none() && rung(table).is_some_and(|r| r != Rung::Live) {
+                    if rung(self.table.promised()).is_none() && rung(table).is_some_and(begins) {
                         let key = (link.clone(), device.clone(), property, trigger);
                         let sample = Sample { value: sample.value.clone(), time: now };
                         begun.push((key, Told { sample, exact: false }));
@@ -343,7 +344,7 @@ impl GateState {
             let rung = self.table.decide(link, device, property, trigger).rung;
             let key = (link.clone(), device.clone(), property, trigger);
             let newer = self.told.get(&key).is_none_or(|old| old.sample.time <= sample.time);
-            if newer && rung.is_ok_and(|r| r != Rung::Live) {
+            if newer && rung.is_ok_and(stands_in) {
                 let told = Told { sample: sample.clone(), exact: true };
                 writes.extend(told_write(&key, &told));
                 self.owed.insert(key.clone());
@@ -390,22 +391,38 @@ impl GateState {
             let newest = self.home.reported(device, property).cloned();
             return (newest.map(|sample| shape(property, sample, rung)), Vec::new());
         }
-        let tick = tick(grid, now, &self.zone);
-        let held = self.home.at_tick(device, property, grid, tick);
+        let (mut tick, held) = match rung {
+            Rung::HourMean | Rung::HourLate | Rung::HourSteady | Rung::DayMean | Rung::DayCount => {
+                let moments = moments(now, &self.zone);
+                let tick = if grid == Grid::Day { moments.day } else { moments.hour };
+                (tick, self.home.derived(device, property, rung, moments))
+            }
+            _ => {
+                let tick = tick(grid, now, &self.zone);
+                (tick, self.home.at_tick(device, property, grid, tick))
+            }
+        };
         let cell = (device.clone(), property);
         let mut writes = Vec::new();
         if held.is_some() && self.stored.get(&cell) != Some(&(grid, tick)) {
             let known = self.home.known(device, property);
             writes.extend(known.and_then(|k| known_write(device, property, k, (grid, tick))));
         }
+        if rung == Rung::HourLate {
+            // What this link has set counts until the full hour that is shown has come after it.
+            tick = self::tick(grid, tick.plus_millis(-1), &self.zone);
+        }
         let key = (link.clone(), device.clone(), property, trigger);
-        let told = self.told.get(&key).filter(|told| told.sample.time > tick);
+        // What it was when it was granted stands in for nothing that is late.
+        let counts = |told: &&Told| stands_in(rung) && (told.exact || begins(rung)) && told.sample.time > tick;
+        let told = self.told.get(&key).filter(counts);
         if self.owed.contains(&key) {
             writes.extend(told.and_then(|told| told_write(&key, told)));
         }
         let sample = match told {
             Some(Told { sample, exact: true }) => Some(sample.clone()),
             Some(Told { sample, exact: false }) => Some(shape(property, sample.clone(), rung)),
+            None if rung == Rung::HourSteady => held,
             None => held.map(|sample| shape(property, sample, rung)),
         };
         (sample, writes)
@@ -452,6 +469,18 @@ impl GateState {
             _ => false,
         }
     }
+}
+
+/// Whether what is newly granted at this rung begins with what is true now, until the next tick. What is late never shows what is
+/// true now, and a mean or a count has none.
+fn begins(rung: Rung) -> bool {
+    stands_in(rung) && rung != Rung::HourLate
+}
+
+/// Whether a value that the link knows (it has set it, or was told it) replaces what this rung holds, so that it is not told
+/// otherwise. A mean or a count is of another matter.
+fn stands_in(rung: Rung) -> bool {
+    rung != Rung::Live && !rung.is_aggregate()
 }
 
 /// Every property that any device ever had, metadata and reachability too.
@@ -521,4 +550,170 @@ fn known_write(device: &DeviceId, property: Property, known: &Known, at: (Grid, 
     let json = serde_json::to_string(known).ok()?;
     let debt = Debt::Known(device.clone(), property, at.0, at.1);
     Some(StateWrite { key: format!("known/{device}/{property}"), json: Some(json), debt })
+}
+
+#[cfg(test)]
+mod tests {
+    use model::{ALL_RUNGS, Value};
+    use policy::Facts;
+
+    use super::*;
+
+    const MINUTE: i64 = 60_000;
+    const PROPERTY: Property = Property::LocalTemperature;
+
+    fn empty(zone: &str) -> GateState {
+        let home = HouseholdId::new("home").unwrap();
+        let table = policy::compile(&Facts::empty(home), &[], None, Timestamp::default()).unwrap();
+        GateState::new(TimeZone::get(zone).unwrap(), Arc::new(table))
+    }
+
+    fn device() -> DeviceId {
+        DeviceId::new("d").unwrap()
+    }
+
+    fn read(state: &mut GateState, time: Timestamp, value: Value) {
+        let property = if value.number().is_some() { PROPERTY } else { Property::ContactOpen };
+        state.report(Reading { device: device(), property, value, time });
+    }
+
+    fn shown(state: &mut GateState, rung: Rung, now: Timestamp) -> Option<(Value, i64)> {
+        let link = LinkId::new("l").unwrap();
+        let property = if rung == Rung::DayCount { Property::ContactOpen } else { PROPERTY };
+        let (sample, _) = state.sample(&link, &device(), property, (Trigger::PartnerPoll, rung), now);
+        sample.map(|s| (s.value, s.time.as_millis()))
+    }
+
+    fn at(text: &str) -> Timestamp {
+        Timestamp::from_millis(text.parse::<jiff::Timestamp>().unwrap().as_millisecond())
+    }
+
+    /// Whoever sees a rung can work out all that it gives: played to another home as if it were the readings, it leads to the
+    /// same. So a partner with a coarser rung knows nothing that one with the finer does not; in whole and half hours from
+    /// Greenwich, and over the nights in which clocks are set.
+    #[test]
+    fn what_a_rung_gives_follows_from_it_alone() {
+        let mut seed = 0x5EED_u64;
+        let mut below = |n: u64| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (seed >> 33) % n
+        };
+        for (zone, start) in [
+            ("Europe/Paris", "2026-03-28T05:07:00Z"),
+            ("Europe/Paris", "2026-10-24T05:07:00Z"),
+            ("Asia/Kolkata", "2026-05-01T05:07:00Z"),
+        ] {
+            let start = at(start);
+            let mut home = empty(zone);
+            let steps: Vec<Timestamp> = (0..4 * 24 * 4).map(|n| start.plus_millis(n * 15 * MINUTE)).collect();
+            let mut seen: BTreeMap<Rung, Vec<Option<(Value, i64)>>> = BTreeMap::new();
+            let (mut milli, mut next) = (20_000, start);
+            for now in &steps {
+                while next < *now {
+                    read(&mut home, next, Value::Temperature(milli));
+                    milli += below(1_201) as i32 - 600;
+                    // Now and then it is silent for hours.
+                    let pause = if below(40) == 0 { 60 + below(400) } else { 1 + below(11) };
+                    next = next.plus_millis(pause as i64 * MINUTE);
+                }
+                for rung in ALL_RUNGS {
+                    seen.entry(rung).or_default().push(shown(&mut home, rung, *now));
+                }
+            }
+            for finer in
+                ALL_RUNGS.into_iter().filter(|r| r.gives().len() > 1 && !matches!(r, Rung::Live | Rung::HourMean))
+            {
+                let mut other = empty(zone);
+                let mut played: Vec<(Value, i64)> = seen[&finer].iter().flatten().cloned().collect();
+                played.dedup();
+                let mut played = played.into_iter().peekable();
+                let from = played.peek().map(|(_, time)| *time).unwrap();
+                let mut compared = 0;
+                for (n, now) in steps.iter().enumerate() {
+                    while let Some((value, time)) = played.next_if(|(_, time)| *time <= now.as_millis()) {
+                        read(&mut other, Timestamp::from_millis(time - 1), value);
+                    }
+                    for coarser in finer.gives().iter().filter(|r| **r != finer) {
+                        let (is, was) = (shown(&mut other, *coarser, *now), &seen[coarser][n]);
+                        // Once two whole days have passed: what was before the first reading, the other home can't know.
+                        if now.as_millis() - from > 50 * 60 * MINUTE {
+                            assert_eq!(is.as_ref(), was.as_ref(), "{zone}: {coarser} out of {finer} at {now:?}");
+                            compared += 1;
+                        }
+                    }
+                }
+                assert!(compared > 0, "{finer}");
+            }
+            // A mean is of what has passed, so it can't be played.
+            let means: BTreeMap<i64, i64> =
+                seen[&Rung::HourMean].iter().flatten().map(|(value, time)| (*time, value.number().unwrap())).collect();
+            let days: Vec<&(Value, i64)> = seen[&Rung::DayMean].iter().flatten().collect();
+            for (value, end) in days.into_iter().filter(|(_, end)| *end > start.as_millis() + 24 * 60 * MINUTE) {
+                let begin = tick(Grid::Day, Timestamp::from_millis(*end - 1), &home.zone).as_millis();
+                let of_day: Vec<i64> = means.range(begin + 1..=*end).map(|(_, mean)| *mean).collect();
+                let mean = (of_day.iter().sum::<i64>() as f64 / of_day.len() as f64).round() as i32;
+                assert_eq!(PROPERTY.coarse(&Value::Temperature(mean)), *value, "{zone} {of_day:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn means_counts_and_what_is_late_are_of_what_was_and_change_at_the_tick_alone() {
+        let mut home = empty("UTC");
+        let (c, open) = (Value::Temperature, Value::Bool);
+        let day = at("2026-05-02T00:00:00Z");
+        let time = |hours: f64| day.plus_millis((hours * 60.0) as i64 * MINUTE);
+        read(&mut home, time(-3.9), c(18_000));
+        read(&mut home, time(-3.9), open(true));
+        // Of windows that were seen in part only, there is a mean of what was known, and no count.
+        assert_eq!(shown(&mut home, Rung::HourMean, time(-3.1)), None);
+        assert_eq!(shown(&mut home, Rung::HourMean, time(-3.0)), Some((c(18_000), time(-3.0).as_millis())));
+        assert_eq!(shown(&mut home, Rung::DayCount, time(1.0)), None);
+        assert_eq!(shown(&mut home, Rung::DayMean, time(1.0)), Some((c(18_000), day.as_millis())));
+        // At the quarters of this hour: 18, 20, 20, 23.
+        read(&mut home, time(8.1), c(20_000));
+        read(&mut home, time(8.6), c(23_000));
+        assert_eq!(shown(&mut home, Rung::HourMean, time(8.9)), Some((c(18_000), time(8.0).as_millis())));
+        let mean = Some((c(20_250), time(9.0).as_millis()));
+        assert_eq!(shown(&mut home, Rung::HourMean, time(9.0)), mean);
+        read(&mut home, time(9.5), c(5_000));
+        assert_eq!(shown(&mut home, Rung::HourMean, time(9.99)), mean);
+        // An hour late: what it was at nine is told from ten on.
+        assert_eq!(shown(&mut home, Rung::HourLate, time(9.99)), Some((c(18_000), time(8.0).as_millis())));
+        assert_eq!(shown(&mut home, Rung::HourLate, time(10.0)), Some((c(23_000), time(9.0).as_millis())));
+        // With a dead band: 19.6 rounds to 20, and stays 19 for who comes from 19.
+        for (hour, milli, steady) in [(11.0, 19_100, 19), (12.0, 19_600, 19), (13.0, 19_800, 20), (14.0, 19_300, 20)] {
+            read(&mut home, time(hour - 0.2), c(milli));
+            assert_eq!(
+                shown(&mut home, Rung::HourSteady, time(hour)),
+                Some((c(steady * 1000), time(hour).as_millis()))
+            );
+        }
+        // Opened three times; what was open stays so.
+        for (hour, is_open) in
+            [(9.0, false), (9.1, true), (9.2, true), (9.3, false), (9.4, true), (15.0, false), (23.9, true)]
+        {
+            read(&mut home, time(hour), open(is_open));
+        }
+        assert_eq!(shown(&mut home, Rung::DayCount, time(24.1)), Some((Value::Count(3), time(24.0).as_millis())));
+        read(&mut home, time(24.2), open(false));
+        read(&mut home, time(24.3), open(true));
+        assert_eq!(shown(&mut home, Rung::DayCount, time(40.0)), Some((Value::Count(3), time(24.0).as_millis())));
+        assert_eq!(shown(&mut home, Rung::DayCount, time(50.0)), Some((Value::Count(1), time(48.0).as_millis())));
+        assert_eq!(shown(&mut home, Rung::DayCount, time(100.0)), Some((Value::Count(0), time(96.0).as_millis())));
+        // A day whose hours were 18 for nine, then what they were; rounded.
+        let day_mean = shown(&mut home, Rung::DayMean, time(30.0));
+        assert_eq!(day_mean, shown(&mut home, Rung::DayMean, time(47.9)));
+        // Over a restart too, in the middle of a window and silent since.
+        let known = home.home.known(&device(), PROPERTY).unwrap().clone();
+        let mut again = empty("UTC");
+        let json = serde_json::to_string(&known).unwrap();
+        assert!(again.restore(&format!("known/d/{PROPERTY}"), &json));
+        for (rung, hours) in
+            [(Rung::HourMean, 50.0), (Rung::DayMean, 49.0), (Rung::HourLate, 50.0), (Rung::HourSteady, 70.0)]
+        {
+            assert!(shown(&mut again, rung, time(hours)).is_some());
+            assert_eq!(shown(&mut again, rung, time(hours)), shown(&mut home, rung, time(hours)), "{rung}");
+        }
+    }
 }

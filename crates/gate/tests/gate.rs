@@ -196,6 +196,55 @@ fn glance_holds_and_rounds_and_a_grant_starts_with_what_is_true_then() {
     assert_eq!(house.polled(Property::LocalTemperature), Some((Value::Temperature(18_000), 60)));
 }
 
+#[test]
+fn an_agent_is_told_how_often_and_a_voice_assistant_is_not() {
+    let mut house = house("commands-only");
+    let (mut agent, _) = Link::new(
+        LinkId::new("a").unwrap(),
+        household(),
+        PartnerId::new("somebodys-agent").unwrap(),
+        "commands-only".into(),
+        Timestamp::from_millis(START),
+        ([3; 32], [4; 32]),
+    );
+    agent.enroll([(&thermostat(), model::DeviceType::Thermostat)]);
+    house.state.lock().unwrap().links.insert(agent.clone());
+    let count = policy::What::Disclose { trigger: Trigger::PartnerPoll, rung: model::Rung::DayCount };
+    let both = [&agent, &house.link];
+    let grants: Vec<_> = [Property::Motion, Property::LockState]
+        .into_iter()
+        .flat_map(|p| both.map(|link| granted(link, &format!("{}-{p}", link.id), p, count)))
+        .collect();
+    let facts = house.state.lock().unwrap().facts(household(), |_| true);
+    let table = policy::compile(&facts, &grants, None, Timestamp::from_millis(START)).unwrap();
+    house.state.lock().unwrap().replace_table(Arc::new(table), Timestamp::from_millis(START));
+    for n in 0..6 {
+        house.now = START + n * 60 * MINUTE;
+        house.report(Property::Motion, Value::Bool(n % 2 == 1));
+        house.report(Property::LockState, Value::LockState(LockState::Locked));
+    }
+    house.now = START + 18 * 60 * MINUTE;
+    house.report(Property::LockState, Value::LockState(LockState::Unlocked));
+    // The day began before the first reading: how often it was then, nobody knows.
+    let told = |house: &House| -> Vec<(Property, Value)> {
+        let all = house.poll();
+        all.iter().map(|d| (d.property(), d.value().clone())).collect()
+    };
+    let assistant = std::mem::replace(&mut house.link, agent);
+    assert_eq!(told(&house), []);
+    house.now = START + 20 * 60 * MINUTE;
+    house.report(Property::Motion, Value::Bool(false));
+    house.report(Property::Motion, Value::Bool(true));
+    house.now = START + 40 * 60 * MINUTE;
+    let counts = [(Property::Motion, Value::Count(1)), (Property::LockState, Value::Count(1))];
+    assert_eq!(told(&house), counts);
+    house.link = assistant;
+    assert_eq!(told(&house), []);
+    let mut session = house.session();
+    session.ask_all(&house.endpoint(), Trigger::PartnerPoll);
+    assert!(session.finish().decided.iter().all(|d| d.outcome == Err(Refusal::NoGrant)));
+}
+
 /// A message that was not recorded stored nothing: the next one that shows the same value takes it along, or a restart
 /// would show another value within the same tick.
 #[test]

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use model::{DeviceId, Grid, Property, Timestamp, Value};
+use model::{DeviceId, Grid, Property, Rung, Timestamp, Value};
 use serde::{Deserialize, Serialize};
+
+use crate::derived::{Derived, Moments};
 
 /// One value of a property of a device with its sample time, typed and unit-checked. Lives here and not in `model`,
 /// so that what can't see `home` can't name a raw reading.
@@ -48,6 +50,9 @@ pub struct Known {
     pub desired: Option<Sample>,
     /// The value as of the last tick, one entry per grid.
     held: Vec<Held>,
+    /// Means, counts and the like. What was stored by an earlier version has none until a reading comes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    derived: Option<Derived>,
 }
 
 /// A value as of a tick.
@@ -67,18 +72,24 @@ pub struct HomeState {
 
 impl HomeState {
     /// Takes a reading in. `grids` are the grids on which values are held, each with its last tick at or before the
-    /// reading's time; the value as of that tick is kept, since the reading replaces the newest.
-    pub fn report(&mut self, reading: Reading, ticks: &[(Grid, Timestamp)]) -> Update {
-        let known = self.known.entry((reading.device, reading.property)).or_default();
+    /// reading's time; the value as of that tick is kept, since the reading replaces the newest. So are the `moments`.
+    pub fn report(&mut self, reading: Reading, ticks: &[(Grid, Timestamp)], moments: Moments) -> Update {
+        let property = reading.property;
+        let known = self.known.entry((reading.device, property)).or_default();
         if known.reported.as_ref().is_some_and(|old| reading.time < old.time) {
             return Update::Stale;
         }
         known.hold(ticks);
+        known.go_on(property, moments);
         let sample = Sample { value: reading.value, time: reading.time };
         for (grid, tick) in ticks {
             if !known.held.iter().any(|h| h.grid == *grid) {
                 known.held.push(Held { grid: *grid, tick: *tick, sample: sample.clone() });
             }
+        }
+        match (&mut known.derived, &known.reported) {
+            (Some(derived), Some(old)) => derived.change(&old.value, &sample.value),
+            (derived, _) => *derived = Some(Derived::new(property, &sample, moments)),
         }
         let changed = known.reported.as_ref().is_none_or(|old| old.value != sample.value);
         known.reported = Some(sample);
@@ -106,6 +117,14 @@ impl HomeState {
         let known = self.known.get_mut(&(device.clone(), property))?;
         known.hold(&[(grid, tick)]);
         known.held.iter().find(|h| h.grid == grid).map(|h| h.sample.clone())
+    }
+
+    /// What a rung shows that is worked out of many readings (a mean, a count, what is late, what has a dead band), as of these
+    /// moments; none before there is any. Like [`HomeState::at_tick`] it depends on nobody's asking.
+    pub fn derived(&mut self, device: &DeviceId, property: Property, rung: Rung, moments: Moments) -> Option<Sample> {
+        let known = self.known.get_mut(&(device.clone(), property))?;
+        known.go_on(property, moments);
+        known.derived.as_ref()?.sample(property, rung, &known.reported.as_ref()?.value)
     }
 
     /// Everything known, in order.
@@ -154,6 +173,17 @@ impl Known {
                 Some(_) => {}
             }
         }
+        let quarter = |derived: &Option<Derived>| derived.as_ref().map(Derived::quarter);
+        if quarter(&other.derived) > quarter(&self.derived) {
+            self.derived = other.derived;
+        }
+    }
+
+    /// The newest was true at every tick since.
+    fn go_on(&mut self, property: Property, moments: Moments) {
+        if let (Some(derived), Some(newest)) = (&mut self.derived, &self.reported) {
+            derived.go_on(property, &newest.value, moments);
+        }
     }
 
     /// Moves each grid's held value on to its newest tick: the newest value known so far is what was true then.
@@ -191,9 +221,16 @@ mod tests {
         }
     }
 
+    /// A home in Greenwich in winter.
+    fn moments(time: Timestamp) -> Moments {
+        let (quarter, hour, day) = (time.floor_to(900_000), time.floor_to(3_600_000), time.floor_to(86_400_000));
+        let (hour_before, day_before) = (hour.plus_millis(-3_600_000), day.plus_millis(-86_400_000));
+        Moments { quarter, hour, hour_before, day, day_before }
+    }
+
     fn take(home: &mut HomeState, r: Reading) -> Update {
-        let tick = r.time.floor_to(3_600_000);
-        home.report(r, &[(HOUR, tick)])
+        let (tick, moments) = (r.time.floor_to(3_600_000), moments(r.time));
+        home.report(r, &[(HOUR, tick)], moments)
     }
 
     fn held(home: &mut HomeState, now: i64) -> Option<(Value, i64)> {

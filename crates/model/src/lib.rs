@@ -56,8 +56,8 @@ impl std::fmt::Display for Trigger {
     }
 }
 
-/// One step of the fixed ladder from fine to coarse. Each rung is a function of the one before it, and all
-/// ticks are aligned over partners, so that partners together know no more than the finest of them.
+/// One step of the fixed ladder from fine to coarse. What a rung [gives](Rung::gives) is a function of it alone, and all
+/// ticks are aligned over partners, so that partners together know no more than the rungs from which theirs follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Rung {
@@ -67,17 +67,38 @@ pub enum Rung {
     QuarterHour,
     /// Exact, held on a grid of 60 minutes.
     Hour,
+    /// The mean of what `quarter_hour` shows in the last full hour.
+    HourMean,
+    /// What `hour` showed an hour ago.
+    HourLate,
     /// Rounded to the property's coarse step, held on a grid of 60 minutes.
     HourCoarse,
+    /// The same with a dead band: a value near the border of two steps stays with the one that it came from.
+    HourSteady,
     /// Rounded to the property's coarse step, held from 0, 6, 12 and 18 o'clock on in the home's time zone.
     QuarterDayCoarse,
     /// Rounded to the property's coarse step, held from midnight to midnight in the home's time zone.
     DayCoarse,
+    /// The mean of what `hour_mean` shows of the last full day, rounded to the property's coarse step.
+    DayMean,
+    /// How often it began (came on, was opened, saw somebody) in the last full day.
+    DayCount,
 }
 
-/// Every rung, from fine to coarse.
-pub const ALL_RUNGS: [Rung; 6] =
-    [Rung::Live, Rung::QuarterHour, Rung::Hour, Rung::HourCoarse, Rung::QuarterDayCoarse, Rung::DayCoarse];
+/// Every rung, in the order in which they are asked for: none [gives](Rung::gives) one that stands before it.
+pub const ALL_RUNGS: [Rung; 11] = [
+    Rung::Live,
+    Rung::QuarterHour,
+    Rung::Hour,
+    Rung::HourMean,
+    Rung::HourLate,
+    Rung::HourCoarse,
+    Rung::HourSteady,
+    Rung::QuarterDayCoarse,
+    Rung::DayCoarse,
+    Rung::DayMean,
+    Rung::DayCount,
+];
 
 /// How long a rung holds a value. Each grid's ticks are among those of the finer ones, in every time zone: were they not,
 /// two partners on two rungs would know more together than the finer one does.
@@ -104,9 +125,14 @@ impl Rung {
             Rung::Live => "live",
             Rung::QuarterHour => "quarter_hour",
             Rung::Hour => "hour",
+            Rung::HourMean => "hour_mean",
+            Rung::HourLate => "hour_late",
             Rung::HourCoarse => "hour_coarse",
+            Rung::HourSteady => "hour_steady",
             Rung::QuarterDayCoarse => "quarter_day_coarse",
             Rung::DayCoarse => "day_coarse",
+            Rung::DayMean => "day_mean",
+            Rung::DayCount => "day_count",
         }
     }
 
@@ -115,20 +141,57 @@ impl Rung {
         match self {
             Rung::Live => Grid::None,
             Rung::QuarterHour => Grid::Every(15 * 60_000),
-            Rung::Hour | Rung::HourCoarse => Grid::Hour,
+            Rung::Hour | Rung::HourMean | Rung::HourLate | Rung::HourCoarse | Rung::HourSteady => Grid::Hour,
             Rung::QuarterDayCoarse => Grid::QuarterDay,
-            Rung::DayCoarse => Grid::Day,
+            Rung::DayCoarse | Rung::DayMean | Rung::DayCount => Grid::Day,
         }
     }
 
     /// Whether values are rounded to their property's coarse step (see [`Property::coarse`]).
     pub fn is_coarse(self) -> bool {
-        matches!(self, Rung::HourCoarse | Rung::QuarterDayCoarse | Rung::DayCoarse)
+        matches!(self, Rung::HourCoarse | Rung::HourSteady | Rung::QuarterDayCoarse | Rung::DayCoarse)
     }
 
-    /// This rung and every coarser one: what a grant at this rung permits.
-    pub fn and_coarser(self) -> impl Iterator<Item = Rung> {
-        ALL_RUNGS.into_iter().filter(move |r| *r >= self)
+    /// Whether it is of a window that has closed, and of no moment: a mean, a count.
+    pub fn is_aggregate(self) -> bool {
+        matches!(self, Rung::HourMean | Rung::DayMean | Rung::DayCount)
+    }
+
+    /// The rungs that follow from this one alone, itself first: what a grant at this rung permits. Whoever sees it could work
+    /// them out.
+    pub fn gives(self) -> &'static [Rung] {
+        use Rung::{
+            DayCoarse, DayCount, DayMean, Hour, HourCoarse, HourLate, HourMean, HourSteady, QuarterDayCoarse,
+            QuarterHour,
+        };
+        match self {
+            Rung::Live => &ALL_RUNGS,
+            QuarterHour => {
+                &[QuarterHour, Hour, HourMean, HourLate, HourCoarse, HourSteady, QuarterDayCoarse, DayCoarse, DayMean]
+            }
+            Hour => &[Hour, HourLate, HourCoarse, HourSteady, QuarterDayCoarse, DayCoarse],
+            HourMean => &[HourMean, DayMean],
+            HourLate => &[HourLate],
+            HourCoarse => &[HourCoarse, QuarterDayCoarse, DayCoarse],
+            HourSteady => &[HourSteady],
+            QuarterDayCoarse => &[QuarterDayCoarse, DayCoarse],
+            DayCoarse => &[DayCoarse],
+            DayMean => &[DayMean],
+            DayCount => &[DayCount],
+        }
+    }
+
+    /// The next that tells less, for what is to get worse before it ends: rounded rather than late.
+    pub fn step_down(self) -> Option<Rung> {
+        match self {
+            Rung::Live => Some(Rung::QuarterHour),
+            Rung::QuarterHour => Some(Rung::Hour),
+            Rung::Hour => Some(Rung::HourCoarse),
+            Rung::HourMean => Some(Rung::DayMean),
+            Rung::HourCoarse => Some(Rung::QuarterDayCoarse),
+            Rung::QuarterDayCoarse => Some(Rung::DayCoarse),
+            Rung::HourLate | Rung::HourSteady | Rung::DayCoarse | Rung::DayMean | Rung::DayCount => None,
+        }
     }
 
     /// The rung with this name.

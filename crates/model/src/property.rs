@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::Rung;
 use crate::value::Value;
 
 macro_rules! properties {
@@ -150,18 +151,94 @@ impl Property {
         )
     }
 
+    /// Whether it is measured and changes gradually, so that what it was on average it also was at some moment. A set point or a
+    /// brightness jumps: its mean was never true.
+    pub fn has_mean(self) -> bool {
+        matches!(
+            self,
+            Property::LocalTemperature
+                | Property::OutdoorTemperature
+                | Property::RelativeHumidity
+                | Property::Co2Concentration
+                | Property::VocConcentration
+                | Property::ActivePower
+        )
+    }
+
+    /// Whether it begins and ends, so that it can be said how often it began.
+    pub fn is_counted(self) -> bool {
+        matches!(
+            self,
+            Property::Motion
+                | Property::Occupancy
+                | Property::ContactOpen
+                | Property::DoorState
+                | Property::LockState
+                | Property::OnOff
+        )
+    }
+
+    /// Whether its values are rounded at all (see [`Property::coarse`]).
+    pub fn has_coarse_step(self) -> bool {
+        self.has_mean()
+            || matches!(
+                self,
+                Property::OccupiedHeatingSetpoint
+                    | Property::OccupiedCoolingSetpoint
+                    | Property::OccupiedSetpoint
+                    | Property::CoverPosition
+                    | Property::CoverTilt
+                    | Property::CurrentLevel
+                    | Property::FanPercent
+                    | Property::BatteryPercent
+                    | Property::CumulativeEnergy
+            )
+    }
+
+    /// Whether there is such a rung of it. Locks, doors and alarms are never held, but how often a door was opened yesterday is
+    /// no answer to whether it is open; what describes a device has nothing to average.
+    pub fn takes(self, rung: Rung) -> bool {
+        match rung {
+            Rung::Live => true,
+            Rung::HourMean | Rung::DayMean => self.has_mean(),
+            Rung::DayCount => self.is_counted(),
+            Rung::HourSteady => self.has_coarse_step(),
+            Rung::HourLate => !self.is_live_only() && !self.is_metadata(),
+            Rung::QuarterHour | Rung::Hour | Rung::HourCoarse | Rung::QuarterDayCoarse | Rung::DayCoarse => {
+                !self.is_live_only()
+            }
+        }
+    }
+
     /// The value rounded to this property's coarse step, half away from zero; values without a coarse step are
     /// returned as they are. Steps: temperature 1 °C, humidity 10 %, CO2 and VOC 200 ppm, power 100 W, energy 1 kWh,
     /// percentages 10 %.
     pub fn coarse(self, value: &Value) -> Value {
-        match value {
-            Value::Temperature(milli) => Value::Temperature(round_half_away(i64::from(*milli), 1000) as i32),
-            Value::Percent(hundredths) => Value::Percent(round_half_away(i64::from(*hundredths), 1000) as u16),
-            Value::Ppm(ppm) => Value::Ppm(round_half_away(i64::from(*ppm), 200) as u32),
-            Value::Power(milliwatts) => Value::Power(round_half_away(*milliwatts, 100_000)),
-            Value::Energy(watt_hours) => Value::Energy(round_half_away(*watt_hours, 1000)),
-            other => other.clone(),
+        match (value.number(), step(value)) {
+            (Some(number), Some(step)) => value.with_number(round_half_away(number, step)),
+            _ => value.clone(),
         }
+    }
+
+    /// The same with a dead band of a quarter of a step: the rounded value of before stays for as long as the new one is no
+    /// further from it than three quarters of a step.
+    pub fn steady(self, before: &Value, value: &Value) -> Value {
+        match (before.number(), value.number(), step(value)) {
+            (Some(was), Some(is), Some(step)) if is.saturating_sub(was).saturating_abs() <= step / 4 * 3 => {
+                before.clone()
+            }
+            _ => self.coarse(value),
+        }
+    }
+}
+
+/// The coarse step of a value, in its own unit.
+fn step(value: &Value) -> Option<i64> {
+    match value {
+        Value::Temperature(_) | Value::Percent(_) | Value::Energy(_) => Some(1000),
+        Value::Ppm(_) => Some(200),
+        Value::Power(_) => Some(100_000),
+        _ => None,
     }
 }
 
@@ -202,6 +279,24 @@ mod tests {
     }
 
     proptest! {
+        /// With a dead band, too: no further than three quarters of a step from the truth, and the same when nothing has
+        /// changed. What creeps over the border of two steps and back changes nothing.
+        #[test]
+        fn steady_is_idempotent_near_and_still(start in -60_000i32..120_000, walk in prop::collection::vec(-700i32..700, 1..40)) {
+            let p = Property::LocalTemperature;
+            let mut shown = p.coarse(&Value::Temperature(start));
+            let mut milli = start;
+            for by in walk {
+                milli += by;
+                let next = p.steady(&shown, &Value::Temperature(milli));
+                prop_assert_eq!(p.steady(&next, &Value::Temperature(milli)), next.clone());
+                let (Value::Temperature(rounded), Value::Temperature(before)) = (&next, &shown) else { panic!("type changed") };
+                prop_assert!((rounded - milli).abs() <= 750 && rounded % 1000 == 0);
+                prop_assert!(next == shown || (milli - before).abs() > 750);
+                shown = next;
+            }
+        }
+
         /// A coarse value is a function of the fine one, applied twice it is itself, and it is within half a step.
         #[test]
         fn coarse_is_idempotent_and_near(milli in -60_000i32..120_000) {

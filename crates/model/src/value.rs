@@ -34,6 +34,8 @@ pub enum Value {
     Minutes(u16),
     /// Which way a fan turns.
     FanDirection(FanDirection),
+    /// How often something began.
+    Count(u32),
     /// A name, maker, model, serial or firmware.
     Text(String),
 }
@@ -157,6 +159,40 @@ impl Value {
         Ok(Value::Color(Color { hue, saturation }))
     }
 
+    /// What is measured, as a number in its own unit; none of what has states.
+    pub fn number(&self) -> Option<i64> {
+        match self {
+            Value::Temperature(milli) => Some(i64::from(*milli)),
+            Value::Percent(hundredths) => Some(i64::from(*hundredths)),
+            Value::Ppm(ppm) => Some(i64::from(*ppm)),
+            Value::Power(number) | Value::Energy(number) => Some(*number),
+            _ => None,
+        }
+    }
+
+    /// A value like this one with another number, as near to it as its type goes; one that has no number stays as it is.
+    #[must_use]
+    pub fn with_number(&self, number: i64) -> Value {
+        match self {
+            Value::Temperature(_) => Value::Temperature(number.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32),
+            Value::Percent(_) => Value::Percent(number.clamp(0, i64::from(u16::MAX)) as u16),
+            Value::Ppm(_) => Value::Ppm(number.clamp(0, i64::from(u32::MAX)) as u32),
+            Value::Power(_) => Value::Power(number),
+            Value::Energy(_) => Value::Energy(number),
+            other => other.clone(),
+        }
+    }
+
+    /// Whether what has two sides is on the one that people count: on, open, unlocked, somebody there.
+    pub fn is_begun(&self) -> Option<bool> {
+        match self {
+            Value::Bool(on) => Some(*on),
+            Value::DoorState(state) => Some(*state != DoorState::Closed),
+            Value::LockState(state) => Some(*state == LockState::Unlocked),
+            _ => None,
+        }
+    }
+
     /// A temperature in a scale, or `None` when the value is no temperature. Rounded to a tenth, which is what devices
     /// and partners speak.
     pub fn as_temperature(&self, scale: TemperatureScale) -> Option<f64> {
@@ -193,6 +229,8 @@ impl std::fmt::Display for Value {
             Value::Color(c) => write!(f, "hue {}°, {} %", f64::from(c.hue) / 100.0, f64::from(c.saturation) / 100.0),
             Value::Minutes(minutes) => write!(f, "{minutes} min"),
             Value::FanDirection(d) => f.write_str(d.as_str()),
+            Value::Count(1) => f.write_str("once"),
+            Value::Count(times) => write!(f, "{times} times"),
             Value::Text(t) => f.write_str(t),
         }
     }

@@ -45,6 +45,14 @@ pub struct LinkFact {
     pub agent: bool,
 }
 
+impl LinkFact {
+    /// Whether its partner's protocol has a word for what a rung shows. A voice assistant's has none for how often something
+    /// happened.
+    pub fn takes(&self, rung: Rung) -> bool {
+        rung != Rung::DayCount || self.agent
+    }
+}
+
 /// A device, as policies know it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceFact {
@@ -347,13 +355,13 @@ impl Asker<'_> {
     }
 
     /// The finest rung that is allowed.
-    fn finest(&self, set: &PolicySet, link: &LinkId, action: &str, property: Property, resource_id: &str) -> Cell {
+    fn finest(&self, set: &PolicySet, link: &LinkFact, action: &str, property: Property, resource_id: &str) -> Cell {
         let mut refused = Cell::refused(Refusal::NoGrant);
         for rung in ALL_RUNGS {
-            if property.is_live_only() && rung != Rung::Live {
-                break;
+            if !property.takes(rung) || !link.takes(rung) {
+                continue;
             }
-            let cell = self.ask(set, link, action, resource_id, Beside::Rung(rung));
+            let cell = self.ask(set, &link.link, action, resource_id, Beside::Rung(rung));
             match cell.rung {
                 Ok(_) => return cell,
                 // An error anywhere is a refusal everywhere: a forbid that errors at a fine rung may be meant for all.
@@ -521,7 +529,7 @@ fn cells(
     let names = |what: &dyn Fn(&What) -> bool| granted.iter().any(|(g, _)| what(&g.what));
     for (cell, trigger) in cells.iter_mut().zip(ALL_TRIGGERS) {
         if names(&|w| matches!(w, What::Disclose { trigger: t, .. } if *t == trigger)) {
-            *cell = asker.finest(&set, &link.link, trigger.as_str(), property, &resource_id);
+            *cell = asker.finest(&set, link, trigger.as_str(), property, &resource_id);
         }
     }
     let commands = cells.iter_mut().skip(ALL_TRIGGERS.len());
@@ -685,7 +693,7 @@ mod tests {
             set.add(policy).unwrap();
         }
         let id = resource(&device(0), Property::LocalTemperature);
-        let told = asker.finest(&set, &link(0), "partner_poll", Property::LocalTemperature, &id);
+        let told = asker.finest(&set, &facts.links[0], "partner_poll", Property::LocalTemperature, &id);
         let commanded = asker.weakest(&set, &link(0), "control", &id);
         assert_eq!(told.policies, commanded.policies);
         told

@@ -43,8 +43,7 @@ pub fn is_of_same(a: &Grant, b: &Grant) -> bool {
 /// Whether, while both stand, the first lets through all that the second does.
 fn reaches(a: &Grant, b: &Grant) -> bool {
     let finer = match (a.what, b.what) {
-        // Rungs are ordered from fine to coarse.
-        (What::Disclose { rung: a, .. }, What::Disclose { rung: b, .. }) => a <= b,
+        (What::Disclose { rung: a, .. }, What::Disclose { rung: b, .. }) => a.gives().contains(&b),
         _ => true,
     };
     finer && a.needs() <= b.needs() && (!a.is_conditional() || (&a.hours, &a.window) == (&b.hours, &b.window))
@@ -64,7 +63,8 @@ pub fn widens<'a>(new: &Grant, mut standing: impl Iterator<Item = &'a Grant>) ->
 fn meet(new: &Grant, old: &Grant, id: GrantId) -> Option<Grant> {
     let what = match (new.what, old.what) {
         (What::Disclose { trigger, rung: a }, What::Disclose { rung: b, .. }) => {
-            What::Disclose { trigger, rung: a.max(b) }
+            let less = model::ALL_RUNGS.into_iter().find(|r| a.gives().contains(r) && b.gives().contains(r));
+            What::Disclose { trigger, rung: less.filter(|r| new.property.takes(*r))? }
         }
         (what, _) => what,
     };

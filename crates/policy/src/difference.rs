@@ -150,7 +150,7 @@ pub fn difference(before: &Table, after: &Table) -> Difference {
                     words: format!("{partner} {device} {}: {said}", property.label()),
                 };
                 let coarser = matches!((was, is), (Some((was, weak)), Some((is, strong)))
-                    if was.and_coarser().any(|r| r == is) && weak <= strong);
+                    if was.gives().contains(&is) && weak <= strong);
                 if is.is_none() || coarser { all.stops.push(changed) } else { all.flows.push(changed) }
             }
         }

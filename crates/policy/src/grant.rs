@@ -145,8 +145,7 @@ impl Grant {
     /// what the household uses gets worse before it fails. Once; then it ends.
     pub fn step_down(&self) -> Option<Grant> {
         let What::Disclose { trigger, rung } = self.what else { return None };
-        let next =
-            rung.and_coarser().nth(1).filter(|_| !self.property.is_live_only() && !self.property.is_metadata())?;
+        let next = rung.step_down().filter(|next| !self.property.is_metadata() && self.property.takes(*next))?;
         let expires = self.expires?.plus_millis(STEP_DOWN_DAYS * DAY_MS);
         let what = What::Disclose { trigger, rung: next };
         (!self.stepped_down).then(|| Grant { what, expires: Some(expires), stepped_down: true, ..self.clone() })
@@ -189,7 +188,7 @@ impl Grant {
     fn permit(&self, principal: &str, resource: &str) -> String {
         let (action, condition) = match self.what {
             What::Disclose { trigger, rung } => {
-                let rungs: Vec<String> = rung.and_coarser().map(|r| format!("Vestibule::Rung::\"{r}\"")).collect();
+                let rungs: Vec<String> = rung.gives().iter().map(|r| format!("Vestibule::Rung::\"{r}\"")).collect();
                 (trigger.as_str(), format!("\nwhen {{ [{}].contains(context.rung) }}", rungs.join(", ")))
             }
             What::Control { open } => (if open { "open" } else { "control" }, self.code_text()),

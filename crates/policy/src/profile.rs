@@ -189,7 +189,7 @@ impl Profile {
             .iter()
             .filter(|r| fits(r))
             .filter(|r| r.properties.contains(&property) || (r.all && !property.is_metadata()))
-            .filter(|r| r.rung == Rung::Live || !property.is_live_only())
+            .filter(|r| property.takes(r.rung))
             .map(|r| What::Disclose { trigger: r.trigger, rung: r.rung })
             .collect();
         // Which properties a device takes commands for is its own matter; a grant for one that takes none is idle.

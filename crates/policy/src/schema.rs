@@ -1,7 +1,7 @@
 //! The Cedar schema, with the model's own lists in it: there is one source of each list.
 
 use cedar_policy::{CedarSchemaError, Schema};
-use model::{ALL_PROPERTIES, DeviceType, Kind};
+use model::{ALL_PROPERTIES, ALL_RUNGS, DeviceType, Kind};
 
 const TEXT: &str = include_str!("schema.cedarschema");
 
@@ -13,6 +13,7 @@ fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
 pub(crate) fn text() -> String {
     TEXT.replace("@PROPERTIES@", &list(ALL_PROPERTIES.iter().map(|p| p.as_str())))
         .replace("@KINDS@", &list(Kind::ALL.iter().map(|k| k.as_str())))
+        .replace("@RUNGS@", &list(ALL_RUNGS.iter().map(|r| r.as_str())))
         .replace("@DEVICE_TYPES@", &list(DeviceType::ALL.iter().map(|t| t.as_str())))
 }
 

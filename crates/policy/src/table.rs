@@ -290,8 +290,13 @@ pub fn rung_words(rung: Rung) -> &'static str {
         Rung::Live => "exact, at once",
         Rung::QuarterHour => "exact, held for 15 minutes",
         Rung::Hour => "exact, held for an hour",
+        Rung::HourMean => "the mean of the last full hour",
+        Rung::HourLate => "exact, as an hour before the last full hour",
         Rung::HourCoarse => "rounded, held for an hour",
+        Rung::HourSteady => "rounded with a dead band, held for an hour",
         Rung::QuarterDayCoarse => "rounded, held for a quarter of a day",
         Rung::DayCoarse => "rounded, held for a day",
+        Rung::DayMean => "the mean of yesterday, rounded",
+        Rung::DayCount => "how often yesterday",
     }
 }

@@ -188,7 +188,9 @@ impl World {
         let what = if dice.one_in(4) {
             What::Control { open: dice.one_in(2) }
         } else {
-            What::Disclose { trigger: *dice.pick(&ALL_TRIGGERS), rung: *dice.pick(&ALL_RUNGS) }
+            // There are few agents, and few things that can be counted.
+            let rung = if property.is_counted() && dice.one_in(2) { Rung::DayCount } else { *dice.pick(&ALL_RUNGS) };
+            What::Disclose { trigger: *dice.pick(&ALL_TRIGGERS), rung }
         };
         let home = HouseholdId::new(if dice.one_in(8) { "other" } else { "home" }).unwrap();
         let cell = (home, link_id(dice.below(LINKS + 1)), device_id(device), property);
@@ -232,22 +234,14 @@ impl World {
         if granted.is_empty() {
             return Err(Refusal::NoGrant);
         }
-        let rungs: &[Option<Rung>] = match ask {
-            Ask::Control | Ask::Open => &[None],
-            Ask::Tell(_) if property.is_live_only() => &[Some(Rung::Live)],
-            Ask::Tell(_) => &[
-                Some(Rung::Live),
-                Some(Rung::QuarterHour),
-                Some(Rung::Hour),
-                Some(Rung::HourCoarse),
-                Some(Rung::QuarterDayCoarse),
-                Some(Rung::DayCoarse),
-            ],
+        let rungs: Vec<Option<Rung>> = match ask {
+            Ask::Control | Ask::Open => vec![None],
+            Ask::Tell(_) => LADDER.iter().filter(|r| has(link_fact, property, **r)).map(|r| Some(*r)).collect(),
         };
         let mut refusal = Refusal::NoGrant;
         for rung in rungs {
             let said: Vec<Option<bool>> =
-                self.rules.iter().map(|r| (r.means)(link_fact, device_fact, kind, ask, *rung)).collect();
+                self.rules.iter().map(|r| (r.means)(link_fact, device_fact, kind, ask, rung)).collect();
             if said.contains(&None) {
                 return Err(Refusal::PolicyError);
             }
@@ -257,7 +251,7 @@ impl World {
                 continue;
             }
             let permitted = granted.iter().any(|what| match (what, rung) {
-                (What::Disclose { rung: finest, .. }, Some(asked)) => step(*finest) <= step(*asked),
+                (What::Disclose { rung: granted, .. }, Some(asked)) => follows(*granted, asked),
                 (What::Control { .. }, None) => true,
                 _ => false,
             });
@@ -269,15 +263,72 @@ impl World {
     }
 }
 
-/// The ladder, told anew.
-fn step(rung: Rung) -> u8 {
+/// The ladder, told anew: what is asked for first, ...
+const LADDER: [Rung; 11] = [
+    Rung::Live,
+    Rung::QuarterHour,
+    Rung::Hour,
+    Rung::HourMean,
+    Rung::HourLate,
+    Rung::HourCoarse,
+    Rung::HourSteady,
+    Rung::QuarterDayCoarse,
+    Rung::DayCoarse,
+    Rung::DayMean,
+    Rung::DayCount,
+];
+
+/// ... what can be worked out of what, step by step, ...
+fn follows(from: Rung, to: Rung) -> bool {
+    let next: &[Rung] = match from {
+        Rung::Live => &[Rung::QuarterHour, Rung::DayCount],
+        Rung::QuarterHour => &[Rung::Hour, Rung::HourMean],
+        Rung::Hour => &[Rung::HourLate, Rung::HourCoarse, Rung::HourSteady],
+        Rung::HourMean => &[Rung::DayMean],
+        Rung::HourCoarse => &[Rung::QuarterDayCoarse],
+        Rung::QuarterDayCoarse => &[Rung::DayCoarse],
+        Rung::HourLate | Rung::HourSteady | Rung::DayCoarse | Rung::DayMean | Rung::DayCount => &[],
+    };
+    from == to || next.iter().any(|n| follows(*n, to))
+}
+
+/// ... and of which property there is which: no mean of what jumps, no count of what has no beginning, and of locks, doors,
+/// alarms and what describes a device nothing that is held or late. Agents alone can be told how often.
+fn has(link: &LinkFact, property: Property, rung: Rung) -> bool {
+    use Property as P;
+    let flows = matches!(
+        property,
+        P::LocalTemperature
+            | P::OutdoorTemperature
+            | P::RelativeHumidity
+            | P::Co2Concentration
+            | P::VocConcentration
+            | P::ActivePower
+    );
+    let has_two_sides =
+        matches!(property, P::Motion | P::Occupancy | P::ContactOpen | P::DoorState | P::LockState | P::OnOff);
+    let is_exact =
+        matches!(property, P::ContactOpen | P::DoorState | P::LockState | P::SmokeState | P::CoState | P::LeakState);
+    let is_a_number = flows
+        || matches!(
+            property,
+            P::OccupiedHeatingSetpoint
+                | P::OccupiedCoolingSetpoint
+                | P::OccupiedSetpoint
+                | P::CoverPosition
+                | P::CoverTilt
+                | P::CurrentLevel
+                | P::FanPercent
+                | P::BatteryPercent
+                | P::CumulativeEnergy
+        );
     match rung {
-        Rung::Live => 0,
-        Rung::QuarterHour => 1,
-        Rung::Hour => 2,
-        Rung::HourCoarse => 3,
-        Rung::QuarterDayCoarse => 4,
-        Rung::DayCoarse => 5,
+        Rung::Live => true,
+        Rung::HourMean | Rung::DayMean => flows,
+        Rung::DayCount => has_two_sides && link.agent,
+        Rung::HourSteady => is_a_number,
+        Rung::HourLate => !is_exact && !property.is_metadata(),
+        _ => !is_exact,
     }
 }
 
@@ -289,6 +340,7 @@ fn schema() -> Schema {
     let text = include_str!("../src/schema.cedarschema")
         .replace("@PROPERTIES@", &list(ALL_PROPERTIES.iter().map(|p| p.as_str())))
         .replace("@KINDS@", &list(Kind::ALL.iter().map(|k| k.as_str())))
+        .replace("@RUNGS@", &list(LADDER.iter().map(|r| r.as_str())))
         .replace("@DEVICE_TYPES@", &list(DeviceType::ALL.iter().map(|t| t.as_str())));
     Schema::from_cedarschema_str(&text).unwrap().0
 }
@@ -296,6 +348,7 @@ fn schema() -> Schema {
 /// Cedar's own authoriser over all policies in force at once, with entities written as JSON: nothing of the compiler's.
 struct Cedar<'a> {
     schema: &'a Schema,
+    links: &'a [LinkFact],
     policies: PolicySet,
     entities: Entities,
 }
@@ -305,7 +358,7 @@ fn uid(kind: &str, id: &str) -> EntityUid {
 }
 
 impl<'a> Cedar<'a> {
-    fn new(world: &World, schema: &'a Schema) -> Self {
+    fn new(world: &'a World, schema: &'a Schema) -> Self {
         let named = |kind: &str, id: &str| json!({"type": format!("Vestibule::{kind}"), "id": id});
         let refer = |kind: &str, id: &str| json!({"__entity": named(kind, id)});
         let home = world.facts.household.as_str();
@@ -343,7 +396,7 @@ impl<'a> Cedar<'a> {
                 policies.add(Policy::parse(Some(PolicyId::new(g.id.as_str())), g.policy_text()).unwrap()).unwrap();
             }
         }
-        Self { schema, policies, entities }
+        Self { schema, links: &world.facts.links, policies, entities }
     }
 
     /// From the finest rung to the coarsest; any error refuses.
@@ -352,13 +405,14 @@ impl<'a> Cedar<'a> {
         if self.entities.get(&principal).is_none() || self.entities.get(&resource).is_none() {
             return Err(());
         }
+        let fact = self.links.iter().find(|l| l.link == *link).ok_or(())?;
         let rungs: Vec<Option<Rung>> = match ask {
             Ask::Control | Ask::Open => vec![None],
             Ask::Tell(_) => ALL_RUNGS.iter().copied().map(Some).collect(),
         };
         for rung in rungs {
-            if property.is_live_only() && rung.is_some_and(|r| r != Rung::Live) {
-                break;
+            if rung.is_some_and(|r| !has(fact, property, r)) {
+                continue;
             }
             let context = match rung {
                 Some(r) => json!({"rung": {"__entity": {"type": "Vestibule::Rung", "id": r.as_str()}}}),

@@ -127,7 +127,7 @@ fn the_matrix_of_profiles_is_the_one_on_file() {
     let (facts, titles) = home();
     let owner = MemberId::new("owner").unwrap();
     let mut text = String::from(
-        "What each profile comes to. A cell is the finest rung (live, quarter_hour, hour, hour_coarse, quarter_day_coarse, day_coarse) at which\n\
+        "What each profile comes to. A cell is the finest rung at which\n\
          the property is told for that trigger, `-` when it is refused. One block for each nature of device and property.\n",
     );
     let mut seen = BTreeSet::new();

@@ -317,7 +317,7 @@ fn thin_all(connection: &Connection, now: Timestamp) -> Result<(), rusqlite::Err
 
 #[cfg(test)]
 mod tests {
-    use home::{HomeState, Reading};
+    use home::{HomeState, Moments, Reading};
     use model::Value;
 
     use super::*;
@@ -327,7 +327,8 @@ mod tests {
         let mut home = HomeState::default();
         let time = Timestamp::from_millis(minute * 60_000);
         let value = Value::Temperature(milli);
-        home.report(Reading { device: device.clone(), property: Property::LocalTemperature, value, time }, &[]);
+        let reading = Reading { device: device.clone(), property: Property::LocalTemperature, value, time };
+        home.report(reading, &[], Moments::of_one(time));
         let known = home.known(&device, Property::LocalTemperature).unwrap().clone();
         (device, known)
     }

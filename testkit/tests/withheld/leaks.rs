@@ -27,6 +27,12 @@ macro_rules! leaks {
 leaks! {
     /// The newest value in place of the held one.
     NewestForHeld,
+    /// The newest value in place of the mean of an hour or a day that is over.
+    NewestForMean,
+    /// What is late is not late.
+    LateIsOfNow,
+    /// What has a dead band is rounded anew.
+    SteadyIsRounded,
     /// The sensor's own time in place of the tick.
     TrueSampleTime,
     /// The exact value where a rounded one is granted.
@@ -522,6 +528,9 @@ impl<'a> Leaky<'a> {
         let shaped = if d.rung().is_coarse() { d.property().coarse(&value) } else { value.clone() };
         match leak {
             Leak::NewestForHeld if held => again(shaped, d.time()),
+            Leak::NewestForMean if d.rung().is_aggregate() => again(shaped, d.time()),
+            Leak::LateIsOfNow if d.rung() == Rung::HourLate => again(value, d.time()),
+            Leak::SteadyIsRounded if d.rung() == Rung::HourSteady => again(shaped, d.time()),
             Leak::UnaskedIsTheNewest if unasked => again(shaped, d.time()),
             Leak::BlindOnItsWayIsMissing if d.property() == Property::CoverPosition && held && shaped != *d.value() => {
                 None

@@ -19,7 +19,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use leaks::LEAKS;
-use model::Kind;
+use model::{ALL_RUNGS, Kind, Rung};
 use pair::{Verdict, pair};
 use run::{DIRECTIVES, EVENTS, Message};
 use story::{FAULTS, Fault, Withheld, all_withheld};
@@ -64,7 +64,7 @@ fn pairs_of_homes_with_equal_views_look_the_same() {
     let wanted = if is_full() { PAIRS.1 } else { PAIRS.0 };
     let seed = AtomicU64::new(FIRST_SEED);
     let (equal, not_a_pair) = (AtomicU64::new(0), AtomicU64::new(0));
-    let leaks = Mutex::new(Vec::new());
+    let (leaks, rungs) = (Mutex::new(Vec::new()), Mutex::new(BTreeSet::new()));
     let coverage: Mutex<BTreeMap<(Withheld, Message, Fault), u64>> = Mutex::default();
     for round in 1..=ROUNDS {
         std::thread::scope(|scope| {
@@ -73,7 +73,8 @@ fn pairs_of_homes_with_equal_views_look_the_same() {
                     let mut mine: BTreeMap<(Withheld, Message, Fault), u64> = BTreeMap::new();
                     while equal.load(Ordering::Relaxed) < wanted * round && leaks.lock().unwrap().is_empty() {
                         match pair(seed.fetch_add(1, Ordering::Relaxed), None) {
-                            Verdict::Equal(cells) => {
+                            Verdict::Equal(cells, at) => {
+                                rungs.lock().unwrap().extend(at);
                                 equal.fetch_add(1, Ordering::Relaxed);
                                 cells.into_iter().for_each(|cell| *mine.entry(cell).or_default() += 1);
                             }
@@ -97,6 +98,9 @@ fn pairs_of_homes_with_equal_views_look_the_same() {
     let leaks = leaks.into_inner().unwrap();
     assert!(leaks.is_empty(), "{}", leaks.join("\n\n"));
     assert!(equal >= wanted && not_a_pair < equal, "too few pairs say something");
+    // A voice assistant is told of no count.
+    let told: BTreeSet<Rung> = ALL_RUNGS.into_iter().filter(|r| *r != Rung::DayCount).collect();
+    assert_eq!(rungs.into_inner().unwrap(), told);
     let empty = empty(&coverage);
     assert!(empty.is_empty(), "no pair covers {} cells: {empty:#?}", empty.len());
     let met = coverage.keys().find(|(what, ..)| impossible(*what).is_some());

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::iter::{Enumerate, Peekable};
 use std::slice::Iter;
 
+use model::Rung;
 use testkit::released::{Event, Fact, Released, View, Wish};
 
 use crate::leaks::Leak;
@@ -22,8 +23,8 @@ const FAULT_COUNTS: i64 = HOUR;
 
 /// What became of a pair.
 pub enum Verdict {
-    /// Equal view, equal wire; with what differed behind it.
-    Equal(Vec<(Withheld, Message, Fault)>),
+    /// Equal view, equal wire; with what differed behind it, and the rungs at which something was told.
+    Equal(Vec<(Withheld, Message, Fault)>, BTreeSet<Rung>),
     /// The view differs before the wire does (or nothing differs): this pair says nothing.
     NotAPair,
     /// Equal view, and the wire tells the lives apart.
@@ -210,7 +211,8 @@ pub fn pair(seed: u64, leak: Option<Leak>) -> Verdict {
                     }
                 }
             }
-            Verdict::Equal(cells.into_iter().collect())
+            let rungs = view.iter().flat_map(|v| &v.facts).map(|fact| fact.rung).collect();
+            Verdict::Equal(cells.into_iter().collect(), rungs)
         }
         Some(frame) => {
             // The question during or before which it left: up to it the view must be equal.

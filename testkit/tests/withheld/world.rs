@@ -10,7 +10,7 @@ use jiff::tz::TimeZone;
 use links::Link;
 use model::{
     ALL_RUNGS, ALL_TRIGGERS, Class, Color, DeviceId, DoorState, FanDirection, GrantId, HouseholdId, Kind, LinkId,
-    LockState, MemberId, PartnerId, Property, RunningState, SystemMode, Timestamp, Trigger, Value,
+    LockState, MemberId, PartnerId, Property, Rung, RunningState, SystemMode, Timestamp, Trigger, Value,
 };
 use policy::{Code, Grant, Table, What};
 use testkit::released::{Allowed, Given, Shape, Takes};
@@ -23,7 +23,7 @@ pub const MINUTE: i64 = 60_000;
 pub const HOUR: i64 = 60 * MINUTE;
 
 /// How many worlds there are: the policies of each are compiled once.
-const WORLDS: usize = 33;
+const WORLDS: usize = 36;
 
 /// So many devices of the universe are in one.
 const DEVICES: usize = 8;
@@ -352,7 +352,7 @@ impl World {
         let expiry = Timestamp::from_millis(START + 70 * MINUTE + rng.below(120) as i64 * MINUTE);
         let phases: Vec<Vec<Given>> = (0..3)
             .map(|phase| {
-                let mut given = match (n + phase) % 11 {
+                let mut given = match (n + phase) % 12 {
                     0 => profile("commands-only", &devices),
                     1 => profile("glance", &devices),
                     2 => profile("convenience", &devices),
@@ -363,6 +363,7 @@ impl World {
                     7 => half_told(&mut rng, profile("everything", &devices)),
                     8 => slower(&mut rng, profile("everything", &devices)),
                     9 => unsecured(profile("everything", &devices)),
+                    10 => worked_out(&mut rng, profile("everything", &devices)),
                     _ => [profile("commands-only", &devices), singles(&mut rng, &devices)].concat(),
                 };
                 for g in &mut given {
@@ -508,6 +509,18 @@ fn slower(rng: &mut Rng, mut given: Vec<Given>) -> Vec<Given> {
     for g in given.iter_mut().filter(|g| !g.property.is_metadata() && !g.property.is_live_only()) {
         if let Allowed::Told(_, rung) = &mut g.allowed {
             *rung = *rng.pick(&ALL_RUNGS);
+        }
+    }
+    given
+}
+
+/// The same, but of all state what is worked out of many readings.
+fn worked_out(rng: &mut Rng, mut given: Vec<Given>) -> Vec<Given> {
+    use Rung::{DayMean, HourLate, HourMean, HourSteady};
+    for g in given.iter_mut().filter(|g| !g.property.is_metadata() && !g.property.is_live_only()) {
+        if let Allowed::Told(_, rung) = &mut g.allowed {
+            let all = [HourMean, HourMean, DayMean, HourLate, HourSteady].into_iter().filter(|r| g.property.takes(*r));
+            *rung = *rng.pick(&all.collect::<Vec<_>>());
         }
     }
     given

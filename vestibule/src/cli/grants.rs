@@ -105,8 +105,8 @@ pub(super) enum GrantCmd {
         /// To be told for this reason (may be repeated)
         #[arg(long = "trigger", value_name = "TRIGGER", value_parser = trigger)]
         triggers: Vec<Trigger>,
-        /// How fine and how fresh at most: live, quarter_hour, hour, hour_coarse, quarter_day_coarse or
-        /// day_coarse
+        /// How fine and how fresh at most: live, quarter_hour, hour, hour_mean, hour_late, hour_coarse,
+        /// hour_steady, quarter_day_coarse, day_coarse, day_mean or day_count
         #[arg(long, default_value = "hour_coarse", value_parser = rung)]
         rung: Rung,
         /// To be commanded

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ledger::Digest;
 use links::Link;
-use model::{ALL_TRIGGERS, DeviceId, GrantId, LinkId, Property, Rung, Timestamp, Trigger};
+use model::{ALL_RUNGS, ALL_TRIGGERS, DeviceId, GrantId, LinkId, Property, Rung, Timestamp, Trigger};
 use policy::{
     Code, Difference, Document, Grant, HOURS_MAX, Name, Table, Terms, WINDOW_MAX_MINUTES, What, Windows, days_at_most,
     difference, in_words, longer,
@@ -125,8 +125,15 @@ impl Core {
             ));
         }
         let property = wish.property;
-        if property.is_live_only() && wish.rung != Rung::Live && !wish.triggers.is_empty() {
-            return Err(format!("the {} has no coarser form: grant it with --rung live, or not", property.label()));
+        if !property.takes(wish.rung) && !wish.triggers.is_empty() {
+            let all: Vec<&str> = ALL_RUNGS.iter().filter(|r| property.takes(**r)).map(|r| r.as_str()).collect();
+            return Err(format!("the {} has no rung {}: it has {}", property.label(), wish.rung, all.join(", ")));
+        }
+        if wish.rung == Rung::DayCount && !wish.triggers.is_empty() && !links::is_agent(&link.partner) {
+            return Err(format!(
+                "{} has no word for how often something happened: agents alone are told {}",
+                link.partner, wish.rung
+            ));
         }
         let describes = property.is_metadata() || property == Property::Reachable;
         if describes && (wish.window.is_some() || !wish.hours.is_empty()) {

@@ -19,14 +19,17 @@ const DAY_MAX_MS: i64 = 25 * 3_600_000;
 /// The grid on which the constant connectivity is dated, so that asking again within the hour gets the same bytes.
 pub(crate) const CONSTANT_GRID_MS: i64 = 3_600_000;
 
-/// `uncertaintyInMilliseconds` of a rung: at least the time for which it holds a value.
+/// `uncertaintyInMilliseconds` of a rung: at least the time for which it holds a value, and of a mean the window too, in which
+/// it was so at some moment.
 pub(crate) fn uncertainty_ms(rung: Rung) -> i64 {
     match rung {
         Rung::Live => LIVE_UNCERTAINTY_MS,
         Rung::QuarterHour => 15 * 60_000,
-        Rung::Hour | Rung::HourCoarse => 3_600_000,
+        Rung::Hour | Rung::HourCoarse | Rung::HourSteady => 3_600_000,
+        Rung::HourMean | Rung::HourLate => 2 * 3_600_000,
         Rung::QuarterDayCoarse => QUARTER_DAY_MAX_MS,
         Rung::DayCoarse => DAY_MAX_MS,
+        Rung::DayMean | Rung::DayCount => DAY_MAX_MS + 24 * 3_600_000,
     }
 }
 
