@@ -8,8 +8,8 @@ use std::fmt::Write as _;
 use cedar_policy::{EntityUid, EvalResult};
 use cedar_policy_symcc::Env;
 use model::{
-    ALL_PROPERTIES, Class, DeviceId, DeviceType, GrantId, HouseholdId, Kind, LinkId, MemberId, PartnerId, Property,
-    Rung, Timestamp,
+    ALL_PROPERTIES, ALL_RUNGS, Class, DeviceId, DeviceType, GrantId, HouseholdId, Kind, LinkId, MemberId, PartnerId,
+    Property, Rung, Timestamp,
 };
 use policy::{
     Action, Ceiling, Code, CompileError, DeviceFact, Document, Facts, Grant, LinkFact, Profile, Provenance, Table,
@@ -382,7 +382,7 @@ impl Subject {
         let devices = quoted("Device", claim.devices.iter().map(DeviceId::as_str));
         only(!claim.devices.is_empty(), format!("{devices}.contains(resource.device)"));
         if let (Action::Told(_), Some(limit)) = (action, claim.finer_than) {
-            let finer = model::ALL_RUNGS.into_iter().filter(|r| *r < limit).map(Rung::as_str);
+            let finer = ALL_RUNGS.into_iter().filter(|r| *r < limit).map(Rung::as_str);
             only(true, format!("{}.contains(context.rung)", quoted("Rung", finer)));
         }
         let is_command = !matches!(action, Action::Told(_));
@@ -431,12 +431,22 @@ impl Subject {
             quoted("Partner", links::PARTNERS.map(|(name, _)| name)),
         ));
         if matches!(action, Action::Told(_)) {
-            let live = ALL_PROPERTIES.iter().filter(|p| p.is_live_only()).map(|p| p.as_str());
+            let mut without: BTreeMap<Vec<Property>, Vec<Rung>> = BTreeMap::new();
+            for rung in ALL_RUNGS {
+                let all = ALL_PROPERTIES.iter().copied().filter(|p| !p.takes(rung)).collect();
+                without.entry(all).or_default().push(rung);
+            }
+            all.extend(without.into_iter().filter(|(properties, _)| !properties.is_empty()).map(|(properties, rungs)| {
+                format!(
+                    "// Never asked: there is no such rung of these.\nforbid {scope}\nwhen {{ {}.contains(resource.name) && \
+                     {}.contains(context.rung) }};\n",
+                    quoted("PropertyName", properties.iter().map(|p| p.as_str())),
+                    quoted("Rung", rungs.into_iter().map(Rung::as_str)),
+                )
+            }));
             all.push(format!(
-                "// Never asked: these are told live or not at all.\nforbid {scope}\nwhen {{ {}.contains(resource.name) && \
-                 context.rung != {} }};\n",
-                quoted("PropertyName", live),
-                one("Rung", Rung::Live.as_str()),
+                "// Never asked: no other has a word for it.\nforbid {scope}\nwhen {{ context.rung == {} && !principal.agent }};\n",
+                one("Rung", Rung::DayCount.as_str()),
             ));
         }
         let mut natures: BTreeMap<BTreeSet<Kind>, Vec<Property>> = BTreeMap::new();

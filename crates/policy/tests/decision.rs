@@ -188,8 +188,12 @@ impl World {
         let what = if dice.one_in(4) {
             What::Control { open: dice.one_in(2) }
         } else {
-            // There are few agents, and few things that can be counted.
-            let rung = if property.is_counted() && dice.one_in(2) { Rung::DayCount } else { *dice.pick(&ALL_RUNGS) };
+            // There are few agents, and few things that can be counted or have a mean.
+            let rung = match dice.below(3) {
+                0 if property.is_counted() => Rung::DayCount,
+                0 if property.has_mean() => *dice.pick(&[Rung::HourMean, Rung::DayMean]),
+                _ => *dice.pick(&ALL_RUNGS),
+            };
             What::Disclose { trigger: *dice.pick(&ALL_TRIGGERS), rung }
         };
         let home = HouseholdId::new(if dice.one_in(8) { "other" } else { "home" }).unwrap();
@@ -450,7 +454,7 @@ fn is_full() -> bool {
 fn table_cedar_and_a_naive_evaluator_give_the_same_answers() {
     // Of each world every cell is asked of the table and the naive evaluator, and so many of Cedar, which is slow:
     // half of them where something is granted, so that not all answers are "no".
-    let (worlds, of_cedar) = if is_full() { (2_500, 400) } else { (110, 80) };
+    let (worlds, of_cedar) = if is_full() { (2_500, 400) } else { (160, 80) };
     let schema = schema();
     let mut dice = Dice(0x7665_7374_6962_756c);
     let (mut cells, mut asked) = (0u64, 0u64);

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::harness::{Hub, Mosquitto, Publisher, Subscriber, program, publish, run};
-use crate::promises::{begin_at, one, set_clock, state};
+use crate::promises::{TEXTS, begin_at, one, set_clock, state};
 
 const MINUTE_MS: i64 = 60_000;
 const DAY_MS: i64 = 24 * 60 * MINUTE_MS;
@@ -103,6 +103,47 @@ fn a_grant_with_hours_counts_within_them_alone_and_is_announced_at_all_times() {
     // Taken back by the routine's name.
     hub.cli(&["grant", "revoke", "--routine", "Warm in the morning"]);
     temperature(&hub, &token, None);
+    assert_eq!(hub.cli_json(&["ledger", "verify"])["ok"], true);
+}
+
+#[test]
+fn means_and_what_is_late_are_told_when_their_hour_is_over_also_after_a_restart() {
+    let (broker, hub, dir) = begin_at(Some(MONDAY_MS));
+    let token = linked(&hub);
+    let data = hub.data.display().to_string();
+    let add = ["grant", "add", "alexa", "local_temperature", "--trigger", "partner_poll", "--yes", "--rung"];
+    // Of what jumps there is no mean, and a voice assistant has no word for a count.
+    for (property, rung, wrong) in [
+        ("occupied_heating_setpoint", "hour_mean", "has live, quarter_hour, hour, hour_late, hour_coarse"),
+        ("lock_state", "hour_late", "the lock state has no rung hour_late: it has live, day_count"),
+        ("lock_state", "day_count", "agents alone"),
+    ] {
+        let trigger = ["--trigger", "partner_poll", "--rung", rung, "--yes", "--data", &data];
+        let refused = run(&[&["grant", "add", "alexa", property][..], &trigger].concat());
+        assert!(String::from_utf8_lossy(&refused.stderr).contains(wrong), "{refused:?}");
+    }
+    hub.cli(&[&add[..], &["hour_mean"]].concat());
+    temperature(&hub, &token, None);
+    // At the quarters of the first hour after it was seen: 19.4.
+    set_clock(&dir, MONDAY_MS + 60 * MINUTE_MS + 1000);
+    temperature(&hub, &token, Some(19.4));
+    // At those of the next one: 19.4, then three times 25.
+    publish(broker.port, &format!("{}/temp", TEXTS[6]), "25");
+    hub.wait_until(&["devices"], |d| d.to_string().contains("\"value\":25000"));
+    temperature(&hub, &token, Some(19.4));
+    set_clock(&dir, MONDAY_MS + 120 * MINUTE_MS + 1000);
+    temperature(&hub, &token, Some(23.6));
+    let time = one(&state(&hub, &token, "THERMOSTAT"), "temperature").unwrap().1;
+    assert!(time.starts_with("2025-11-24T07:00:00"), "{time}");
+    let mut hub = hub;
+    hub.stop();
+    let hub = again(hub, &broker, &dir);
+    temperature(&hub, &token, Some(23.6));
+    // Late: until eight, what it was at six.
+    hub.cli(&[&add[..], &["hour_late"]].concat());
+    temperature(&hub, &token, Some(19.4));
+    set_clock(&dir, MONDAY_MS + 180 * MINUTE_MS + 1000);
+    temperature(&hub, &token, Some(25.0));
     assert_eq!(hub.cli_json(&["ledger", "verify"])["ok"], true);
 }
 

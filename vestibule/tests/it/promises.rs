@@ -11,7 +11,7 @@ use crate::harness::{Hub, Mosquitto, PATIENCE, Subscriber, program, publish, rep
 use crate::wire::post;
 
 /// What devices say of themselves, where they say it, and what the household calls one.
-const TEXTS: &[&str] = &[
+pub const TEXTS: &[&str] = &[
     "Wombat-5823",
     "Maker-Zyx",
     "Model-Qrt-77",

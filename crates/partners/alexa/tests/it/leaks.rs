@@ -190,7 +190,7 @@ proptest! {
     #[test]
     fn nothing_withheld_is_in_any_byte_of_any_message(
         which in prop::sample::subsequence((0..15).collect::<Vec<usize>>(), 3),
-        keep in prop::collection::vec((0u8..10, 0usize..5), 150),
+        keep in prop::collection::vec((0u8..10, 0usize..model::ALL_RUNGS.len()), 150),
         steps in prop::collection::vec(step(), 90),
     ) {
         let all = devices();
