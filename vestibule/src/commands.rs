@@ -59,10 +59,12 @@ pub enum Request {
         /// The partner, or the id of one of its links; none is all.
         link: Option<String>,
     },
-    /// What the grants of a file would let through and stop.
+    /// What the grants of a file, or another ceiling, would let through and stop.
     PolicyDiff {
-        /// The file's text.
-        document: String,
+        /// Grants in place of those in force: a file's text.
+        document: Option<String>,
+        /// A maker's ceiling in place of the one in force: a file's text.
+        ceiling: Option<String>,
     },
     /// What each link would have been sent over recorded days.
     PolicySimulate {
@@ -72,6 +74,8 @@ pub enum Request {
         to: String,
         /// Grants in place of those in force: a file's text.
         document: Option<String>,
+        /// A maker's ceiling in place of the one in force: a file's text.
+        ceiling: Option<String>,
         /// How often each device is asked for, in minutes.
         every: u16,
     },

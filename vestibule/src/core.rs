@@ -986,9 +986,9 @@ impl Core {
                 self.policy_explain(&partner, property, trigger).await
             }
             Request::PolicyImpact { link } => self.policy_impact(link.as_deref()).await,
-            Request::PolicyDiff { document } => self.policy_diff(&document),
-            Request::PolicySimulate { from, to, document, every } => {
-                self.policy_simulate(&from, &to, document.as_deref(), every).await
+            Request::PolicyDiff { document, ceiling } => self.policy_diff(document.as_deref(), ceiling.as_deref()),
+            Request::PolicySimulate { from, to, document, ceiling, every } => {
+                self.policy_simulate(&from, &to, (document.as_deref(), ceiling), every).await
             }
             Request::Recorded { days } => self.recorded_days(days).await,
             Request::PolicyExport { cedar } => self.policy_export(cedar),

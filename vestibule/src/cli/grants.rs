@@ -42,10 +42,14 @@ pub(super) enum PolicyCmd {
         #[command(flatten)]
         show: ShowArgs,
     },
-    /// Show what the grants of a file would newly let through, and what they would stop
+    /// Show what the grants of a file, or another ceiling, would newly let through, and what they would stop
     Diff {
         /// Grants as `policy export` writes them (- for standard input)
-        file: PathBuf,
+        #[arg(required_unless_present = "ceiling")]
+        file: Option<PathBuf>,
+        /// A maker's ceiling, in place of the one in force: Cedar policies that only forbid
+        #[arg(long, value_name = "FILE")]
+        ceiling: Option<PathBuf>,
         #[command(flatten)]
         show: ShowArgs,
     },
@@ -60,6 +64,9 @@ pub(super) enum PolicyCmd {
         /// Under the grants of a file that `policy export` wrote, in place of those in force (- for standard input)
         #[arg(long, value_name = "FILE")]
         policy: Option<PathBuf>,
+        /// Under a maker's ceiling, in place of the one in force
+        #[arg(long, value_name = "FILE")]
+        ceiling: Option<PathBuf>,
         /// How often each device is asked for, in minutes
         #[arg(long, value_name = "MINUTES", default_value_t = exposure::POLL_MINUTES, value_parser = clap::value_parser!(u16).range(1..=1440))]
         every: u16,
@@ -277,13 +284,16 @@ pub(super) fn policy(command: PolicyCmd) -> Result<(), Failure> {
             let done = ask(&show.data, Request::PolicyImpact { link })?;
             listing(&show, &done, &["link", "works", "what", "without", "confidence", "why"], "no links yet")
         }
-        PolicyCmd::Diff { file, show } => {
-            let done = ask(&show.data, Request::PolicyDiff { document: document(&file)? })?;
+        PolicyCmd::Diff { file, ceiling, show } => {
+            let document = file.as_deref().map(document).transpose()?;
+            let ceiling = ceiling.as_deref().map(self::ceiling).transpose()?;
+            let done = ask(&show.data, Request::PolicyDiff { document, ceiling })?;
             if show.json { print_json(&done) } else { differences(&done, &done["longer"]) }
         }
-        PolicyCmd::Simulate { from, to, policy, every, show } => {
+        PolicyCmd::Simulate { from, to, policy, ceiling, every, show } => {
             let document = policy.as_deref().map(document).transpose()?;
-            let done = ask(&show.data, Request::PolicySimulate { from, to, document, every })?;
+            let ceiling = ceiling.as_deref().map(self::ceiling).transpose()?;
+            let done = ask(&show.data, Request::PolicySimulate { from, to, document, ceiling, every })?;
             if show.json { print_json(&done) } else { simulated(&done) }
         }
         PolicyCmd::Export { file, cedar, data } => {
@@ -695,6 +705,10 @@ fn left_out(link: &Value) -> u64 {
 
 fn document(file: &Path) -> Result<String, Failure> {
     super::text_file(file, "the file of grants", policy::DOCUMENT_MAX_BYTES as u64)
+}
+
+fn ceiling(file: &Path) -> Result<String, Failure> {
+    super::text_file(file, "the ceiling", policy::CEILING_MAX_BYTES as u64)
 }
 
 fn matrix(show: &ShowArgs) -> Result<(), Failure> {

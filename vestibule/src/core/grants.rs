@@ -627,13 +627,19 @@ impl Core {
     }
 
     /// What the grants of a file would let through and stop, in place of those in force.
-    pub(super) fn policy_diff(&self, text: &str) -> Result<Value, String> {
-        let document = self.read_document(text)?;
-        let now = self.now();
-        let before = self.compile_with(&self.grants_of(|_| true), now)?;
-        let after = self.compile_with(&document.grants, now)?;
+    pub(super) fn policy_diff(&self, document: Option<&str>, ceiling: Option<&str>) -> Result<Value, String> {
+        let (now, standing) = (self.now(), self.grants_of(|_| true));
+        let grants = match document {
+            Some(text) => self.read_document(text)?.grants,
+            None => standing.clone(),
+        };
+        let before = self.compile_with(&standing, now)?;
+        let after = match ceiling {
+            Some(_) => policy::compile(&self.facts(), &grants, ceiling, now).map_err(|e| chain(&e))?,
+            None => self.compile_with(&grants, now)?,
+        };
         let difference = difference(&before, &after);
-        let longer = longer(&self.grants_of(|_| true), &document.grants);
+        let longer = longer(&standing, &grants);
         let example = difference.flows.first().or(difference.stops.first()).map(|c| c.words.clone());
         Ok(json!({
             "only_narrows": difference.flows.is_empty() && longer.is_empty(), "example": example,

@@ -36,12 +36,13 @@ const LISTED_BESIDE_BYTES: usize = 512;
 const LISTED_MAX: usize = 20_000;
 
 impl Core {
-    /// What each link would have been sent from `from` up to `to`, if these grants had been in force all the time.
+    /// What each link would have been sent from `from` up to `to`, if these grants had been in force all the time, under
+    /// this ceiling or the one that stands.
     pub(super) async fn policy_simulate(
         &self,
         from: &str,
         to: &str,
-        document: Option<&str>,
+        (document, ceiling): (Option<&str>, Option<String>),
         every: u16,
     ) -> Result<Value, String> {
         self.recompile_if_due().await?;
@@ -56,7 +57,7 @@ impl Core {
             Some(text) => self.read_document(text)?.grants,
             None => lock(&self.grants).values().cloned().collect(),
         };
-        let (facts, ceiling) = (self.facts(), self.ceiling.clone());
+        let (facts, ceiling) = (self.facts(), ceiling.or_else(|| self.ceiling.clone()));
         let recorded = self.recorded(span).await?;
         let links: Vec<Link> = self.state().links.iter().cloned().collect();
         let poll_ms = i64::from(every) * 60_000;

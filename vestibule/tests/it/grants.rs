@@ -267,3 +267,40 @@ fn what_can_not_be_granted_is_refused_in_words_and_changes_nothing() {
     refused(&["policy", "import", &path, "--yes"], "one link one action on one property");
     assert_eq!(hub.cli(&["policy", "export"]), before);
 }
+
+/// What a maker forbids is a file of its own, seen with the same tools before it stands above anybody's grants.
+#[test]
+fn another_ceiling_is_shown_by_what_it_would_stop() {
+    let story = begin();
+    let hub = &story.hub;
+    hub.cli(&["link", "alexa", "--profile", "convenience"]);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ceiling.cedar").display().to_string();
+    // The one of the guide.
+    let guide = include_str!("../../../docs/policy.md");
+    let coarse = guide.split("```cedar\n").nth(1).and_then(|text| text.split("```").next()).unwrap();
+    let locks = "@id(\"locks-stay\") forbid (principal, action in [Vestibule::Action::\"control\", Vestibule::Action::\"open\"], resource)
+        when { resource.kind == Vestibule::Kind::\"comfort\" };";
+    std::fs::write(&path, locks).unwrap();
+    let difference = hub.cli_json(&["policy", "diff", "--ceiling", &path]);
+    assert_eq!((&difference["flows"], &difference["only_narrows"]), (&json!([]), &json!(true)), "{difference}");
+    let stops = difference["stops"].as_array().unwrap();
+    assert!(!stops.is_empty() && stops.iter().all(|c| c["action"] == "control"), "{difference}");
+    // Beside a file of grants, which it stops in part.
+    hub.cli(&["grant", "add", "alexa", "local_temperature", "--trigger", "partner_poll", "--rung", "live", "--yes"]);
+    let grants = dir.path().join("grants.json").display().to_string();
+    hub.cli(&["policy", "export", &grants]);
+    std::fs::write(&path, coarse).unwrap();
+    let difference = hub.cli_json(&["policy", "diff", &grants, "--ceiling", &path]);
+    let words = difference["stops"].to_string();
+    assert!(
+        words.contains("the mean of the last full hour (now: exact, at once)") || words.contains("hour_mean"),
+        "{difference}"
+    );
+    // What permits is no ceiling, and nothing is in force that was only shown.
+    std::fs::write(&path, "@id(\"p\") permit (principal, action, resource);").unwrap();
+    let wrong = run(&["policy", "diff", "--ceiling", &path, "--data", &hub.data.display().to_string()]);
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("a ceiling only forbids"), "{wrong:?}");
+    let why = hub.cli_json(&["policy", "explain", "alexa", "local_temperature", "partner_poll"]);
+    assert!(why.as_array().unwrap().iter().any(|row| row["rung"] == "live"), "{why}");
+}
