@@ -408,13 +408,14 @@ impl GateState {
             let known = self.home.known(device, property);
             writes.extend(known.and_then(|k| known_write(device, property, k, (grid, tick))));
         }
-        if rung == Rung::HourLate {
+        let is_late = rung == Rung::HourLate;
+        if is_late {
             // What this link has set counts until the full hour that is shown has come after it.
             tick = self::tick(grid, tick.plus_millis(-1), &self.zone);
         }
         let key = (link.clone(), device.clone(), property, trigger);
         // What it was when it was granted stands in for nothing that is late.
-        let counts = |told: &&Told| stands_in(rung) && (told.exact || begins(rung)) && told.sample.time > tick;
+        let counts = |told: &&Told| !rung.is_aggregate() && (told.exact || !is_late) && told.sample.time > tick;
         let told = self.told.get(&key).filter(counts);
         if self.owed.contains(&key) {
             writes.extend(told.and_then(|told| told_write(&key, told)));
