@@ -99,7 +99,8 @@ pub struct Event {
     pub heat_hold_temp: Option<Temp>,
     /// Cooling aims here instead.
     pub cool_hold_temp: Option<Temp>,
-    /// Moves what lies beneath towards less energy by so much, when there are no temperatures.
+    /// Moves what the household wants beneath it towards less energy by so much, when there are no temperatures. Several do not
+    /// add up.
     pub relative: Option<Delta>,
     /// The fan.
     pub fan: Option<FanMode>,
@@ -188,6 +189,9 @@ pub enum EventError {
     /// Too many requests of utilities wait for an answer.
     #[error("at most {OFFERS_MAX} requests wait for the household's answer")]
     Offers,
+    /// The household wants nothing of utilities.
+    #[error("requests of utilities are left, as `demand_response = \"never\"` says")]
+    Never,
 }
 
 /// The stack.

@@ -128,8 +128,8 @@ pub struct PricePlan {
     pub set_back: Delta,
     /// Before it is dear, the house is warmed or cooled so far beyond them.
     pub ahead: Delta,
-    /// For the sake of a price no set point of heating goes below the first of these, none of cooling above the second,
-    /// and none of either beyond them in advance.
+    /// For the sake of a price or of a utility's request no set point of heating goes below the first of these, none of cooling
+    /// above the second, and none of either beyond them in advance.
     pub limits: (Temp, Temp),
 }
 
@@ -146,6 +146,15 @@ pub struct Move {
 }
 
 impl Move {
+    /// Less heating and less cooling by so much, within limits (`None`: there are none).
+    pub const fn giving_way(by: Delta, limits: Option<(Temp, Temp)>) -> Self {
+        let limits = match limits {
+            Some(limits) => limits,
+            None => (Temp::from_milli_c(i32::MIN), Temp::from_milli_c(i32::MAX)),
+        };
+        Self { heat: Delta::from_milli_k(by.milli_k().saturating_neg()), cool: by, limits }
+    }
+
     /// The set points moved. One that lies beyond the limits already stays where it is.
     pub fn apply(&self, heat: Temp, cool: Temp) -> (Temp, Temp) {
         let (low, high) = self.limits;

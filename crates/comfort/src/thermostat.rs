@@ -184,7 +184,7 @@ pub struct Decision {
     pub denied: Vec<Denied>,
     /// Where heating and cooling aim.
     pub set_points: SetPoints,
-    /// Where they would aim if power cost the same at all times.
+    /// Where they would aim if power cost the same at all times and no utility asked for anything.
     pub undisturbed: SetPoints,
     /// What power costs, where it is known.
     pub prices: Option<Outlook>,
@@ -249,9 +249,23 @@ pub struct Asked {
     pub delay_s: (u32, u32),
     /// What the household says to it.
     pub answer: Answer,
+    /// The utility has taken it back. It is remembered all the same, so that what comes again under its name finds its beginning,
+    /// its delay and its answer.
+    #[serde(default)]
+    cancelled: bool,
 }
 
 impl Asked {
+    /// It ends at the latest, whatever was drawn.
+    fn last_ms(&self) -> i64 {
+        self.end_ms.max(self.span().1)
+    }
+
+    /// It is in force or to come.
+    fn stands(&self, wall_ms: i64) -> bool {
+        !self.cancelled && wall_ms < self.span().1
+    }
+
     fn span(&self) -> (i64, i64) {
         let (start, end) = self.delay_s;
         let start_ms = self.start_ms.saturating_add(i64::from(start) * 1000);
@@ -453,6 +467,7 @@ impl Thermostat {
     ) -> Result<Self, StateError> {
         let mut thermostat = Self::new(config, zone);
         thermostat.state = State::deserialize(saved).map_err(|_| StateError)?;
+        thermostat.heed_setting();
         Ok(thermostat)
     }
 
@@ -482,6 +497,7 @@ impl Thermostat {
         config.limits = config.limits.bounded();
         self.config = config;
         self.cache = Cache::default();
+        self.heed_setting();
     }
 
     /// Sets the mode. Guards keep their memory, holds stay.
@@ -686,51 +702,60 @@ impl Thermostat {
         self.state.events.remove(EventType::Vacation, Some(name))
     }
 
-    /// A utility's request. The same again changes nothing; with other times it takes the old one's place, and what the
-    /// household declined stays declined.
+    /// A utility's request. The same again changes nothing; with other times it takes the old one's place, but one that has
+    /// begun keeps its beginning, and what the household declined stays declined, also when it was taken back meanwhile.
     ///
     /// # Errors
     /// When it can't be.
     pub fn demand_response(&mut self, demand: &Demand<'_>, now: &Now) -> Result<Answer, EventError> {
         let wall_ms = self.wall(now);
-        if demand.end_ms <= demand.start_ms || demand.end_ms <= wall_ms {
+        self.state.demands.retain(|a| wall_ms < a.last_ms());
+        let before = self.state.demands.iter().find(|a| a.name == demand.name).cloned();
+        let begun = before.as_ref().filter(|b| b.span().0 <= wall_ms);
+        let start_ms = begun.map_or(demand.start_ms, |b| b.start_ms);
+        if demand.end_ms <= start_ms || demand.end_ms <= wall_ms {
             return Err(EventError::Times);
         }
-        self.state.demands.retain(|a| wall_ms < a.span().1);
-        let known = self.state.demands.iter().position(|a| a.name == demand.name);
-        let before = known.and_then(|i| self.state.demands.get(i)).cloned();
         let relative = demand.relative.clamp(Delta::ZERO, DR_MAX);
-        if let Some(before) =
-            before.as_ref().filter(|b| (b.start_ms, b.end_ms, b.relative) == (demand.start_ms, demand.end_ms, relative))
-        {
-            return Ok(before.answer);
+        let wanted = (start_ms, demand.end_ms, relative, false);
+        if let Some(same) = before.as_ref().filter(|b| (b.start_ms, b.end_ms, b.relative, b.cancelled) == wanted) {
+            return Ok(same.answer);
         }
-        if known.is_none() && self.state.demands.len() >= OFFERS_MAX {
-            return Err(EventError::Offers);
-        }
-        let answer = match (before.map(|b| b.answer), self.config.settings.dr_accept) {
+        let answer = match (before.as_ref().map(|b| b.answer), self.config.settings.dr_accept) {
             (_, DrAccept::Never) => return Ok(Answer::Declined),
             (Some(answer), _) => answer,
             (None, DrAccept::DefaultDecline) => Answer::Waiting,
             (None, DrAccept::Always | DrAccept::DefaultAccept) => Answer::Accepted,
         };
+        if before.is_none() && self.state.demands.len() >= OFFERS_MAX {
+            let over = |a: &Asked| !a.stands(wall_ms) && !(a.cancelled && a.answer == Answer::Declined);
+            let oldest = self.state.demands.iter().position(over).ok_or(EventError::Offers)?;
+            self.state.demands.remove(oldest);
+        }
         let (start_s, end_s) = demand.delay_s;
+        let drawn = (start_s.min(DR_RANDOM_MAX_S), end_s.min(DR_RANDOM_MAX_S));
         let asked = Asked {
             name: demand.name.to_owned(),
             by: demand.by.to_owned(),
-            start_ms: demand.start_ms,
+            start_ms,
             end_ms: demand.end_ms,
             relative,
-            delay_s: (start_s.min(DR_RANDOM_MAX_S), end_s.min(DR_RANDOM_MAX_S)),
+            delay_s: before.map_or(drawn, |b| b.delay_s),
             answer,
+            cancelled: false,
         };
         self.state.events.remove(EventType::DemandResponse, Some(demand.name));
-        if answer == Answer::Accepted {
+        if answer == Answer::Accepted && asked.stands(wall_ms) {
             self.follow(&asked)?;
         }
         self.state.demands.retain(|a| a.name != asked.name);
         self.state.demands.push(asked);
         Ok(answer)
+    }
+
+    /// When a request that is known begins, as the utility has it: it goes on from there when it comes again without a beginning.
+    pub fn demand_start(&self, name: &str) -> Option<i64> {
+        self.state.demands.iter().find(|a| a.name == name).map(|a| a.start_ms)
     }
 
     fn follow(&mut self, asked: &Asked) -> Result<u64, EventError> {
@@ -742,8 +767,9 @@ impl Thermostat {
     }
 
     /// The requests of utilities that are not over, with what the household said to them.
-    pub fn demands(&self) -> &[Asked] {
-        &self.state.demands
+    pub fn demands(&self, now: &Now) -> impl Iterator<Item = &Asked> {
+        let wall_ms = self.wall(now);
+        self.state.demands.iter().filter(move |a| a.stands(wall_ms))
     }
 
     /// The household opts out of a request, or of all (`None`). `false`: there was none.
@@ -759,10 +785,13 @@ impl Thermostat {
     /// The household takes part in a request that waits, or that it declined. `false`: there is none of this name.
     ///
     /// # Errors
-    /// When the stack is full.
+    /// When requests are left in general, or the stack is full.
     pub fn accept_demand_response(&mut self, name: &str, now: &Now) -> Result<bool, EventError> {
         let wall_ms = self.wall(now);
-        let Some(asked) = self.state.demands.iter().find(|a| a.name == name && wall_ms < a.span().1).cloned() else {
+        if self.config.settings.dr_accept == DrAccept::Never {
+            return Err(EventError::Never);
+        }
+        let Some(asked) = self.state.demands.iter().find(|a| a.name == name && a.stands(wall_ms)).cloned() else {
             return Ok(false);
         };
         if asked.answer != Answer::Accepted {
@@ -774,9 +803,16 @@ impl Thermostat {
 
     /// The utility takes its request back. `false`: there was none.
     pub fn cancel_demand_response(&mut self, name: &str) -> bool {
-        let before = self.state.demands.len();
-        self.state.demands.retain(|a| a.name != name);
-        self.state.events.remove(EventType::DemandResponse, Some(name)) || self.state.demands.len() < before
+        let known = self.state.demands.iter_mut().find(|a| a.name == name && !a.cancelled);
+        let found = known.map(|a| a.cancelled = true).is_some();
+        self.state.events.remove(EventType::DemandResponse, Some(name)) || found
+    }
+
+    /// Where the household wants nothing of utilities, nothing that it once accepted goes on.
+    fn heed_setting(&mut self) {
+        if self.config.settings.dr_accept == DrAccept::Never {
+            self.decline_demand_response(None);
+        }
     }
 
     /// Puts any other event on the stack: quick save, a day off, a price plan.
@@ -849,7 +885,7 @@ impl Thermostat {
         self.last_mono_ms = Some(now.mono_ms);
         self.state.wall_ms = Some(wall_ms);
         self.state.events.expire(wall_ms);
-        self.state.demands.retain(|a| wall_ms < a.span().1);
+        self.state.demands.retain(|a| wall_ms < a.last_ms());
         self.state.outdoor = inputs.outdoor;
         self.windows(inputs.opening, dt_ms);
         self.presence(now, wall_ms, inputs);
@@ -868,7 +904,7 @@ impl Thermostat {
             return self.nothing(now);
         };
         let in_advance = effective.top.is_some_and(|e| e.price.is_some() && e.name == BEFORE_DEAR);
-        let undisturbed = match effective.top.filter(|e| e.price.is_some()) {
+        let undisturbed = match effective.top.filter(|e| is_of_grid(e)) {
             None => None,
             Some(_) => self::effective(&self.config, &self.state.events, scheduled, wall_ms, false),
         }
@@ -1071,8 +1107,7 @@ impl Thermostat {
         let declined = self.state.price_declined_ms.is_some_and(|until| wall_ms < until);
         let wanted = match outlook.filter(|_| !declined) {
             Some(o) if o.dear && set_back > Delta::ZERO => {
-                let opposite = Delta::from_milli_k(-set_back.milli_k());
-                Some((DEAR, o.until_ms, Move { heat: opposite, cool: set_back, limits }))
+                Some((DEAR, o.until_ms, Move::giving_way(set_back, Some(limits))))
             }
             Some(o) if !o.dear => {
                 let at_ms = o.next_dear_ms;
@@ -1419,14 +1454,19 @@ fn short_text(how: ShortCycles) -> String {
     }
 }
 
+/// Whether it moves set points for a price's or a utility's sake.
+fn is_of_grid(event: &Event) -> bool {
+    event.price.is_some() || event.event_type == EventType::DemandResponse
+}
+
 /// What the stack says: the program's comfort setting, with every running event laid over it from the lowest to the highest;
-/// with what prices do, or without.
+/// with what is done for the sake of prices and utilities, or without.
 fn effective<'a>(
     config: &'a Config,
     events: &'a Events,
     scheduled: usize,
     wall_ms: i64,
-    with_prices: bool,
+    with_grid: bool,
 ) -> Option<Effective<'a>> {
     let climate = config.program.climate(scheduled)?;
     let mut e = Effective {
@@ -1440,18 +1480,30 @@ fn effective<'a>(
         duty: None,
         top: None,
     };
-    for event in events.running(wall_ms).rev().filter(|e| with_prices || e.price.is_none()) {
+    // Where the household wants to be, before anything gives way.
+    let (mut heat, mut cool) = (e.heat, e.cool);
+    for event in events.running(wall_ms).rev().filter(|e| with_grid || !is_of_grid(e)) {
         if let Some(held) = event.hold_climate_ref.as_ref().and_then(|c| config.program.find(c)) {
             (e.climate, e.heat, e.cool, e.fan) = (held, held.heat_temp, held.cool_temp, held.fan);
+            (heat, cool) = (held.heat_temp, held.cool_temp);
         }
         let absolute = event.heat_hold_temp.is_some() || event.cool_hold_temp.is_some();
-        e.heat = event.heat_hold_temp.unwrap_or(e.heat);
-        e.cool = event.cool_hold_temp.unwrap_or(e.cool);
-        if let Some(relative) = event.relative {
-            (e.heat, e.cool) = (e.heat.minus(relative), e.cool.plus(relative));
+        if let Some(held) = event.heat_hold_temp {
+            (e.heat, heat) = (held, held);
+        }
+        if let Some(held) = event.cool_hold_temp {
+            (e.cool, cool) = (held, held);
         }
         if let Some(price) = event.price {
-            (e.heat, e.cool) = price.apply(e.heat, e.cool);
+            (e.heat, e.cool) = price.apply(heat, cool);
+        }
+        // Who gives way to several at once gives way to the one that asks for most, not to their sum.
+        if let Some(relative) = event.relative {
+            let limits =
+                config.prices.as_ref().map(|p| p.limits).filter(|_| event.event_type == EventType::DemandResponse);
+            let by = Move::giving_way(relative, limits);
+            let given = by.apply(heat, cool);
+            (e.heat, e.cool) = (e.heat.min(given.0), e.cool.max(given.1));
         }
         e.fan = event.fan.unwrap_or(e.fan);
         e.fan_min = event.fan_min_on_time.unwrap_or(e.fan_min);

@@ -887,6 +887,121 @@ fn demand_response_moves_the_set_point_and_can_be_declined() {
 }
 
 #[test]
+fn requests_of_utilities_do_not_add_up_and_keep_within_the_limits_and_the_four_hours() {
+    let mut bench = Bench::new(config(HvacMode::Cool));
+    let before = bench.pass(1000).set_points.cool();
+    let hour_ms = 3_600_000;
+    let start_ms = bench.wall_ms;
+    let ask = |bench: &mut Bench, name: &str, start_ms: i64, end_ms: i64, tenths_f: i32| {
+        let relative = Delta::from_tenths_f(tenths_f);
+        let demand = Demand { name, start_ms, end_ms, relative, delay_s: (0, 0), by: "utility" };
+        let now = bench.now();
+        bench.thermostat.demand_response(&demand, &now).unwrap();
+        bench.pass(1000).set_points.cool().above(before)
+    };
+    let end_ms = start_ms + 24 * hour_ms;
+    assert_eq!(ask(&mut bench, "one", start_ms, end_ms, 30), Delta::from_tenths_f(30));
+    assert_eq!(ask(&mut bench, "two", start_ms, start_ms + hour_ms, 40), Delta::from_tenths_f(40), "not seven degrees");
+    // Nor does what the household gives way by itself come on top.
+    let now = bench.now();
+    bench.thermostat.quick_save(Delta::from_tenths_f(20), None, Caller::owner("me"), &now).unwrap();
+    assert_eq!(bench.pass(1000).set_points.cool().above(before), Delta::from_tenths_f(40));
+    let now = bench.now();
+    assert_eq!(bench.thermostat.resume(false, &now)[0].event_type, EventType::QuickSave);
+    // What the household wants is without it.
+    assert_eq!(bench.pass(1000).undisturbed.cool(), before);
+    // Its limits hold for the sum of all that anybody asks.
+    let mut c = bench.thermostat.config().clone();
+    c.prices = Some(PricePlan { limits: (f(68), f(77)), ..plan() });
+    bench.thermostat.configure(c);
+    assert_eq!(bench.pass(1000).set_points.cool(), f(77));
+    let mut c = bench.thermostat.config().clone();
+    c.prices = None;
+    bench.thermostat.configure(c);
+    // Four hours are four hours, however often it is said again that it begins now, and with a restart between.
+    let mut hours = 0;
+    for step in 1..=40 {
+        bench.minutes(15);
+        if step == 7 {
+            bench.restart(false);
+        }
+        let now_ms = bench.wall_ms;
+        let moved = ask(&mut bench, "one", now_ms, end_ms, 30);
+        hours += usize::from(moved > Delta::ZERO);
+    }
+    assert_eq!(bench.thermostat.demand_start("one"), Some(start_ms));
+    assert!((15..=16).contains(&hours), "{hours} quarters of an hour");
+    assert_eq!(bench.thermostat.demands(&bench.now()).count(), 0, "it is over, if not forgotten");
+}
+
+#[test]
+fn a_declined_request_stays_declined_when_it_is_taken_back_and_comes_again() {
+    let mut bench = Bench::new(config(HvacMode::Cool));
+    let before = bench.pass(1000).set_points.cool();
+    let (start_ms, end_ms) = (bench.wall_ms, bench.wall_ms + 7_200_000);
+    let (relative, by) = (Delta::from_tenths_f(40), "utility");
+    let peak = Demand { name: "peak", start_ms, end_ms, relative, delay_s: (0, 0), by };
+    let now = bench.now();
+    assert_eq!(bench.thermostat.demand_response(&peak, &now), Ok(Answer::Accepted));
+    assert!(bench.thermostat.decline_demand_response(Some("peak")));
+    for restart in [false, true] {
+        assert!(bench.thermostat.cancel_demand_response("peak"));
+        assert!(!bench.thermostat.cancel_demand_response("peak"), "it is taken back once");
+        assert_eq!(bench.thermostat.demands(&bench.now()).count(), 0);
+        let now = bench.now();
+        assert_eq!(
+            bench.thermostat.accept_demand_response("peak", &now),
+            Ok(false),
+            "there is nothing to take part in"
+        );
+        if restart {
+            bench.restart(true);
+        }
+        let now = bench.now();
+        let again = Demand { start_ms: bench.wall_ms, ..peak };
+        assert_eq!(bench.thermostat.demand_response(&again, &now), Ok(Answer::Declined));
+        assert_eq!(bench.pass(1000).set_points.cool(), before);
+    }
+    // Neither do many others push its refusal out.
+    assert!(bench.thermostat.cancel_demand_response("peak"));
+    for number in 0..40 {
+        let now = bench.now();
+        let name = format!("other {number}");
+        let other = Demand { name: &name, ..peak };
+        assert!(bench.thermostat.demand_response(&other, &now).is_ok());
+        assert!(bench.thermostat.cancel_demand_response(&name));
+    }
+    let now = bench.now();
+    assert_eq!(bench.thermostat.demand_response(&peak, &now), Ok(Answer::Declined));
+    // Where nothing of utilities is wanted any more, what was accepted ends, at a start with that setting as well.
+    let never = |bench: &Bench| {
+        let mut c = bench.thermostat.config().clone();
+        c.settings.dr_accept = comfort::settings::DrAccept::Never;
+        c
+    };
+    for at_start in [false, true] {
+        let now = bench.now();
+        assert_eq!(bench.thermostat.accept_demand_response("peak", &now), Ok(true));
+        assert_ne!(bench.pass(1000).set_points.cool(), before);
+        let usual = bench.thermostat.config().clone();
+        let config = never(&bench);
+        if at_start {
+            let saved = serde_json::to_string(&bench.thermostat.save()).unwrap();
+            let mut from = serde_json::Deserializer::from_str(&saved);
+            let relays = Some(bench.relays);
+            bench.thermostat = Thermostat::restore(config, TimeZone::UTC, &mut from, relays).unwrap();
+        } else {
+            bench.thermostat.configure(config);
+        }
+        assert_eq!(bench.pass(1000).set_points.cool(), before);
+        let now = bench.now();
+        assert!(bench.thermostat.accept_demand_response("peak", &now).is_err());
+        bench.thermostat.configure(usual);
+        assert_eq!(bench.pass(1000).set_points.cool(), before, "nor does it come back by itself");
+    }
+}
+
+#[test]
 fn quick_save_gives_way_at_once_and_until_resumed() {
     let mut bench = Bench::new(config(HvacMode::Auto));
     let before = bench.pass(1000).set_points;

@@ -208,7 +208,7 @@ pub enum Order {
 pub struct DemandWish {
     /// Its name: the same again is the same request.
     pub name: String,
-    /// Begins; now if it is not said.
+    /// Begins; when it came first if it is not said.
     #[serde(default, alias = "start")]
     pub from: Option<String>,
     /// Ends.
@@ -795,7 +795,7 @@ impl Unit {
             }
             Order::Alerts => return Ok(Value::Array(self.alerts(inner))),
             Order::Reminders => return Ok(Self::reminders(inner)),
-            Order::Demands => return Ok(self.demands(inner)),
+            Order::Demands => return Ok(self.demands(inner, now)),
             Order::Code | Order::CodeSet { .. } | Order::CodeRemove | Order::Unlock { .. } => {
                 return Err("it was asked at the wrong door".into());
             }
@@ -833,19 +833,19 @@ impl Unit {
             }
             Order::DemandAdd(wish) => {
                 self.demand(inner, wish, caller.name, now)?;
-                return Ok(self.demands(inner));
+                return Ok(self.demands(inner, now));
             }
             Order::DemandAccept { name } => {
                 if !inner.thermostat.accept_demand_response(name, now).map_err(|e| text(&e))? {
                     return Err(format!("there is no request `{name}`; `vestibule thermostat demand` lists them"));
                 }
-                return Ok(self.demands(inner));
+                return Ok(self.demands(inner, now));
             }
             Order::DemandDecline { name } => {
                 if !inner.thermostat.decline_demand_response(name.as_deref()) && name.is_some() {
                     return Err("there is no such request; `vestibule thermostat demand` lists them".into());
                 }
-                return Ok(self.demands(inner));
+                return Ok(self.demands(inner, now));
             }
             Order::Set { mode, to, fan, fan_min, humidity, dry_above, windows } => {
                 let mut config = inner.thermostat.config().clone();
@@ -1012,7 +1012,11 @@ impl Unit {
             return Ok(());
         }
         let until = wish.until.as_deref().ok_or("a request needs its end")?;
-        let start_ms = wish.from.as_deref().map_or(Ok(now.wall_ms), |from| self.instant(from, now.wall_ms))?;
+        let start_ms = match wish.from.as_deref() {
+            Some(from) => self.instant(from, now.wall_ms)?,
+            // It begins when it came first.
+            None => inner.thermostat.demand_start(name).unwrap_or(now.wall_ms),
+        };
         let end_ms = self.instant(until, start_ms)?;
         let relative = match &wish.by {
             None => Delta::from_milli_k(DEMAND_MILLI_K),
@@ -1204,8 +1208,8 @@ impl Unit {
         Value::Array(all.collect())
     }
 
-    fn demands(&self, inner: &Inner) -> Value {
-        let all = inner.thermostat.demands().iter().map(|a| {
+    fn demands(&self, inner: &Inner, now: &Now) -> Value {
+        let all = inner.thermostat.demands(now).map(|a| {
             let scale = self.scale();
             let factor = if scale == TemperatureScale::Fahrenheit { 1.8 } else { 1.0 };
             let (start_s, end_s) = a.delay_s;
@@ -1475,4 +1479,50 @@ fn rfc3339(ms: i64) -> String {
 
 fn to_text(value: &impl Serialize) -> Result<String, String> {
     serde_json::to_string(value).map_err(|e| e.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use toml::de::DeTable;
+
+    use super::*;
+
+    /// 8 July 2026, 16:00 in UTC.
+    const BEGIN_MS: i64 = 1_783_526_400_000;
+
+    fn setup(text: &str) -> Setup {
+        let table = DeTable::parse(text).expect("TOML");
+        Setup::read(table.get_ref(), TemperatureScale::Celsius).expect("a set-up")
+    }
+
+    /// A thermostat in a directory without a hub, and the time of its orders.
+    struct Alone {
+        _dir: tempfile::TempDir,
+        unit: Unit,
+    }
+
+    impl Alone {
+        fn new(text: &str) -> Self {
+            let dir = tempfile::tempdir().expect("a directory");
+            let now = Timestamp::from_millis(BEGIN_MS);
+            let units = Unit::open_all(dir.path(), &[setup(text)], &TimeZone::UTC, "v", now);
+            Self { unit: units.expect("opened").remove(0), _dir: dir }
+        }
+
+        fn order(&self, order: Value, caller: Caller<'_>, minutes: i64) -> Result<Value, String> {
+            let order: Order = serde_json::from_value(order).expect("an order");
+            self.unit.order(&order, caller, Timestamp::from_millis(BEGIN_MS + minutes * 60_000))
+        }
+    }
+
+    #[test]
+    fn a_request_without_a_beginning_begins_when_it_came_however_often_it_is_said() {
+        let alone = Alone::new("sensors = [\"s\"]\ncool = \"a\"");
+        let wish = json!({"demand_add": {"name": "peak", "until": "2026-07-09T16:00", "by": 2}});
+        for minutes in [0, 50, 200, 239, 241, 700] {
+            let said = alone.order(wish.clone(), Caller::owner("utility"), minutes).expect("taken");
+            let first = (minutes < 241).then_some("2026-07-08T16:00:00.000Z");
+            assert_eq!(said[0]["start"].as_str(), first, "after {minutes} min: {said}");
+        }
+    }
 }
