@@ -13,7 +13,7 @@ use crate::guard::{Call, Circumstances, Denial, Denied, Guard, Limits, OUTPUTS, 
 use crate::health::{Health, ShortCycles};
 use crate::history::{Accumulator, Interval};
 use crate::learn::{Learner, SAMPLE_S, Sample, sun_by_clock};
-use crate::price::{Heard, HeardPrices, Move, Outlook, PricePlan, STEP_MS};
+use crate::price::{HEARD_NOW_MS, Heard, HeardPrices, Move, Outlook, PricePlan, STEP_MS, TooManyPrices};
 use crate::program::{Climate, ClimateRef, Program, Slot, Transition, slot_at};
 use crate::reminder::Reminders;
 use crate::sensor::{Fused, SensorConfig, SensorReading, Sensors};
@@ -226,9 +226,18 @@ struct State {
     /// `None`: those with which a thermostat begins.
     reminders: Option<Reminders>,
     heard: HeardPrices,
-    /// The household wants nothing of prices until then.
-    price_declined_ms: Option<i64>,
+    price_declined: Option<PriceDeclined>,
     demands: Vec<Asked>,
+}
+
+/// The household has opted out of dear hours, or of those that it was going ahead of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PriceDeclined {
+    /// They last until then, for all that was known when they were looked at last.
+    until_ms: i64,
+    /// They have begun.
+    begun: bool,
 }
 
 /// A utility's request, as it was heard and answered.
@@ -585,7 +594,10 @@ impl Thermostat {
     }
 
     /// Hears what power costs. How many of the prices were taken.
-    pub fn hear_prices(&mut self, prices: &[Heard], now: &Now) -> usize {
+    ///
+    /// # Errors
+    /// When there are too many.
+    pub fn hear_prices(&mut self, prices: &[Heard], now: &Now) -> Result<usize, TooManyPrices> {
         let wall_ms = self.wall(now);
         self.cache.outlook = None;
         self.state.heard.hear(prices, wall_ms)
@@ -651,9 +663,29 @@ impl Thermostat {
     /// Until the dear hours are over that it is for.
     fn decline_price(&mut self, event: &Event, wall_ms: i64) {
         let end_ms = event.end_ms.unwrap_or(wall_ms);
+        let begun = event.name == DEAR;
         let after = |plan: &PricePlan| plan.outlook(&self.state.heard, end_ms, &self.zone).filter(|o| o.dear);
-        let until = if event.name == BEFORE_DEAR { self.config.prices.as_ref().and_then(after) } else { None };
-        self.state.price_declined_ms = Some(until.map_or(end_ms, |o| o.until_ms));
+        let until = if begun { None } else { self.config.prices.as_ref().and_then(after) };
+        let until_ms = until.map_or(end_ms, |o| o.until_ms);
+        self.state.price_declined = Some(PriceDeclined { until_ms, begun });
+    }
+
+    /// Whether the household has opted out of what the price is now. Prices may come hour by hour: dear hours are over when it is
+    /// known to be dear no longer, or when nothing has been known for an hour.
+    fn has_declined_price(&mut self, outlook: Option<Outlook>, wall_ms: i64) -> bool {
+        let Some(declined) = &mut self.state.price_declined else { return false };
+        let over = match outlook {
+            Some(o) if o.dear => {
+                *declined = PriceDeclined { until_ms: o.until_ms, begun: true };
+                false
+            }
+            Some(_) => declined.begun || wall_ms >= declined.until_ms,
+            None => wall_ms >= declined.until_ms.saturating_add(HEARD_NOW_MS),
+        };
+        if over {
+            self.state.price_declined = None;
+        }
+        !over
     }
 
     /// "Save now": set points give way by so much until then, or until resumed. Pressed again, it begins anew.
@@ -1104,7 +1136,7 @@ impl Thermostat {
             _ => plan.outlook(&self.state.heard, wall_ms, &self.zone),
         };
         let (set_back, limits) = (plan.set_back, plan.limits);
-        let declined = self.state.price_declined_ms.is_some_and(|until| wall_ms < until);
+        let declined = self.has_declined_price(outlook, wall_ms);
         let wanted = match outlook.filter(|_| !declined) {
             Some(o) if o.dear && set_back > Delta::ZERO => {
                 Some((DEAR, o.until_ms, Move::giving_way(set_back, Some(limits))))
@@ -1137,16 +1169,18 @@ impl Thermostat {
             false => (Delta::ZERO, Delta::from_milli_k(-plan.ahead.milli_k())),
         };
         let by = Move { heat, cool, limits: plan.limits };
-        if self.state.events.find(EventType::Sensor, BEFORE_DEAR).is_some() {
-            return Some(by);
+        let within = |hours: f64| ((at_ms - wall_ms) as f64) <= (hours + AHEAD_SPARE_H) * 3.6e6;
+        // Once begun it goes on, for the same hours: where others have been heard of since, it is too soon perhaps.
+        let begun = self.state.events.find(EventType::Sensor, BEFORE_DEAR).filter(|e| e.end_ms == Some(at_ms));
+        if begun.is_some() || !within(AHEAD_MAX_H) {
+            return begun.map(|_| by);
         }
         let (heat, cool) = by.apply(beneath.heat, beneath.cool);
         let target = if heating { heat } else { cool };
         let sun = self.sun(inputs, wall_ms);
         let learner = &self.state.learner;
         let hours = learner.lead_h(heating, indoor.celsius(), target.celsius(), outdoor.celsius(), sun);
-        let lead_h = hours.map_or(AHEAD_MAX_H, |h| h.min(AHEAD_MAX_H)) + AHEAD_SPARE_H;
-        (((at_ms - wall_ms) as f64) <= lead_h * 3.6e6).then_some(by)
+        within(hours.map_or(AHEAD_MAX_H, |h| h.min(AHEAD_MAX_H))).then_some(by)
     }
 
     /// The mean of every believed sensor.

@@ -5,7 +5,7 @@
 
 use comfort::event::{Event, Events};
 use comfort::guard::{Call, Limits, Output};
-use comfort::price::{PricePlan, Rate};
+use comfort::price::{Heard, PricePlan, Rate};
 use comfort::program::{DAYS, Program, SLOTS, slot_at};
 use comfort::simulate::watch::{Seen, Watch};
 use comfort::{
@@ -1081,6 +1081,65 @@ fn dear_hours_give_way_within_the_limits_and_the_house_goes_ahead_of_them() {
     bench.hold(45);
     assert_eq!(bench.minutes(20).reason, Reason::FrostFloor);
     assert_eq!(bench.watch.broken, 0, "{:?}", bench.watch.list);
+}
+
+/// Each hour the price of the next is heard, a minute before it begins: 40 from 17 to 21, else 10. That from 19 to 20 never comes.
+#[test]
+fn opting_out_of_dear_hours_outlives_every_new_list() {
+    let mut c = config(HvacMode::Heat);
+    c.prices = Some(PricePlan { rates: Vec::new(), ..plan() });
+    let mut bench = Bench::new(c);
+    bench.outdoor = Some(f(30));
+    let (hour_ms, day_ms) = (3_600_000i64, 86_400_000i64);
+    bench.wall_ms -= bench.wall_ms % day_ms;
+    let mut moved = Vec::new();
+    for minute in 0..3 * 1440 {
+        let now = bench.now();
+        let start_ms = bench.wall_ms - bench.wall_ms % hour_ms + hour_ms;
+        let hour = start_ms % day_ms / hour_ms;
+        if minute % 60 == 59 && hour != 19 {
+            let price = if (17..21).contains(&hour) { 40.0 } else { 10.0 };
+            bench.thermostat.hear_prices(&[Heard { start_ms, end_ms: start_ms + hour_ms, price }], &now).unwrap();
+        }
+        if bench.pass(MINUTE_MS).source.event == Some(EventType::Sensor) {
+            moved.push((minute / 1440, bench.wall_ms % day_ms / hour_ms));
+            let now = bench.now();
+            bench.thermostat.resume(true, &now);
+            bench.restart(false);
+        }
+    }
+    // Once a day, and not again that day.
+    assert_eq!(moved, [(0, 17), (1, 17), (2, 17)]);
+}
+
+#[test]
+fn going_ahead_ends_when_a_new_list_has_the_dear_hours_later() {
+    let mut c = config(HvacMode::Heat);
+    c.prices = Some(PricePlan { rates: Vec::new(), ..plan() });
+    let mut bench = Bench::new(c);
+    bench.outdoor = Some(f(30));
+    let (hour_ms, day_ms) = (3_600_000i64, 86_400_000i64);
+    bench.wall_ms -= bench.wall_ms % day_ms - 12 * hour_ms;
+    let noon_ms = bench.wall_ms;
+    let list = |bench: &mut Bench, dear_h: i64| {
+        let of = |from: i64, to: i64, price| Heard {
+            start_ms: noon_ms + from * hour_ms,
+            end_ms: noon_ms + to * hour_ms,
+            price,
+        };
+        let now = bench.now();
+        let spans = [of(-12, dear_h, 10.0), of(dear_h, dear_h + 3, 40.0), of(dear_h + 3, 48, 10.0)];
+        bench.thermostat.hear_prices(&spans, &now).unwrap();
+    };
+    list(&mut bench, 1);
+    assert_eq!(bench.minutes(30).source.name, "before dear hours");
+    // It is dear tomorrow at noon, and not today.
+    list(&mut bench, 24);
+    let mut minutes = 0;
+    while bench.minutes(15).source.event.is_none() {
+        minutes += 15;
+    }
+    assert!(minutes >= 20 * 60, "ahead of tomorrow's noon after {minutes} min");
 }
 
 // Faults of equipment and sensors.

@@ -693,7 +693,7 @@ impl Unit {
     /// Hears prices: a number, which holds for an hour or until the next, or a list of spans.
     ///
     /// # Errors
-    /// When it is neither.
+    /// When it is neither, or too long.
     pub fn hear_prices(&self, text: &str, now: Timestamp) -> Result<(), String> {
         let wall_ms = now.as_millis();
         let heard: Vec<Heard> = match text.trim().parse::<f64>() {
@@ -706,7 +706,7 @@ impl Unit {
         };
         let mut inner = lock(&self.inner);
         let at = self.at(&inner, now);
-        match inner.thermostat.hear_prices(&heard, &at) {
+        match inner.thermostat.hear_prices(&heard, &at).map_err(|e| chain(&e))? {
             0 => Err("none of the prices is of these days".into()),
             _ => Ok(()),
         }
