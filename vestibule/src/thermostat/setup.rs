@@ -1019,10 +1019,14 @@ impl Setup {
         if self.name == other.name {
             return Some(format!("two thermostats are called `{}`: give each its own `name`", self.name));
         }
-        let mine: BTreeSet<&DeviceId> = self.relays.values().chain(&self.reversing_valve).chain(&self.guides).collect();
-        let both =
-            other.relays.values().chain(&other.reversing_valve).chain(&other.guides).find(|d| mine.contains(d))?;
+        let mine = self.switches();
+        let both = other.switches().into_iter().find(|d| mine.contains(d))?;
         Some(format!("`{both}` is switched by `{}` already: each relay has one thermostat", self.name))
+    }
+
+    /// Every device that it switches or guides.
+    pub fn switches(&self) -> BTreeSet<&DeviceId> {
+        self.relays.values().chain(&self.reversing_valve).chain(&self.guides).collect()
     }
 
     /// Heating and cooling have one compressor.

@@ -1,7 +1,6 @@
 //! A thermostat of the household: what it was set up as, what its members chose, and its state, in its own file. The running
 //! hub and the command line alone use the same.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -398,12 +397,11 @@ fn found(data: &Path) -> Result<Vec<Found>, String> {
 /// Whether a file may be a thermostat's.
 type Rule<'a> = &'a dyn Fn(&Setup, &Setup) -> bool;
 
-/// Which file is whose: by the name, or after a new name by the relays. What is new takes a file that nobody has.
+/// Which file is whose: by the name, or after a new name by what it switches or guides. What is new takes a file that nobody has.
 fn assign(setups: &[Setup], found: &[Found]) -> Vec<usize> {
     let mut numbers = vec![0; setups.len()];
-    let relays = |setup: &Setup| setup.relays.values().cloned().collect::<BTreeSet<_>>();
     let same_name = |a: &Setup, b: &Setup| a.name == b.name;
-    let same_relays = |a: &Setup, b: &Setup| relays(a) == relays(b);
+    let same_relays = |a: &Setup, b: &Setup| a.switches() == b.switches();
     let only_one = |_: &Setup, _: &Setup| setups.len() == 1 && found.len() == 1;
     let rules: [Rule<'_>; 3] = [&same_name, &same_relays, &only_one];
     for rule in rules {
@@ -1513,6 +1511,20 @@ mod tests {
             let order: Order = serde_json::from_value(order).expect("an order");
             self.unit.order(&order, caller, Timestamp::from_millis(BEGIN_MS + minutes * 60_000))
         }
+    }
+
+    #[test]
+    fn guided_thermostats_with_new_names_find_what_is_theirs() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let open = |guided: [(&str, &str); 2]| {
+            let setups = guided.map(|(name, device)| setup(&format!("name = \"{name}\"\nguides = \"{device}\"")));
+            assert_eq!(setups[0].collides(&setups[1]), None);
+            let now = Timestamp::from_millis(BEGIN_MS);
+            let units = Unit::open_all(dir.path(), &setups, &TimeZone::UTC, "v", now).expect("opened");
+            units.into_iter().map(|u| u.word).collect::<Vec<_>>()
+        };
+        assert_eq!(open([("Kitchen", "valve_1"), ("Bath", "valve_2")]), ["thermostat", "thermostat-2"]);
+        assert_eq!(open([("Spa", "valve_2"), ("Pantry", "valve_1")]), ["thermostat-2", "thermostat"]);
     }
 
     #[test]
