@@ -1,6 +1,7 @@
 //! `vestibule thermostat`: orders to the thermostat that the hub runs ([`mod@unit`], [`service`]), and what needs no running hub.
 
 mod code;
+mod guide;
 pub mod service;
 pub mod unit;
 

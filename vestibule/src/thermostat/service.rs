@@ -11,12 +11,13 @@ use devices::mqtt::house::Publication;
 use devices::mqtt::hub::Mqtt;
 use gate::GateState;
 use home::{Desired, Registered};
-use model::{DeviceId, Property, RunningState, SystemMode, TemperatureScale, Timestamp, Value};
+use model::{DeviceId, Property, RunningState, TemperatureScale, Timestamp, Value};
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::code::Secret;
+use super::guide::{GUIDED, Guide, Said, Standing, set, set_mode, wishes};
 use super::unit::{DemandWish, Left, Order, To, Unit, home_assistant_mode};
 use crate::core::Core;
 
@@ -46,18 +47,6 @@ const OUTDOOR_STALE_MS: i64 = 2 * 3_600_000;
 
 /// Requests of utilities begin and end up to so many seconds later, unless they say otherwise.
 const RANDOM_S: u32 = 900;
-
-/// So long after a guided thermostat was told something, nothing that it says is taken for an order, in the home's time.
-const GUIDE_GRACE_MS: u64 = 60_000;
-
-/// It is told again, and the household hears of it, when it has not taken it for so long: radiators' own ones sleep for minutes.
-const GUIDE_PATIENCE_MS: u64 = 15 * 60_000;
-
-/// What it first says so near to what it was told is its own version of it, rounded, thousandths of a kelvin.
-const GUIDE_ROUNDED_MILLI: i32 = 1_200;
-
-/// A set point so near to what was told is no other one, thousandths of a kelvin.
-const GUIDE_NEAR_MILLI: i32 = 300;
 
 /// What somebody turns at the guided thermostat is ordered under this name.
 const DIAL: &str = "the thermostat itself";
@@ -89,20 +78,10 @@ struct Sent {
     confirmed: bool,
 }
 
-/// What a guided thermostat was told.
-struct Told {
-    what: (HvacMode, Temp, Temp),
-    mono_ms: u64,
-    /// What it said before, property by property: repeated, it has not taken the new one yet.
-    before: BTreeMap<Property, Value>,
-    /// How it answered: rounded to its own steps, or in its own words.
-    answers: BTreeMap<Property, Value>,
-}
-
 struct Service {
     at: At,
     /// The guided thermostat, where there is one.
-    told: Option<Told>,
+    guide: Guide,
     face: Face,
     topics: Topics,
     began: Instant,
@@ -155,7 +134,7 @@ pub async fn run(at: At, mut stopped: watch::Receiver<bool>) {
     let began_ms = at.core.now().as_millis();
     let mut service = Service {
         at,
-        told: None,
+        guide: Guide::default(),
         face,
         topics,
         began: Instant::now(),
@@ -496,10 +475,8 @@ impl Service {
     /// Tells a thermostat that switches by itself its mode and set points, once for each change; and takes what somebody
     /// turns at it for an order of theirs.
     async fn guide(&mut self, device: &DeviceId, decision: &comfort::Decision, mono_ms: u64) {
-        let turned = self.told.as_mut().and_then(|told| {
-            let graced = mono_ms.saturating_sub(told.mono_ms) < GUIDE_GRACE_MS;
-            turned(&self.at.core.state(), device, told, graced)
-        });
+        let said = self.guided_says(device);
+        let turned = self.guide.hear(&said, mono_ms);
         if let Some(order) = turned {
             let (unit, now) = (Arc::clone(&self.at.unit), self.at.core.now());
             let done = tokio::task::spawn_blocking(move || unit.order(&order, Caller::other(DIAL), now)).await;
@@ -507,29 +484,25 @@ impl Service {
                 tracing::warn!(%error, "what was turned at the guided thermostat is turned back");
             }
             // Whatever comes of it is told anew.
-            self.told = None;
             return;
         }
         let setup = self.at.unit.setup();
         let what = decision.guidance(&setup.settings, &setup.equipment);
-        if let Some(told) = self.told.as_ref().filter(|told| told.what == what) {
-            let silent = told.answers.is_empty() && !told.before.is_empty();
-            if !silent {
-                self.failed.remove(device);
+        if self.guide.is_told(what) {
+            match self.guide.standing(&said, mono_ms) {
+                Standing::Waiting => return,
+                Standing::Taken => {
+                    self.failed.remove(device);
+                    return;
+                }
+                Standing::Untaken => {
+                    let text = format!("`{device}` does not take the mode and set points that it is told");
+                    self.failed.insert(device.clone(), (true, text));
+                }
             }
-            if !silent || mono_ms.saturating_sub(told.mono_ms) < GUIDE_PATIENCE_MS {
-                return;
-            }
-            let text = format!("`{device}` does not take the mode and set points that it is told");
-            self.failed.insert(device.clone(), (true, text));
         }
-        let mut before = BTreeMap::new();
         let desired = {
             let mut gate = self.at.core.state();
-            for property in [Property::SystemMode, Property::OccupiedHeatingSetpoint, Property::OccupiedCoolingSetpoint]
-            {
-                before.extend(gate.home.reported(device, property).map(|s| (property, s.value.clone())));
-            }
             let desired: Vec<Desired> = wishes(what)
                 .into_iter()
                 .filter(|d| gate.registry.get(device).is_some_and(|known| takes(known, d.property)))
@@ -545,13 +518,18 @@ impl Service {
             false => self.at.mqtt.carry_out(device, &desired).await.map_err(|e| e.to_string()),
         };
         match done {
-            Ok(()) => {
-                self.told = Some(Told { what, mono_ms, before, answers: BTreeMap::new() });
-            }
+            Ok(()) => self.guide.tell(what, &desired, &said, mono_ms),
             Err(error) => {
                 self.failed.insert(device.clone(), (true, format!("`{device}` can't be guided: {error}")));
             }
         }
+    }
+
+    /// What a guided thermostat says of what it is told.
+    fn guided_says(&self, device: &DeviceId) -> Said {
+        let gate = self.at.core.state();
+        let said = |property| Some((property, gate.home.reported(device, property)?.value.clone()));
+        GUIDED.into_iter().filter_map(said).collect()
     }
 
     async fn keep(&self, with_learned: bool, interval: Option<comfort::Interval>) {
@@ -731,79 +709,6 @@ fn order(what: &str, payload: &str) -> Option<Order> {
 /// Whether a device takes orders for a property.
 fn takes(known: &Registered, property: Property) -> bool {
     known.description.properties.get(&property).is_some_and(|p| p.command)
-}
-
-/// What a guided thermostat is to become.
-fn wishes((mode, heat, cool): (HvacMode, Temp, Temp)) -> Vec<Desired> {
-    let mut all = vec![Desired { property: Property::SystemMode, value: Value::SystemMode(system_mode(mode)) }];
-    if mode.heats() {
-        all.push(Desired { property: Property::OccupiedHeatingSetpoint, value: Value::Temperature(heat.milli_c()) });
-    }
-    if mode.cools() {
-        all.push(Desired { property: Property::OccupiedCoolingSetpoint, value: Value::Temperature(cool.milli_c()) });
-    }
-    all
-}
-
-fn system_mode(mode: HvacMode) -> SystemMode {
-    match mode {
-        HvacMode::Off => SystemMode::Off,
-        HvacMode::Heat | HvacMode::AuxHeatOnly => SystemMode::Heat,
-        HvacMode::Cool => SystemMode::Cool,
-        HvacMode::Auto => SystemMode::Auto,
-    }
-}
-
-/// What somebody has turned at a guided thermostat since it was told, as an order. Its own echo is none: not what it was
-/// told, and not what it made of that.
-fn turned(gate: &GateState, device: &DeviceId, told: &mut Told, graced: bool) -> Option<Order> {
-    let (mode, ..) = told.what;
-    let mut order = None;
-    for wish in wishes(told.what) {
-        let Some(said) = gate.home.reported(device, wish.property).map(|s| s.value.clone()) else { continue };
-        let within = |milli: i32| match (&said, &wish.value) {
-            (Value::Temperature(a), Value::Temperature(b)) => a.saturating_sub(*b).saturating_abs() <= milli,
-            (a, b) => a == b,
-        };
-        let answer = told.answers.get(&wish.property);
-        let taken = match answer {
-            Some(answer) => said == *answer || within(GUIDE_NEAR_MILLI),
-            None => {
-                within(GUIDE_NEAR_MILLI)
-                    || told.before.get(&wish.property) != Some(&said) && within(GUIDE_ROUNDED_MILLI)
-            }
-        };
-        if taken {
-            told.answers.insert(wish.property, said);
-            continue;
-        }
-        if graced || answer.is_none() && told.before.get(&wish.property) == Some(&said) {
-            continue;
-        }
-        let text = |milli: i32| Some(format!("{}C", f64::from(milli) / 1000.0));
-        order = match (said, wish.property) {
-            (Value::Temperature(t), Property::OccupiedCoolingSetpoint) if mode == HvacMode::Auto => {
-                Some(set(To { cool: text(t), ..To::default() }))
-            }
-            (Value::Temperature(t), _) if mode == HvacMode::Auto => Some(set(To { heat: text(t), ..To::default() })),
-            (Value::Temperature(t), _) => Some(set(To { temperature: text(t), ..To::default() })),
-            (Value::SystemMode(SystemMode::Off), _) => Some(set_mode("off")),
-            (Value::SystemMode(SystemMode::Heat), _) => Some(set_mode("heat")),
-            (Value::SystemMode(SystemMode::Cool), _) => Some(set_mode("cool")),
-            (Value::SystemMode(SystemMode::Auto), _) => Some(set_mode("auto")),
-            _ => order,
-        };
-    }
-    order
-}
-
-fn set(to: To) -> Order {
-    Order::Set { mode: None, to, fan: None, fan_min: None, humidity: None, dry_above: None, windows: None }
-}
-
-fn set_mode(mode: &str) -> Order {
-    let (fan, fan_min, humidity, dry_above, windows) = (None, None, None, None, None);
-    Order::Set { mode: Some(mode.to_owned()), to: To::default(), fan, fan_min, humidity, dry_above, windows }
 }
 
 fn word(on: bool) -> &'static str {
