@@ -89,6 +89,9 @@ pub struct Event {
     pub name: String,
     /// Who asked: a member, a partner, a rule.
     pub by: String,
+    /// An owner asked: whom the lock holds does not end it.
+    #[serde(default)]
+    pub by_owner: bool,
     /// Runs from, milliseconds since the epoch.
     pub start_ms: i64,
     /// Until (not included); `None`: until resumed.
@@ -127,6 +130,7 @@ impl Event {
             event_type,
             name: name.to_owned(),
             by: by.to_owned(),
+            by_owner: false,
             start_ms,
             end_ms: None,
             hold_climate_ref: None,
@@ -236,11 +240,11 @@ impl Events {
         self.events.iter().filter(move |event| event.running(wall_ms))
     }
 
-    /// Ends the highest event that runs and may be ended, or all of them. What was ended.
-    pub fn resume(&mut self, wall_ms: i64, all: bool) -> Vec<Event> {
+    /// Ends the highest event that runs and may be ended, or all of them; `theirs` says of which somebody may end it. What was ended.
+    pub fn resume(&mut self, wall_ms: i64, all: bool, theirs: impl Fn(&Event) -> bool) -> Vec<Event> {
         let mut ended = Vec::new();
         self.events.retain(|event| {
-            let ends = event.running(wall_ms) && event.class() > 0 && (all || ended.is_empty());
+            let ends = event.running(wall_ms) && event.class() > 0 && theirs(event) && (all || ended.is_empty());
             if ends {
                 ended.push(event.clone());
             }
@@ -249,12 +253,12 @@ impl Events {
         ended
     }
 
-    /// Takes away the holds that run: another takes their place.
-    pub(crate) fn replace_running_hold(&mut self, wall_ms: i64) {
+    /// Takes away the holds that run, of those that somebody may end: another takes their place.
+    pub(crate) fn replace_running_hold(&mut self, wall_ms: i64, theirs: impl Fn(&Event) -> bool) {
         self.events.retain(|event| {
             let thermal =
                 event.heat_hold_temp.is_some() || event.cool_hold_temp.is_some() || event.hold_climate_ref.is_some();
-            event.event_type != EventType::Hold || !event.running(wall_ms) || !thermal
+            event.event_type != EventType::Hold || !event.running(wall_ms) || !thermal || !theirs(event)
         });
     }
 

@@ -618,10 +618,14 @@ impl Thermostat {
         if *hold == Hold::default() {
             return Err(EventError::Empty);
         }
-        if let Some(climate) = &hold.climate {
-            self.config.program.find(climate).ok_or_else(|| EventError::NoSuchClimate(climate.clone()))?;
-        }
-        self.locked(hold.heat.into_iter().chain(hold.cool), caller)?;
+        let climate = match &hold.climate {
+            None => None,
+            Some(named) => {
+                let found = self.config.program.find(named);
+                Some(found.ok_or_else(|| EventError::NoSuchClimate(named.clone()))?)
+            }
+        };
+        self.locked(hold.heat.or(climate.map(|c| c.heat_temp)), hold.cool.or(climate.map(|c| c.cool_temp)), caller)?;
         let wall_ms = self.wall(now);
         let mut event = Event::new(EventType::Hold, "hold", caller.name, wall_ms);
         match kind {
@@ -636,19 +640,36 @@ impl Thermostat {
         }
         event.hold_climate_ref.clone_from(&hold.climate);
         (event.heat_hold_temp, event.cool_hold_temp, event.fan) = (hold.heat, hold.cool, hold.fan);
+        event.by_owner = caller.owner;
         // A hold that begins now replaces the hold that runs; the fan's alone does not end a temperature's.
         if event.running(wall_ms) && (hold.heat.is_some() || hold.cool.is_some() || hold.climate.is_some()) {
-            self.state.events.replace_running_hold(wall_ms);
+            let held = self.is_held(caller);
+            self.state.events.replace_running_hold(wall_ms, |e| !held || !e.by_owner);
         }
         self.state.recovery = None;
         self.state.events.put(event)
     }
 
     /// Ends the highest event (the next one on the stack takes over), or all that run. What a price or a utility asked for
-    /// does not come back: these dear hours and this request are declined.
-    pub fn resume(&mut self, all: bool, now: &Now) -> Vec<Event> {
+    /// does not come back: these dear hours and this request are declined. Whom the lock holds ends nothing that an owner has
+    /// set.
+    ///
+    /// # Errors
+    /// When what would end was set by an owner, and the lock holds the caller.
+    pub fn resume(&mut self, all: bool, caller: Caller<'_>, now: &Now) -> Result<Vec<Event>, EventError> {
         let wall_ms = self.wall(now);
-        let ended = self.state.events.resume(wall_ms, all);
+        let held = self.is_held(caller);
+        let theirs = |event: &Event| !held || !event.by_owner;
+        let highest = self.state.events.running(wall_ms).next();
+        let refused = |event: &&Event| !theirs(event);
+        if let Some(event) = highest.filter(refused).filter(|_| !all || !self.state.events.running(wall_ms).any(theirs))
+        {
+            return Err(EventError::Locked(format!(
+                "`{}` was set by an owner, and {} does not end it",
+                event.name, caller.name
+            )));
+        }
+        let ended = self.state.events.resume(wall_ms, all, theirs);
         for event in &ended {
             if event.price.is_some() {
                 self.decline_price(event, wall_ms);
@@ -657,7 +678,7 @@ impl Thermostat {
                 asked.answer = Answer::Declined;
             }
         }
-        ended
+        Ok(ended)
     }
 
     /// Until the dear hours are over that it is for.
@@ -688,7 +709,8 @@ impl Thermostat {
         !over
     }
 
-    /// "Save now": set points give way by so much until then, or until resumed. Pressed again, it begins anew.
+    /// "Save now": set points give way by so much until then, or until resumed, and within the lock's range if it holds who
+    /// pressed it. Pressed again, it begins anew.
     ///
     /// # Errors
     /// When it can't be.
@@ -703,6 +725,7 @@ impl Thermostat {
         let mut event = Event::new(EventType::QuickSave, "quick save", caller.name, wall_ms);
         event.end_ms = end_ms;
         event.relative = Some(relative.clamp(Delta::ZERO, QUICK_SAVE_MAX));
+        event.by_owner = caller.owner;
         if end_ms.is_some_and(|end| end <= wall_ms) {
             return Err(EventError::Times);
         }
@@ -722,10 +745,10 @@ impl Thermostat {
         (start_ms, end_ms): (i64, i64),
         caller: Caller<'_>,
     ) -> Result<u64, EventError> {
-        self.locked([heat, cool].into_iter(), caller)?;
+        self.locked(Some(heat), Some(cool), caller)?;
         let mut event = Event::new(EventType::Vacation, name, caller.name, start_ms);
         event.end_ms = Some(end_ms);
-        (event.heat_hold_temp, event.cool_hold_temp) = (Some(heat), Some(cool));
+        (event.heat_hold_temp, event.cool_hold_temp, event.by_owner) = (Some(heat), Some(cool), caller.owner);
         self.state.events.put(event)
     }
 
@@ -852,16 +875,25 @@ impl Thermostat {
     /// # Errors
     /// When it can't be.
     pub fn put_event(&mut self, event: Event, caller: Caller<'_>) -> Result<u64, EventError> {
-        self.locked(event.heat_hold_temp.into_iter().chain(event.cool_hold_temp), caller)?;
+        self.locked(event.heat_hold_temp, event.cool_hold_temp, caller)?;
         if let Some(climate) = &event.hold_climate_ref {
             self.config.program.find(climate).ok_or_else(|| EventError::NoSuchClimate(climate.clone()))?;
         }
         self.state.events.put(event)
     }
 
-    fn locked(&self, mut temperatures: impl Iterator<Item = Temp>, caller: Caller<'_>) -> Result<(), EventError> {
+    /// Whether the lock holds somebody.
+    fn is_held(&self, caller: Caller<'_>) -> bool {
+        self.config.lock.is_some() && !caller.owner
+    }
+
+    /// The lock's check, which whatever aims somewhere passes: set points of what is not installed don't count.
+    fn locked(&self, heat: Option<Temp>, cool: Option<Temp>, caller: Caller<'_>) -> Result<(), EventError> {
         let Some((low, high)) = self.config.lock.filter(|_| !caller.owner) else { return Ok(()) };
-        if temperatures.any(|t| t < low || t > high) {
+        let equipment = &self.config.equipment;
+        let heat = heat.filter(|_| equipment.heat_stages > 0 || equipment.has_aux);
+        let cool = cool.filter(|_| equipment.cool_stages > 0);
+        if heat.into_iter().chain(cool).any(|t| t < low || t > high) {
             let scale = self.config.settings.scale;
             return Err(EventError::Locked(format!(
                 "{} sets {} to {}",
@@ -1533,8 +1565,10 @@ fn effective<'a>(
         }
         // Who gives way to several at once gives way to the one that asks for most, not to their sum.
         if let Some(relative) = event.relative {
-            let limits =
-                config.prices.as_ref().map(|p| p.limits).filter(|_| event.event_type == EventType::DemandResponse);
+            let limits = match event.event_type {
+                EventType::DemandResponse => config.prices.as_ref().map(|p| p.limits),
+                _ => config.lock.filter(|_| !event.by_owner),
+            };
             let by = Move::giving_way(relative, limits);
             let given = by.apply(heat, cool);
             (e.heat, e.cool) = (e.heat.min(given.0), e.cool.max(given.1));

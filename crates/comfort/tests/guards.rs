@@ -194,7 +194,7 @@ fn play(heat_pump: bool, acts: &[Act]) -> (u64, Vec<String>) {
                 bench.pass(1000);
             }
             Act::Resume => {
-                bench.thermostat.resume(true, &now);
+                bench.thermostat.resume(true, Caller::owner("me"), &now).unwrap();
                 bench.pass(1000);
             }
             Act::Room(degrees) => bench.room = f(*degrees),
@@ -775,7 +775,7 @@ fn a_vacation_covers_an_older_hold_and_gives_it_back() {
     assert_eq!(bench.minutes(5).set_points.heat(), f(55));
     assert_eq!(bench.minutes(120).set_points.heat(), f(72));
     let now = bench.now();
-    assert_eq!(bench.thermostat.resume(false, &now).len(), 1);
+    assert_eq!(bench.thermostat.resume(false, Caller::owner("me"), &now).unwrap().len(), 1);
     assert_eq!(bench.pass(1000).source.event, None);
 }
 
@@ -789,6 +789,51 @@ fn the_lock_holds_whoever_is_no_owner() {
     let refused = bench.thermostat.set_hold(&hold, HoldType::Indefinite, Caller::other("a guest"), &now);
     assert!(refused.unwrap_err().to_string().contains("a guest"));
     assert!(bench.thermostat.set_hold(&hold, HoldType::Indefinite, Caller::owner("me"), &now).is_ok());
+}
+
+#[test]
+fn the_lock_holds_whichever_way_somebody_comes() {
+    let guest = Caller::other("a guest");
+    let mut c = config(HvacMode::Auto);
+    c.lock = Some((f(66), f(78)));
+    c.program = Program::uniform(c.program.climates().to_vec(), &ClimateRef::new("home")).unwrap();
+    let mut bench = Bench::new(c);
+    let points = |d: &Decision| (d.set_points.heat().tenths_f(), d.set_points.cool().tenths_f());
+    assert_eq!(points(&bench.pass(1000)), (690, 760));
+    // By the name of a comfort setting no further than by degrees.
+    let now = bench.now();
+    let to = |climate: &str| Hold::climate(climate);
+    for refused in ["away", "sleep"] {
+        assert!(bench.thermostat.set_hold(&to(refused), HoldType::NextTransition, guest, &now).is_err(), "{refused}");
+    }
+    bench.thermostat.set_hold(&to("home"), HoldType::HoldHours(1), guest, &now).unwrap();
+    // Saving stops at the range; an owner's does not, and neither brings an owner's own wish back into it.
+    bench.thermostat.quick_save(Delta::from_tenths_f(60), None, guest, &now).unwrap();
+    assert_eq!(points(&bench.pass(1000)), (660, 780));
+    let now = bench.now();
+    bench.thermostat.quick_save(Delta::from_tenths_f(60), None, Caller::owner("me"), &now).unwrap();
+    assert_eq!(points(&bench.pass(1000)), (630, 820));
+    let now = bench.now();
+    assert!(bench.thermostat.resume(false, guest, &now).unwrap_err().to_string().contains("a guest"));
+    // All that is theirs ends, nothing that is an owner's.
+    let ended = bench.thermostat.resume(true, guest, &now).unwrap();
+    assert_eq!(ended.iter().map(|e| e.event_type).collect::<Vec<_>>(), [EventType::Hold]);
+    assert_eq!(points(&bench.pass(1000)), (630, 820));
+    let now = bench.now();
+    assert!(bench.thermostat.resume(true, guest, &now).is_err());
+    bench.thermostat.resume(true, Caller::owner("me"), &now).unwrap();
+    // An owner's hold is covered by theirs, and there again when that ends.
+    bench.hold(60);
+    let now = bench.now();
+    bench.thermostat.set_hold(&Hold::at(f(70)), HoldType::HoldHours(1), guest, &now).unwrap();
+    assert_eq!(bench.minutes(50).set_points.heat(), f(70));
+    assert_eq!(bench.minutes(15).set_points.heat(), f(60));
+    // Without a lock anybody may end anything.
+    let mut c = bench.thermostat.config().clone();
+    c.lock = None;
+    bench.thermostat.configure(c);
+    let now = bench.now();
+    assert_eq!(bench.thermostat.resume(true, guest, &now).unwrap().len(), 1);
 }
 
 #[test]
@@ -868,7 +913,7 @@ fn demand_response_moves_the_set_point_and_can_be_declined() {
     assert_eq!(bench.pass(1000).set_points.cool(), moved);
     // To resume is to decline.
     let now = bench.now();
-    assert_eq!(bench.thermostat.resume(false, &now).len(), 1);
+    assert_eq!(bench.thermostat.resume(false, Caller::owner("me"), &now).unwrap().len(), 1);
     assert_eq!(bench.thermostat.demand_response(&longer, &now), Ok(Answer::Declined));
     assert_eq!(bench.pass(1000).set_points.cool(), before);
     // Where the household wants to be asked, it is.
@@ -907,7 +952,7 @@ fn requests_of_utilities_do_not_add_up_and_keep_within_the_limits_and_the_four_h
     bench.thermostat.quick_save(Delta::from_tenths_f(20), None, Caller::owner("me"), &now).unwrap();
     assert_eq!(bench.pass(1000).set_points.cool().above(before), Delta::from_tenths_f(40));
     let now = bench.now();
-    assert_eq!(bench.thermostat.resume(false, &now)[0].event_type, EventType::QuickSave);
+    assert_eq!(bench.thermostat.resume(false, Caller::owner("me"), &now).unwrap()[0].event_type, EventType::QuickSave);
     // What the household wants is without it.
     assert_eq!(bench.pass(1000).undisturbed.cool(), before);
     // Its limits hold for the sum of all that anybody asks.
@@ -1065,11 +1110,11 @@ fn dear_hours_give_way_within_the_limits_and_the_house_goes_ahead_of_them() {
     assert!(id.is_ok());
     assert_eq!(bench.pass(MINUTE_MS).set_points.heat(), f(62), "a hold goes before a price");
     let now = bench.now();
-    bench.thermostat.resume(false, &now);
+    bench.thermostat.resume(false, Caller::owner("me"), &now).unwrap();
     assert_eq!(bench.pass(MINUTE_MS).set_points.heat(), f(68));
     // Opted out of, these dear hours stay away over a restart; tomorrow's come.
     let now = bench.now();
-    assert_eq!(bench.thermostat.resume(false, &now).len(), 1);
+    assert_eq!(bench.thermostat.resume(false, Caller::owner("me"), &now).unwrap().len(), 1);
     assert_eq!(bench.pass(MINUTE_MS).set_points.heat(), usual);
     bench.restart(false);
     assert_eq!(at(&mut bench, 20, 30).set_points.heat(), usual);
@@ -1104,7 +1149,7 @@ fn opting_out_of_dear_hours_outlives_every_new_list() {
         if bench.pass(MINUTE_MS).source.event == Some(EventType::Sensor) {
             moved.push((minute / 1440, bench.wall_ms % day_ms / hour_ms));
             let now = bench.now();
-            bench.thermostat.resume(true, &now);
+            bench.thermostat.resume(true, Caller::owner("me"), &now).unwrap();
             bench.restart(false);
         }
     }
@@ -1335,7 +1380,7 @@ fn an_empty_house_goes_away_and_somebody_brings_it_home() {
     bench.hold(70);
     assert_eq!(bench.minute_with(None, Some(false)).set_points.heat(), f(70));
     let now = bench.now();
-    bench.thermostat.resume(false, &now);
+    bench.thermostat.resume(false, Caller::owner("me"), &now).unwrap();
     assert_eq!(bench.minute_with(None, Some(true)).source.event, None);
 }
 

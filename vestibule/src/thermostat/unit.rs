@@ -264,7 +264,7 @@ impl Order {
                 texts || [fan_min, humidity, dry_above].into_iter().any(Option::is_some)
             }
             Self::Hold { .. } | Self::Resume { .. } | Self::Save { .. } | Self::Unlock { .. } => false,
-            Self::DemandAccept { .. } | Self::DemandDecline { .. } => false,
+            Self::DemandDecline { .. } => false,
             _ => !self.only_looks(),
         }
     }
@@ -887,7 +887,7 @@ impl Unit {
                     inner.thermostat.configure(config);
                 }
                 if to.temperature.is_some() || to.heat.is_some() || to.cool.is_some() {
-                    let hold = self.hold(inner, to)?;
+                    let hold = self.hold(inner, to, caller)?;
                     inner.thermostat.set_hold(&hold, HoldType::NextTransition, caller, now).map_err(|e| text(&e))?;
                 } else if !changed {
                     return Err(
@@ -896,7 +896,7 @@ impl Unit {
                 }
             }
             Order::Hold { to, climate, fan, until, hours } => {
-                let mut hold = self.hold(inner, to)?;
+                let mut hold = self.hold(inner, to, caller)?;
                 if let Some(name) = climate {
                     hold = Hold { climate: Some(ClimateRef::new(name)), ..hold };
                 }
@@ -917,7 +917,7 @@ impl Unit {
                 inner.thermostat.set_hold(&hold, kind, caller, now).map_err(|e| text(&e))?;
             }
             Order::Resume { all } => {
-                let ended = inner.thermostat.resume(*all, now);
+                let ended = inner.thermostat.resume(*all, caller, now).map_err(|e| text(&e))?;
                 return Ok(json!({"ended": ended.iter().map(|e| self.event(e)).collect::<Vec<_>>()}));
             }
             Order::ProgramSet { days, from, to, climate } => {
@@ -1129,8 +1129,9 @@ impl Unit {
         }
     }
 
-    /// The same; where one of two is given, the other stays where it is.
-    fn hold(&self, inner: &Inner, to: &To) -> Result<Hold, String> {
+    /// The same; where one of two is given, the other stays where it is, or is left to the program where the lock would not let the
+    /// caller set it there.
+    fn hold(&self, inner: &Inner, to: &To, caller: Caller<'_>) -> Result<Hold, String> {
         let mut hold = self.hold_raw(to)?;
         // Where power is dear, what gives way to it is no wish of anybody's.
         if let (Some(now), true) = (inner.decision.as_ref().map(|d| d.undisturbed), hold != Hold::default()) {
@@ -1140,8 +1141,10 @@ impl Unit {
                 let half = Delta::from_milli_k((now.cool().milli_c() - now.heat().milli_c()) / 2);
                 return Ok(Hold { heat: Some(middle.minus(half)), cool: Some(middle.plus(half)), ..hold });
             }
-            hold.heat = hold.heat.or(Some(now.heat()));
-            hold.cool = hold.cool.or(Some(now.cool()));
+            let lock = self.setup.lock.filter(|_| !caller.owner);
+            let theirs = |t: Temp| Some(t).filter(|t| lock.is_none_or(|(low, high)| (low..=high).contains(t)));
+            hold.heat = hold.heat.or(theirs(now.heat()));
+            hold.cool = hold.cool.or(theirs(now.cool()));
         }
         Ok(hold)
     }
@@ -1156,7 +1159,8 @@ impl Unit {
             let zoned = self.zone.to_ambiguous_zoned_datetime(civil).compatible().map_err(|_| wrong())?;
             Ok(zoned.timestamp().as_millisecond())
         };
-        if let Ok(time) = text.parse::<jiff::civil::Time>() {
+        // A day with a time parses as a time alone, too.
+        if let (false, Ok(time)) = (text.contains('-'), text.parse::<jiff::civil::Time>()) {
             let now = jiff::Timestamp::from_millisecond(now_ms).map_err(|_| wrong())?;
             let today = self.zone.to_datetime(now).date();
             let at = in_zone(today.to_datetime(time))?;
@@ -1528,9 +1532,48 @@ mod tests {
     }
 
     #[test]
+    fn the_lock_holds_what_comes_over_the_broker() {
+        let alone = Alone::new("sensors = [\"s\"]\nheat = \"a\"\nlock = [18, 24]");
+        let (owner, guest) = (Caller::owner("owner"), Caller::other("mqtt"));
+        let until =
+            |text: &str| json!({"hold": {"to": {}, "climate": text, "fan": null, "until": "next", "hours": null}});
+        let refused = alone.order(until("away"), guest, 0).expect_err("below the range");
+        assert!(refused.contains("mqtt sets 18 °C to 24 °C"), "{refused}");
+        alone.order(until("home"), guest, 0).expect("within it");
+        let (from, until) = ("2026-07-08T16:00", "2026-07-20");
+        let to = json!({"heat": "12", "cool": "28"});
+        let vacation = json!({"vacation_add": {"name": "Sea", "to": to, "from": from, "until": until}});
+        alone.order(vacation, owner, 0).expect("planned");
+        let all = json!({"resume": {"all": true}});
+        let ended = alone.order(all.clone(), guest, 1).expect("their own");
+        assert_eq!(ended["ended"].as_array().map(Vec::len), Some(1), "{ended}");
+        assert_eq!(ended["ended"][0]["by"], "mqtt", "{ended}");
+        assert!(alone.order(all.clone(), guest, 1).expect_err("the owner's").contains("`Sea` was set by an owner"));
+        assert!(alone.order(json!({"demand_accept": {"name": "x"}}), guest, 1).expect_err("theirs").contains("locked"));
+        assert_eq!(alone.order(all, owner, 1).expect("ended")["ended"][0]["name"], "Sea");
+    }
+
+    #[test]
+    fn a_time_is_of_the_day_that_is_written_and_else_the_next_one() {
+        let alone = Alone::new("sensors = [\"s\"]\nheat = \"a\"");
+        let instant = |text| alone.unit.instant(text, BEGIN_MS).map(rfc3339);
+        for (text, at) in [
+            ("22:00", "2026-07-08T22:00:00.000Z"),
+            ("06:30", "2026-07-09T06:30:00.000Z"),
+            ("2026-12-24", "2026-12-24T00:00:00.000Z"),
+            ("2026-12-24T18:00", "2026-12-24T18:00:00.000Z"),
+            ("2026-12-24 18:00", "2026-12-24T18:00:00.000Z"),
+            ("2026-12-24T18:00+01:00", "2026-12-24T17:00:00.000Z"),
+        ] {
+            assert_eq!(instant(text).as_deref(), Ok(at), "{text}");
+        }
+        assert!(instant("tomorrow").is_err() && instant("24-12").is_err());
+    }
+
+    #[test]
     fn a_request_without_a_beginning_begins_when_it_came_however_often_it_is_said() {
         let alone = Alone::new("sensors = [\"s\"]\ncool = \"a\"");
-        let wish = json!({"demand_add": {"name": "peak", "until": "2026-07-09T16:00", "by": 2}});
+        let wish = json!({"demand_add": {"name": "peak", "until": "2026-07-10T16:00", "by": 2}});
         for minutes in [0, 50, 200, 239, 241, 700] {
             let said = alone.order(wish.clone(), Caller::owner("utility"), minutes).expect("taken");
             let first = (minutes < 241).then_some("2026-07-08T16:00:00.000Z");

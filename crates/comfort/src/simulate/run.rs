@@ -437,7 +437,7 @@ impl Run<'_> {
                     fiddled = true;
                 } else if std::mem::take(&mut fiddled) {
                     // Whoever lives there puts it right.
-                    thermostat.resume(true, &now);
+                    let _ = thermostat.resume(true, Caller::owner("household"), &now);
                     thermostat.set_mode(mode);
                 }
                 let outdoor_known = connected && !is(|k| matches!(k, Kind::NoOutdoor));
@@ -584,7 +584,7 @@ fn fiddle(thermostat: &mut Thermostat, rng: &mut Rng, now: &Now) {
             let _ = thermostat.set_hold(&hold, HoldType::HoldHours(1), caller, now);
         }
         _ => {
-            thermostat.resume(true, now);
+            let _ = thermostat.resume(true, caller, now);
             thermostat.set_mode(HvacMode::Auto);
         }
     }
