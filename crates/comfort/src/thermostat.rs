@@ -220,8 +220,12 @@ struct State {
     recovery: Option<Recovery>,
     /// The last wall time that was believed.
     wall_ms: Option<i64>,
+    /// The monotonic clock at the last step.
+    mono_ms: u64,
     outdoor: Option<Temp>,
     window: Window,
+    /// Somebody's phone was at home, when one told last.
+    phone_home: Option<bool>,
     health: Health,
     /// `None`: those with which a thermostat begins.
     reminders: Option<Reminders>,
@@ -346,6 +350,8 @@ pub struct Thermostat {
     last_mono_ms: Option<u64>,
     began_mono_ms: u64,
     relays: Relays,
+    /// A phone has told in this run whether it is at home.
+    phone_told: bool,
     history: Accumulator,
     cache: Cache,
 }
@@ -444,6 +450,7 @@ impl Thermostat {
             last_mono_ms: None,
             began_mono_ms: 0,
             relays: Relays::default(),
+            phone_told: false,
             history: Accumulator::default(),
             cache: Cache::default(),
         }
@@ -483,7 +490,8 @@ impl Thermostat {
     /// A new run: nothing has been heard on its clock, and the relays are as they report.
     pub fn begin(&mut self, reported: Option<Call>) {
         self.state.guard.restarted(reported);
-        self.state.sensors.restarted();
+        self.state.sensors.restarted(self.state.mono_ms);
+        self.phone_told = false;
     }
 
     /// A fault that whoever switches the relays has found (`None`: it is over).
@@ -948,6 +956,7 @@ impl Thermostat {
         }
         self.last_mono_ms = Some(now.mono_ms);
         self.state.wall_ms = Some(wall_ms);
+        self.state.mono_ms = now.mono_ms;
         self.state.events.expire(wall_ms);
         self.state.demands.retain(|a| wall_ms < a.last_ms());
         self.state.outdoor = inputs.outdoor;
@@ -1126,19 +1135,25 @@ impl Thermostat {
         }
     }
 
-    /// Smart home and away.
+    /// Smart home and away. After a restart it goes on as it was, for as long as detectors and phones may need to speak again.
     fn presence(&mut self, now: &Now, wall_ms: i64, inputs: &Inputs) {
         let settings = &self.config.settings;
-        let known = self.state.sensors.sees() || inputs.phone_home.is_some();
+        let patience_ms = u64::from(settings.auto_away_after_s) * 1000;
+        let young = now.mono_ms.saturating_sub(self.began_mono_ms) < patience_ms;
+        self.phone_told |= inputs.phone_home.is_some();
+        if self.phone_told || !young {
+            self.state.phone_home = inputs.phone_home;
+        }
+        let phone_home = self.state.phone_home;
+        let seen_ms = self.state.sensors.last_seen_ms(now.mono_ms);
+        let known = phone_home.is_some() || seen_ms.is_some() && (self.state.sensors.tells() || young);
         if !settings.auto_away || !known {
             self.state.events.remove(EventType::AutoAway, None);
             self.state.events.remove(EventType::AutoHome, None);
             return;
         }
-        let seen_ms = self.state.sensors.last_seen_ms(now.mono_ms);
-        let recently = seen_ms.is_some_and(|ms| ms < AUTO_HOME_MS) || inputs.phone_home == Some(true);
-        let long_gone = seen_ms.is_none_or(|ms| ms >= u64::from(settings.auto_away_after_s) * 1000)
-            && inputs.phone_home != Some(true);
+        let recently = seen_ms.is_some_and(|ms| ms < AUTO_HOME_MS) || phone_home == Some(true);
+        let long_gone = seen_ms.is_none_or(|ms| ms >= patience_ms) && phone_home != Some(true);
         let slot = self.slot(wall_ms);
         let Some(climate) = self.config.program.climate(self.config.program.at(slot.day, slot.slot)) else { return };
         let sleeping = climate.climate_ref == ClimateRef::new("sleep");

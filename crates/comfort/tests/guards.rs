@@ -1384,6 +1384,50 @@ fn an_empty_house_goes_away_and_somebody_brings_it_home() {
     assert_eq!(bench.minute_with(None, Some(true)).source.event, None);
 }
 
+/// Detectors may be slow to speak again; a hub that starts each hour is as good as one that runs.
+#[test]
+fn who_was_seen_is_known_after_a_restart() {
+    let mut c = config(HvacMode::Heat);
+    c.settings.auto_away = true;
+    c.program = Program::uniform(c.program.climates().to_vec(), &ClimateRef::new("home")).unwrap();
+    let mut bench = Bench::new(c);
+    bench.minute_with(None, Some(true));
+    let mut minutes = 0;
+    while bench.minute_with(None, Some(false)).source.event.is_none() {
+        minutes += 1;
+        if minutes % 50 == 0 {
+            bench.restart(minutes == 50);
+        }
+    }
+    assert!((115..=125).contains(&minutes), "away after {minutes} min");
+    // Away it stays, whether the detector has spoken again or not yet; and not for ever without it.
+    bench.restart(true);
+    assert_eq!(bench.pass(1000).source.event, Some(EventType::AutoAway));
+    assert_eq!(bench.minutes(60).source.event, Some(EventType::AutoAway));
+    let mut silent = bench.minutes(62);
+    assert_eq!(silent.source.event, None, "nobody tells any more");
+    silent = bench.minute_with(None, Some(false));
+    assert_eq!(silent.source.event, Some(EventType::AutoAway));
+    bench.restart(false);
+    assert_eq!(bench.minute_with(None, Some(true)).source.event, None);
+    // A phone that was away is so until it says otherwise, and one at home is at home.
+    for home in [false, true] {
+        let mut c = bench.thermostat.config().clone();
+        c.settings.auto_away_after_s = 3600;
+        let mut bench = Bench::new(c);
+        let say = |bench: &mut Bench, phone_home: Option<bool>| {
+            bench.pass(MINUTE_MS);
+            let inputs = Inputs { outdoor: bench.outdoor, phone_home, ..Inputs::default() };
+            bench.thermostat.tick(&bench.now(), &inputs).source.event
+        };
+        let away = (!home).then_some(EventType::AutoAway);
+        assert_eq!(say(&mut bench, Some(home)), away);
+        bench.restart(false);
+        assert_eq!(say(&mut bench, None), away);
+        assert_eq!(say(&mut bench, Some(!home)), (home).then_some(EventType::AutoAway));
+    }
+}
+
 #[test]
 fn a_room_in_use_weighs_in_the_average_when_it_is_followed() {
     let mut c = config(HvacMode::Heat);
