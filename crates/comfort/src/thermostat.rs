@@ -9,7 +9,7 @@ use crate::event::{
     DR_MAX, DR_MAX_MS, DR_RANDOM_MAX_S, Event, EventError, EventType, Events, HOLD_HOURS_MAX,
     HOLD_WITHOUT_TRANSITION_MS, HoldType, OFFERS_MAX, QUICK_SAVE_MAX,
 };
-use crate::guard::{Call, Circumstances, Denial, Denied, Guard, Limits, OUTPUTS, Output, Relays, SetPoints};
+use crate::guard::{Call, Circumstances, Denial, Denied, Guard, Limits, Output, Relays, SetPoints};
 use crate::health::{Health, ShortCycles};
 use crate::history::{Accumulator, Interval};
 use crate::learn::{Learner, SAMPLE_S, Sample, sun_by_clock};
@@ -331,10 +331,11 @@ struct Cache {
     outlook: Option<(i64, Option<Outlook>)>,
 }
 
-/// Equipment that runs, or none, since the last change.
+/// Heating or cooling that runs, or neither, since the last change. Stages that come and go belong to one run.
 #[derive(Clone, Copy, Debug)]
 struct ThermalRun {
-    running: Call,
+    heats: bool,
+    cools: bool,
     began: Temp,
     began_ms: u64,
     /// Its beginning was seen.
@@ -1466,27 +1467,26 @@ impl Thermostat {
 
     /// Does what runs have an effect, and does it run for too long?
     fn response(&mut self, now: &Now, wall_ms: i64, fused: &Fused, decision: &Decision) {
-        let thermal = OUTPUTS.into_iter().filter(|o| o.heats() || o.cools());
-        let running = thermal.filter(|o| decision.relays.on(*o)).fold(Call::NONE, Call::with);
+        let (heats, cools) = (decision.relays.heats(), decision.relays.cools());
         let Some(t) = fused.temperature else { return };
         match self.cache.run {
-            Some(run) if run.running == running => {
+            Some(run) if (run.heats, run.cools) == (heats, cools) => {
                 let long = now.mono_ms.saturating_sub(run.began_ms) >= RESPONSE_S * 1000;
-                let wrong = if running.heats() { run.began.above(t) } else { t.above(run.began) };
-                if long && running != Call::NONE {
+                let wrong = if heats { run.began.above(t) } else { t.above(run.began) };
+                if long && (heats || cools) {
                     self.state.alerts.set(About::NoResponse, wrong > RESPONSE_WRONG, wall_ms, || {
-                        let what = if running.heats() { "heating" } else { "cooling" };
+                        let what = if heats { "heating" } else { "cooling" };
                         format!("{what} has run for an hour and the temperature went the other way")
                     });
                 }
             }
             before => {
-                let ended = before.filter(|b| b.whole && b.running != Call::NONE && running == Call::NONE);
+                let ended = before.filter(|b| b.whole && (b.heats || b.cools) && !heats && !cools);
                 if let Some(ended) = ended.filter(|_| decision.reason == Reason::Satisfied) {
                     self.state.health.finished(now.mono_ms.saturating_sub(ended.began_ms) / 1000);
                 }
                 let whole = before.is_some();
-                self.cache.run = Some(ThermalRun { running, began: t, began_ms: now.mono_ms, whole });
+                self.cache.run = Some(ThermalRun { heats, cools, began: t, began_ms: now.mono_ms, whole });
             }
         }
         let stopped = decision.denied.iter().any(|d| d.why == Denial::LongestRun);

@@ -1282,6 +1282,33 @@ fn runs_that_are_over_at_once_make_an_alert_and_long_ones_none() {
     assert!(!cycles(9).iter().any(|a| a.contains("short cycles")), "{:?}", cycles(9));
 }
 
+/// Auxiliary heat joins early in each run and leaves shortly before its end: the run is as long as the heat pump's.
+#[test]
+fn a_stage_that_comes_and_goes_makes_no_short_cycles() {
+    let mut c = config(HvacMode::Heat);
+    c.equipment.has_heat_pump = true;
+    c.settings.aux_after_s = 0;
+    let mut bench = Bench::new(c);
+    bench.hold(69);
+    for _ in 0..14 {
+        bench.room = f(66);
+        while !bench.relays.has(Output::Aux) {
+            bench.pass(MINUTE_MS);
+        }
+        bench.minutes(9);
+        bench.room = Temp::from_tenths_f(683);
+        while bench.relays.has(Output::Aux) {
+            bench.pass(MINUTE_MS);
+        }
+        bench.minutes(1);
+        assert!(bench.relays.has(Output::Heat1), "the heat pump goes on");
+        bench.room = f(72);
+        bench.minutes(6);
+        assert!(!bench.relays.heats());
+    }
+    assert!(!alerts(&bench).iter().any(|a| a.contains("short cycles")), "{:?}", alerts(&bench));
+}
+
 #[test]
 fn a_filter_is_due_after_its_hours_of_air_and_is_counted_over_restarts() {
     let mut c = config(HvacMode::Heat);
