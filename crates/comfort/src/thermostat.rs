@@ -76,7 +76,7 @@ pub struct Inputs {
     pub opening: bool,
     /// Somebody's phone is at home (`None`: nobody's phone tells).
     pub phone_home: Option<bool>,
-    /// What the relays say that they do, where they say it (`None`: unknown now). Guards go by it.
+    /// What the relays, or a guided thermostat, say that they do, where they say it (`None`: unknown now). Guards go by it.
     pub reported: Option<Call>,
 }
 
@@ -178,6 +178,8 @@ pub struct Decision {
     pub wall_ms: i64,
     /// What is to be switched. Nothing else may be.
     pub relays: Relays,
+    /// What runs is known: it is what is switched, or a guided thermostat tells what it does.
+    pub runs_known: bool,
     /// What the control asked for.
     pub asked: Call,
     /// What the guard did not do.
@@ -351,6 +353,8 @@ pub struct Thermostat {
     last_mono_ms: Option<u64>,
     began_mono_ms: u64,
     relays: Relays,
+    /// Of the present interval it is not known throughout what ran.
+    blind: bool,
     /// A phone has told in this run whether it is at home.
     phone_told: bool,
     history: Accumulator,
@@ -451,6 +455,7 @@ impl Thermostat {
             last_mono_ms: None,
             began_mono_ms: 0,
             relays: Relays::default(),
+            blind: false,
             phone_told: false,
             history: Accumulator::default(),
             cache: Cache::default(),
@@ -1015,6 +1020,8 @@ impl Thermostat {
         let settled =
             mono_ms.saturating_sub(self.began_mono_ms) >= u64::from(self.config.settings.sensor_stale_s) * 1000;
         let guided = self.config.equipment.is_guided;
+        let runs_known = !guided || inputs.reported.is_some();
+        self.blind |= !runs_known;
         let coasting = by_program && !guided && self.coasts(wall_ms, &fused, next.as_ref(), set_points, inputs);
         let model = self.state.learner.model();
         let wish = self.state.control.step(&Situation {
@@ -1062,6 +1069,7 @@ impl Thermostat {
         let decision = Decision {
             wall_ms,
             relays,
+            runs_known,
             asked: wish.call,
             denied,
             set_points,
@@ -1080,6 +1088,7 @@ impl Thermostat {
         let interval = self.history.interval(wall_ms, &decision, inputs.outdoor);
         if let Some(interval) = &interval {
             self.learn(interval, inputs);
+            self.blind = !runs_known;
             self.compare(mono_ms);
         }
         Decision { interval, ..decision }
@@ -1106,6 +1115,7 @@ impl Thermostat {
         Decision {
             wall_ms: self.wall(now),
             relays,
+            runs_known: true,
             asked: Call::NONE,
             denied,
             set_points,
@@ -1378,6 +1388,7 @@ impl Thermostat {
                 + share(interval.heat1_s.min(interval.aux_s)),
             cool: share(interval.cool1_s) + share(interval.cool2_s),
             sun,
+            unseen: self.blind,
         });
     }
 
@@ -1630,7 +1641,9 @@ impl Decision {
     /// "Why is it running, why not?" in a few sentences.
     pub fn why(&self, scale: model::TemperatureScale) -> String {
         let mut text = String::new();
-        let doing = if self.relays.heats() {
+        let doing = if !self.runs_known {
+            "It does not tell what it does"
+        } else if self.relays.heats() {
             "It heats"
         } else if self.relays.cools() {
             "It cools"

@@ -504,6 +504,32 @@ fn a_guided_thermostat_is_never_left_off_in_the_cold() {
 }
 
 #[test]
+fn a_guided_thermostat_that_does_not_tell_what_it_does_teaches_nothing() {
+    let learned = |tells: bool| {
+        let mut config = config(HvacMode::Heat);
+        (config.equipment.is_guided, config.equipment.has_aux) = (true, false);
+        let mut bench = Bench::new(config);
+        let mut decision = bench.pass(MINUTE_MS);
+        for step in 0..3 * 288u64 {
+            let heats = step % 12 < 6;
+            bench.room = bench.room.plus(Delta::from_milli_k(if heats { 150 } else { -150 }));
+            bench.mono_ms += 5 * MINUTE_MS;
+            bench.wall_ms += 5 * MINUTE_MS as i64;
+            let reading = SensorReading { temperature: Some(bench.room), ..SensorReading::default() };
+            bench.thermostat.hear("hall", &reading, bench.mono_ms);
+            let call = if heats { Call::of(&[Output::Heat1]) } else { Call::NONE };
+            let inputs = Inputs { outdoor: Some(f(40)), reported: tells.then_some(call), ..Inputs::default() };
+            decision = bench.thermostat.tick(&bench.now(), &inputs);
+        }
+        (bench.thermostat.house().samples, decision.why(model::TemperatureScale::Celsius))
+    };
+    let (samples, why) = learned(true);
+    assert!(samples >= 288 && why.starts_with("It is idle"), "{samples} {why}");
+    let (samples, why) = learned(false);
+    assert!(samples == 0 && why.starts_with("It does not tell what it does"), "{samples} {why}");
+}
+
+#[test]
 fn complaint_a_stalled_sensor_heats_the_house_for_ever() {
     let mut bench = Bench::new(config(HvacMode::Heat));
     bench.room = f(60);

@@ -160,6 +160,7 @@ fn samples(file: &std::path::Path) -> Vec<Sample> {
             heat: f32::from(u8::from(number(4).is_some_and(|m| m > 0.0))),
             cool: 0.0,
             sun: (number(3).unwrap_or(0.0) / 5.0) as f32,
+            unseen: false,
         });
     }
     samples
@@ -223,6 +224,7 @@ fn the_real_optimal_starts_are_foretold_from_what_was_known_before() {
             heat: 0.0,
             cool: (number(13).unwrap_or(0.0) / 300.0) as f32,
             sun: sun as f32,
+            unseen: false,
         });
     }
     assert!(episodes.is_empty(), "{episodes:?}");

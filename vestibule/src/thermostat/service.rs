@@ -313,17 +313,19 @@ impl Service {
         tracing::warn!("not every relay of the thermostat has said what it does: those count as off");
     }
 
-    /// What the relays say that they do; none unless all of them do.
+    /// What the relays say that they do; none unless all of them do. A guided thermostat says it by its action, if it has one.
     fn reported(&mut self) -> Option<Call> {
         if !self.at.core.devices_are_up() {
             return None;
         }
         if let Some(guided) = &self.at.unit.setup().guides {
             let gate = self.at.core.state();
-            let state = gate.home.reported(guided, Property::RunningState).map(|s| &s.value);
-            return Some(match state {
-                Some(Value::RunningState(RunningState::Heating)) => Call::of(&[Output::Heat1]),
-                Some(Value::RunningState(RunningState::Cooling)) => Call::of(&[Output::Cool1]),
+            let reachable =
+                gate.home.reported(guided, Property::Reachable).is_none_or(|s| s.value != Value::Bool(false));
+            let state = gate.home.reported(guided, Property::RunningState).filter(|_| reachable);
+            return state.map(|s| match s.value {
+                Value::RunningState(RunningState::Heating) => Call::of(&[Output::Heat1]),
+                Value::RunningState(RunningState::Cooling) => Call::of(&[Output::Cool1]),
                 _ => Call::NONE,
             });
         }

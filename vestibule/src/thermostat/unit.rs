@@ -659,8 +659,9 @@ impl Unit {
         let held = inner.thermostat.events().running(now_ms).find_map(|e| e.hold_climate_ref.clone());
         let preset = held.filter(|_| d.source.event.is_some());
         let action = match running(d) {
-            "auxHeat" => "heating",
-            word => word,
+            "auxHeat" => Some("heating"),
+            "unknown" => None,
+            word => Some(word),
         };
         json!({
             "current_temperature": d.temperature.map(degrees), "humidity": d.humidity, "temperature": single,
@@ -1435,7 +1436,9 @@ fn fan_mode(word: &str) -> Result<FanMode, String> {
 
 /// What it does, in a word.
 fn running(d: &Decision) -> &'static str {
-    if d.relays.on(comfort::Output::Aux) {
+    if !d.runs_known {
+        "unknown"
+    } else if d.relays.on(comfort::Output::Aux) {
         "auxHeat"
     } else if d.relays.heats() {
         "heating"
