@@ -274,9 +274,40 @@ impl Events {
         self.events.iter().find(|e| e.event_type == event_type && e.name == name)
     }
 
-    /// Takes away what has ended.
-    pub fn expire(&mut self, wall_ms: i64) {
-        self.events.retain(|event| event.end_ms.is_none_or(|end| wall_ms < end));
+    /// Takes away what has ended, and gives it.
+    pub fn expire(&mut self, wall_ms: i64) -> Vec<Event> {
+        let over = |event: &mut Event| event.end_ms.is_some_and(|end| end <= wall_ms);
+        self.events.extract_if(.., over).collect()
+    }
+
+    /// The clock was set back to `wall_ms`: what runs goes on. What has begun since `era_ms`, by a clock that was wrong then, moves
+    /// back by `by_ms`, save for what somebody has given a date.
+    pub(crate) fn set_back(&mut self, wall_ms: i64, last_ms: i64, era_ms: Option<i64>, by_ms: i64) {
+        let begun = |event: &&mut Event| event.start_ms > wall_ms && event.start_ms <= last_ms;
+        for event in self.events.iter_mut().filter(begun) {
+            let dated = matches!(event.event_type, EventType::Vacation | EventType::DemandResponse);
+            match era_ms {
+                _ if dated => {}
+                Some(era_ms) if event.start_ms >= era_ms => {
+                    event.start_ms = event.start_ms.saturating_sub(by_ms).min(wall_ms);
+                    event.end_ms = event.end_ms.map(|end| end.saturating_sub(by_ms));
+                }
+                _ => event.start_ms = wall_ms,
+            }
+        }
+        self.events.sort_by_key(Event::precedence);
+    }
+
+    /// What had ended by a wrong clock is there again, with the number that it had.
+    pub(crate) fn restore(&mut self, ended: Vec<Event>) {
+        for event in ended {
+            let again = self.events.iter().any(|e| e.event_type == event.event_type && e.name == event.name);
+            // Of a kind of which there can be one, the newer one counts.
+            if self.events.len() < EVENTS_MAX && !(again && event.event_type != EventType::Hold) {
+                self.events.push(event);
+            }
+        }
+        self.events.sort_by_key(Event::precedence);
     }
 
     /// The next instant after now at which an event begins or ends.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::alert::{About, Alerts};
 use crate::control::{ControlState, Reason, Situation};
 use crate::event::{
-    DR_MAX, DR_MAX_MS, DR_RANDOM_MAX_S, Event, EventError, EventType, Events, HOLD_HOURS_MAX,
+    DR_MAX, DR_MAX_MS, DR_RANDOM_MAX_S, EVENTS_MAX, Event, EventError, EventType, Events, HOLD_HOURS_MAX,
     HOLD_WITHOUT_TRANSITION_MS, HoldType, OFFERS_MAX, QUICK_SAVE_MAX,
 };
 use crate::guard::{Call, Circumstances, Denial, Denied, Guard, Limits, Output, Relays, SetPoints};
@@ -51,6 +51,10 @@ const BEFORE_DEAR: &str = "before dear hours";
 const PRICES: &str = "prices";
 /// Against frost a guided thermostat is told to heat to so much more than the floor.
 const FROST_GUIDED: Delta = Delta::from_milli_k(1500);
+/// A wall clock that moves so much further than the time that has passed has leapt.
+const LEAP_MS: i64 = 10 * 60_000;
+/// A leap forward that is not taken back within so much running time was true.
+const LEAP_BELIEVED_MS: u64 = 7 * 86_400_000;
 /// Alerts are looked at once in so many milliseconds.
 const ALERTS_EVERY_MS: u64 = 60_000;
 
@@ -234,6 +238,22 @@ struct State {
     heard: HeardPrices,
     price_declined: Option<PriceDeclined>,
     demands: Vec<Asked>,
+    leapt: Option<Leapt>,
+}
+
+/// The wall clock has leapt forward, or the hub did not run for as long. What ended by that is there again when the clock is set
+/// back.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Leapt {
+    /// From there, milliseconds since the epoch.
+    from_ms: i64,
+    /// To there.
+    to_ms: i64,
+    events: Vec<Event>,
+    demands: Vec<Asked>,
+    /// It counts as true after so much more running time, milliseconds.
+    left_ms: u64,
 }
 
 /// The household has opted out of dear hours, or of those that it was going ahead of.
@@ -961,10 +981,9 @@ impl Thermostat {
             self.began_mono_ms = now.mono_ms;
         }
         self.last_mono_ms = Some(now.mono_ms);
+        self.heed_clock(wall_ms, dt_ms);
         self.state.wall_ms = Some(wall_ms);
         self.state.mono_ms = now.mono_ms;
-        self.state.events.expire(wall_ms);
-        self.state.demands.retain(|a| wall_ms < a.last_ms());
         self.state.outdoor = inputs.outdoor;
         self.windows(inputs.opening, dt_ms);
         self.presence(now, wall_ms, inputs);
@@ -1129,6 +1148,44 @@ impl Thermostat {
             lead: None,
             next: None,
             interval: None,
+        }
+    }
+
+    /// Ends what is over. A clock that leaps is followed: nobody can know yet whether it was wrong before or is wrong now. But what
+    /// ended by a leap alone is kept until it is known.
+    fn heed_clock(&mut self, wall_ms: i64, dt_ms: u64) {
+        let last_ms = self.state.wall_ms.unwrap_or(wall_ms);
+        let leap_ms = wall_ms.saturating_sub(last_ms).saturating_sub(i64::try_from(dt_ms).unwrap_or(i64::MAX));
+        if let Some(leapt) = &mut self.state.leapt {
+            leapt.left_ms = leapt.left_ms.saturating_sub(dt_ms);
+        }
+        self.state.leapt.take_if(|leapt| leapt.left_ms == 0);
+        if leap_ms < -LEAP_MS {
+            // Behind where it leapt from it is not put right, but wrong in another way.
+            let mended = self.state.leapt.take_if(|leapt| wall_ms >= leapt.from_ms.saturating_sub(LEAP_MS));
+            self.state.recovery = None;
+            self.state.events.set_back(wall_ms, last_ms, mended.as_ref().map(|m| m.to_ms), leap_ms.saturating_neg());
+            if let Some(mended) = mended {
+                self.state.events.restore(mended.events);
+                let known = |a: &Asked| self.state.demands.iter().any(|b| b.name == a.name);
+                let missing: Vec<Asked> = mended.demands.into_iter().filter(|a| !known(a)).collect();
+                self.state.demands.extend(missing);
+            }
+        }
+        let events = self.state.events.expire(wall_ms);
+        let demands: Vec<Asked> = self.state.demands.extract_if(.., |a| a.last_ms() <= wall_ms).collect();
+        if leap_ms > LEAP_MS {
+            let leapt = self.state.leapt.get_or_insert_with(|| Leapt {
+                from_ms: last_ms,
+                to_ms: wall_ms,
+                events: Vec::new(),
+                demands: Vec::new(),
+                left_ms: LEAP_BELIEVED_MS,
+            });
+            leapt.events.extend(events);
+            leapt.events.truncate(EVENTS_MAX);
+            leapt.demands.extend(demands);
+            leapt.demands.truncate(OFFERS_MAX);
         }
     }
 

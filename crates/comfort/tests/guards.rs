@@ -767,6 +767,77 @@ fn a_clock_step_shortens_no_pause_and_ends_no_hold_when_it_is_not_believed() {
     assert!(decision.denied.iter().any(|d| d.why == Denial::MinOff));
 }
 
+/// The clock says 2036, and an hour later it is put right.
+#[test]
+fn what_a_leap_of_the_clock_has_ended_is_there_again_when_it_is_put_right() {
+    let (hour_ms, leap_ms) = (3_600_000i64, 3650 * 86_400_000i64);
+    for restart in [false, true] {
+        let mut bench = Bench::new(config(HvacMode::Heat));
+        bench.thermostat.configure(Config {
+            program: Program::uniform(Program::household().climates().to_vec(), &ClimateRef::new("home")).unwrap(),
+            ..bench.thermostat.config().clone()
+        });
+        let now = bench.now();
+        bench.thermostat.set_hold(&Hold::at(f(72)), HoldType::HoldHours(4), Caller::owner("me"), &now).unwrap();
+        let span = (bench.wall_ms + 24 * hour_ms, bench.wall_ms + 48 * hour_ms);
+        bench.thermostat.create_vacation("Sea", (f(55), f(85)), span, Caller::owner("me")).unwrap();
+        let (start_ms, end_ms) = (bench.wall_ms, bench.wall_ms + 3 * hour_ms);
+        let peak = Demand {
+            name: "peak",
+            start_ms,
+            end_ms,
+            relative: Delta::from_tenths_f(20),
+            delay_s: (0, 0),
+            by: "utility",
+        };
+        bench.thermostat.demand_response(&peak, &now).unwrap();
+        bench.thermostat.decline_demand_response(None);
+        assert_eq!(bench.minutes(60).set_points.heat(), f(72));
+        bench.wall_ms += leap_ms;
+        assert_eq!(bench.minutes(30).source.event, None, "the clock is followed");
+        if restart {
+            bench.restart(true);
+        }
+        // What is asked for meanwhile is meant from then on, not for 2036.
+        let now = bench.now();
+        bench.thermostat.set_hold(&Hold::at(f(66)), HoldType::HoldHours(1), Caller::owner("me"), &now).unwrap();
+        assert_eq!(bench.minutes(30).set_points.heat(), f(66));
+        bench.wall_ms -= leap_ms;
+        assert_eq!(bench.minutes(25).set_points.heat(), f(66));
+        assert_eq!(bench.minutes(10).set_points.heat(), f(72), "the older hold goes on");
+        let now = bench.now();
+        assert_eq!(bench.thermostat.demand_response(&peak, &now), Ok(Answer::Declined));
+        assert_eq!(bench.minutes(90).source.event, None, "and has its end");
+        assert_eq!(bench.minutes(21 * 60).set_points.heat(), f(55), "the vacation as well");
+        assert_eq!(bench.minutes(24 * 60).source.event, None);
+    }
+}
+
+#[test]
+fn a_clock_that_is_set_back_pauses_nothing_that_runs_and_brings_nothing_back_that_was_over() {
+    let mut bench = Bench::new(config(HvacMode::Heat));
+    let now = bench.now();
+    bench.thermostat.set_hold(&Hold::at(f(71)), HoldType::HoldHours(1), Caller::owner("me"), &now).unwrap();
+    bench.minutes(70);
+    bench.hold(72);
+    bench.minutes(5);
+    bench.wall_ms -= 3 * 86_400_000;
+    assert_eq!(bench.minutes(5).set_points.heat(), f(72));
+    let now = bench.now();
+    assert_eq!(bench.thermostat.resume(true, Caller::owner("me"), &now).unwrap().len(), 1);
+    // A hub that was off for a day has missed the end of this one; a clock that is wrong a month later brings it not back.
+    bench.thermostat.set_hold(&Hold::at(f(70)), HoldType::HoldHours(1), Caller::owner("me"), &now).unwrap();
+    bench.minutes(2);
+    bench.wall_ms += 86_400_000;
+    bench.restart(true);
+    assert_eq!(bench.minutes(2).source.event, None);
+    for _ in 0..24 * 8 {
+        bench.minutes(60);
+    }
+    bench.wall_ms -= 9 * 86_400_000;
+    assert_eq!(bench.minutes(2).source.event, None);
+}
+
 #[test]
 fn the_least_protection_can_not_be_configured_away() {
     let limits = Limits {

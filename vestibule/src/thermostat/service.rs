@@ -145,7 +145,7 @@ pub async fn run(at: At, mut stopped: watch::Receiver<bool>) {
         shown: serde_json::Value::Null,
         cleared: false,
         learned_ms: 0,
-        clock_was_set: began_ms >= CLOCK_LEAST_MS,
+        clock_was_set: false,
     };
     tokio::select! {
         () = service.wait_for_relays() => {}
@@ -279,11 +279,12 @@ impl Topics {
 impl Service {
     /// The two clocks. Where the home's time runs faster than the wall, it is the only clock there is.
     fn now(&mut self) -> Now {
-        let wall_ms = self.at.core.now().as_millis();
+        let times = self.at.core.times();
+        let wall_ms = times.wall.as_millis();
         let mono_ms = if self.at.speed == 1.0 {
             u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
         } else {
-            u64::try_from(wall_ms.saturating_sub(self.began_ms)).unwrap_or(0)
+            u64::try_from(times.now.as_millis().saturating_sub(self.began_ms)).unwrap_or(0)
         };
         self.clock_was_set |= wall_ms >= CLOCK_LEAST_MS;
         Now { wall_ms, mono_ms, trusted: self.clock_was_set }
@@ -414,7 +415,7 @@ impl Service {
         let outdoor = setup.outdoor.as_ref().and_then(|device| {
             let properties = [Property::OutdoorTemperature, Property::LocalTemperature];
             let sample = properties.iter().find_map(|p| gate.home.reported(device, *p))?;
-            let fresh = now.wall_ms.saturating_sub(sample.time.as_millis()) < OUTDOOR_STALE_MS;
+            let fresh = core.now().as_millis().saturating_sub(sample.time.as_millis()) < OUTDOOR_STALE_MS;
             temperature(&sample.value).filter(|_| fresh)
         });
         let phones: Vec<bool> = setup.phones.iter().filter_map(|device| at_home(&gate, device)).collect();
@@ -480,7 +481,7 @@ impl Service {
         let said = self.guided_says(device);
         let turned = self.guide.hear(&said, mono_ms);
         if let Some(order) = turned {
-            let (unit, now) = (Arc::clone(&self.at.unit), self.at.core.now());
+            let (unit, now) = (Arc::clone(&self.at.unit), self.at.core.times());
             let done = tokio::task::spawn_blocking(move || unit.order(&order, Caller::other(DIAL), now)).await;
             if let Ok(Err(error)) = done {
                 tracing::warn!(%error, "what was turned at the guided thermostat is turned back");
@@ -614,7 +615,7 @@ impl Service {
                     return;
                 };
                 let unit = Arc::clone(&self.at.unit);
-                let now = self.at.core.now();
+                let now = self.at.core.times();
                 let done = tokio::task::spawn_blocking(move || unit.order(&order, Caller::other("mqtt"), now)).await;
                 if let Ok(Err(error)) = done {
                     tracing::warn!(%error, "the thermostat did not take an order from the broker");
@@ -632,7 +633,7 @@ impl Service {
             return;
         }
         let unit = Arc::clone(&self.at.unit);
-        let now = self.at.core.now();
+        let now = self.at.core.times();
         let is_price = unit.setup().price_topic.as_deref() == Some(topic);
         let done = tokio::task::spawn_blocking(move || {
             if is_price {

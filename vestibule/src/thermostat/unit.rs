@@ -351,6 +351,15 @@ pub struct Unit {
     pub steps: watch::Sender<u64>,
 }
 
+/// The two times of an order.
+#[derive(Clone, Copy, Debug)]
+pub struct Times {
+    /// The hub's, which never steps back: by it the access code is guarded.
+    pub now: Timestamp,
+    /// That of the clock on the wall, which may be set back: program and events go by it.
+    pub wall: Timestamp,
+}
+
 /// What a step came to.
 pub struct Step {
     /// What is to be switched, and all else that was decided.
@@ -693,8 +702,8 @@ impl Unit {
     ///
     /// # Errors
     /// When it is neither, or too long.
-    pub fn hear_prices(&self, text: &str, now: Timestamp) -> Result<(), String> {
-        let wall_ms = now.as_millis();
+    pub fn hear_prices(&self, text: &str, now: Times) -> Result<(), String> {
+        let wall_ms = now.wall.as_millis();
         let heard: Vec<Heard> = match text.trim().parse::<f64>() {
             Ok(price) => vec![Heard { start_ms: wall_ms, end_ms: wall_ms.saturating_add(HEARD_NOW_MS), price }],
             Err(_) => {
@@ -726,9 +735,10 @@ impl Unit {
         Ok(heard)
     }
 
-    fn at(&self, inner: &Inner, now: Timestamp) -> Now {
-        let at = inner.now.unwrap_or(Now { wall_ms: now.as_millis(), mono_ms: 0, trusted: true });
-        Now { wall_ms: now.as_millis(), ..at }
+    fn at(&self, inner: &Inner, now: Times) -> Now {
+        let wall_ms = now.wall.as_millis();
+        let at = inner.now.unwrap_or(Now { wall_ms, mono_ms: 0, trusted: true });
+        Now { wall_ms, ..at }
     }
 
     /// Somebody says the access code, or it is changed. Hashing is slow on purpose: nothing else waits for it.
@@ -752,11 +762,12 @@ impl Unit {
         Some(done.and(kept).map(|()| door.shown(now)))
     }
 
-    /// Carries an order out, or answers a question. `now` is the wall clock's time.
+    /// Carries an order out, or answers a question.
     ///
     /// # Errors
     /// Why not, in words for a person.
-    pub fn order(&self, order: &Order, caller: Caller<'_>, now: Timestamp) -> Result<Value, String> {
+    pub fn order(&self, order: &Order, caller: Caller<'_>, times: Times) -> Result<Value, String> {
+        let now = times.now;
         if !matches!(order, Order::Unlock { .. }) && !caller.owner && order.is_owners() && self.setup.lock.is_some() {
             if !lock(&self.door).is_open(now) {
                 return Err(format!(
@@ -770,7 +781,7 @@ impl Unit {
         let caller = Caller { owner: caller.owner || lock(&self.door).is_open(now), ..caller };
         let answer = {
             let mut inner = lock(&self.inner);
-            let at = self.at(&inner, now);
+            let at = self.at(&inner, times);
             self.carry_out(&mut inner, order, caller, &at)?
         };
         if !order.only_looks() {
@@ -1516,7 +1527,8 @@ mod tests {
 
         fn order(&self, order: Value, caller: Caller<'_>, minutes: i64) -> Result<Value, String> {
             let order: Order = serde_json::from_value(order).expect("an order");
-            self.unit.order(&order, caller, Timestamp::from_millis(BEGIN_MS + minutes * 60_000))
+            let now = Timestamp::from_millis(BEGIN_MS + minutes * 60_000);
+            self.unit.order(&order, caller, Times { now, wall: now })
         }
     }
 
