@@ -130,11 +130,16 @@ impl Model {
 
     /// The air after so many hours without equipment, °C.
     pub fn float(&self, state: (f64, f64), hours: f64, outdoor: f64, sun: f64) -> f64 {
+        self.after(state, hours, outdoor, 0.0, sun)
+    }
+
+    /// The same with equipment at `rate` K/h on the air (negative cools).
+    pub fn after(&self, state: (f64, f64), hours: f64, outdoor: f64, rate: f64, sun: f64) -> f64 {
         let (mut air, mut mass) = state;
         let mut left = hours.clamp(0.0, FORECAST_MAX_H);
         while left > 0.0 {
             let dt = left.min(FORECAST_STEP_H);
-            (air, mass) = self.step(air, mass, outdoor, self.gain_k_h + self.solar_k_h * sun, dt);
+            (air, mass) = self.step(air, mass, outdoor, self.gain_k_h + self.solar_k_h * sun + rate, dt);
             left -= dt;
         }
         air

@@ -12,7 +12,7 @@ use crate::event::{
 use crate::guard::{Call, Circumstances, Denial, Denied, Guard, Limits, Output, Relays, SetPoints};
 use crate::health::{Health, ShortCycles};
 use crate::history::{Accumulator, Interval};
-use crate::learn::{Learner, SAMPLE_S, Sample, sun_by_clock};
+use crate::learn::{FORECAST_MAX_H, Learner, SAMPLE_S, Sample, sun_by_clock};
 use crate::price::{HEARD_NOW_MS, Heard, HeardPrices, Move, Outlook, PricePlan, STEP_MS, TooManyPrices};
 use crate::program::{Climate, ClimateRef, Program, Slot, Transition, slot_at};
 use crate::reminder::Reminders;
@@ -32,10 +32,21 @@ const COAST_MAX_MS: i64 = 60 * 60_000;
 const COAST_DRIFT: Delta = Delta::from_milli_k(420);
 /// A program that asks for less than this much more is not started early.
 const LEAD_LEAST: Delta = Delta::from_milli_k(200);
-/// Equipment that has run this long should have moved the temperature.
+/// Equipment that has run this long does not let the temperature go the wrong way.
 const RESPONSE_S: u64 = 60 * 60;
 /// A temperature that went this far the wrong way in that time says that nothing happens.
 const RESPONSE_WRONG: Delta = Delta::from_milli_k(500);
+/// Equipment that has run this long in a house that is known should be felt; in one of which nothing is learned yet, so long.
+const FELT_S: (u64, u64) = (90 * 60, 4 * 3600);
+/// It is not felt when the temperature has gone its way by less than this ...
+const FELT_LEAST: Delta = Delta::from_milli_k(200);
+/// ... and it is no more than this share of the expected effect warmer or cooler than it would be without, in a house that is known
+/// and in another. A heat pump in the cold, at the end of its power, is felt by half.
+const FELT_SHARE: (f64, f64) = (0.2, 0.1);
+/// Once it is not felt, it is when it is felt so many times more.
+const FELT_AGAIN: f64 = 2.0;
+/// Less than this is no effect that could be missed, K.
+const FELT_EXPECTED_K: f64 = 0.5;
 /// Auxiliary heat that runs this long at a stretch is worth an alert, seconds.
 const AUX_ALERT_S: u64 = 3 * 3600;
 /// Motion for so long in a house that should be empty makes it a home.
@@ -358,10 +369,21 @@ struct Cache {
 struct ThermalRun {
     heats: bool,
     cools: bool,
-    began: Temp,
     began_ms: u64,
     /// Its beginning was seen.
     whole: bool,
+    measure: Measure,
+}
+
+/// From where it is measured what a run does: its beginning, or since other sensors count.
+#[derive(Clone, Copy, Debug)]
+struct Measure {
+    from: Temp,
+    from_ms: u64,
+    /// Air and mass of the house as it was learned, °C.
+    state: (f64, f64),
+    /// The comfort setting, and how many of its sensors are believed.
+    counted: (usize, usize),
 }
 
 /// A thermostat.
@@ -1026,6 +1048,7 @@ impl Thermostat {
             (effective.fan, effective.fan_min, effective.heat_off, effective.cool_off);
         let vent_min = effective.climate.ventilator_min_on_time.unwrap_or(self.config.settings.ventilator_min_on_time);
         let duty = effective.duty;
+        let setting = self.config.program.climates().iter().position(|c| std::ptr::eq(c, effective.climate));
         // What has begun early is the program's own future.
         let lead = self.recover(now, wall_ms, &fused, next.as_ref(), by_program, (heat, cool), inputs);
         if let Some(lead) = lead.filter(|l| l.running) {
@@ -1103,6 +1126,7 @@ impl Thermostat {
             next: next.and_then(|t| Some((t.at_ms, self.config.program.climate(t.to)?.climate_ref.clone()))),
             interval: None,
         };
+        self.response(now, &fused, &decision, setting.unwrap_or(0), inputs);
         self.watch(now, wall_ms, &fused, &decision);
         let interval = self.history.interval(wall_ms, &decision, inputs.outdoor);
         if let Some(interval) = &interval {
@@ -1464,7 +1488,6 @@ impl Thermostat {
 
     /// Looks for what the household should know.
     fn watch(&mut self, now: &Now, wall_ms: i64, fused: &Fused, decision: &Decision) {
-        self.response(now, wall_ms, fused, decision);
         let mono_ms = now.mono_ms;
         if self.cache.alerts_ms.is_some_and(|at| mono_ms >= at && mono_ms - at < ALERTS_EVERY_MS) {
             return;
@@ -1534,17 +1557,22 @@ impl Thermostat {
     }
 
     /// Does what runs have an effect, and does it run for too long?
-    fn response(&mut self, now: &Now, wall_ms: i64, fused: &Fused, decision: &Decision) {
+    fn response(&mut self, now: &Now, fused: &Fused, decision: &Decision, setting: usize, inputs: &Inputs) {
         let (heats, cools) = (decision.relays.heats(), decision.relays.cools());
         let Some(t) = fused.temperature else { return };
-        match self.cache.run {
+        let wall_ms = decision.wall_ms;
+        let state = self.state.learner.state(t.celsius());
+        let measure = Measure { from: t, from_ms: now.mono_ms, state, counted: (setting, fused.used) };
+        match &mut self.cache.run {
             Some(run) if (run.heats, run.cools) == (heats, cools) => {
-                let long = now.mono_ms.saturating_sub(run.began_ms) >= RESPONSE_S * 1000;
-                let wrong = if heats { run.began.above(t) } else { t.above(run.began) };
-                if long && (heats || cools) {
-                    self.state.alerts.set(About::NoResponse, wrong > RESPONSE_WRONG, wall_ms, || {
-                        let what = if heats { "heating" } else { "cooling" };
-                        format!("{what} has run for an hour and the temperature went the other way")
+                if run.measure.counted != measure.counted {
+                    run.measure = measure;
+                }
+                let measure = run.measure;
+                let what = if heats { "heating" } else { "cooling" };
+                if let Some(fault) = (heats || cools).then(|| self.fails(now, t, heats, &measure, inputs)).flatten() {
+                    self.state.alerts.set(About::NoResponse, fault.is_some(), wall_ms, || {
+                        format!("{what} {}", fault.unwrap_or_default())
                     });
                 }
             }
@@ -1552,9 +1580,10 @@ impl Thermostat {
                 let ended = before.filter(|b| b.whole && (b.heats || b.cools) && !heats && !cools);
                 if let Some(ended) = ended.filter(|_| decision.reason == Reason::Satisfied) {
                     self.state.health.finished(now.mono_ms.saturating_sub(ended.began_ms) / 1000);
+                    self.state.alerts.set(About::NoResponse, false, wall_ms, String::new);
                 }
                 let whole = before.is_some();
-                self.cache.run = Some(ThermalRun { heats, cools, began: t, began_ms: now.mono_ms, whole });
+                self.cache.run = Some(ThermalRun { heats, cools, began_ms: now.mono_ms, whole, measure });
             }
         }
         let stopped = decision.denied.iter().any(|d| d.why == Denial::LongestRun);
@@ -1567,6 +1596,49 @@ impl Thermostat {
         self.state
             .alerts
             .set(About::AuxRuntime, aux, wall_ms, || "auxiliary heat has run for hours at a stretch".to_owned());
+    }
+}
+
+impl Thermostat {
+    /// What is wrong with what runs, in words, if anything is; `None`: it has not run for long enough to say.
+    fn fails(
+        &self,
+        now: &Now,
+        t: Temp,
+        heats: bool,
+        measure: &Measure,
+        inputs: &Inputs,
+    ) -> Option<Option<&'static str>> {
+        let ran_s = now.mono_ms.saturating_sub(measure.from_ms) / 1000;
+        if ran_s < RESPONSE_S {
+            return None;
+        }
+        let gone = if heats { t.above(measure.from) } else { measure.from.above(t) };
+        if gone < Delta::from_milli_k(-RESPONSE_WRONG.milli_k()) {
+            return Some(Some("has run for an hour and the temperature went the other way"));
+        }
+        let learner = &self.state.learner;
+        let known = learner.fitted() > 0;
+        let (felt_s, least) = if known { (FELT_S.0, FELT_SHARE.0) } else { (FELT_S.1, FELT_SHARE.1) };
+        let hours = ran_s as f64 / 3600.0;
+        // A guided thermostat that heats may do so by a trickle; and further than this nothing is forecast.
+        let (true, Some(outdoor)) =
+            (ran_s >= felt_s && hours < FORECAST_MAX_H && !self.config.equipment.is_guided, inputs.outdoor)
+        else {
+            return Some(None);
+        };
+        let model = learner.model();
+        let sun = self.sun(inputs, self.wall(now));
+        let rate = if heats { model.heat_k_h } else { -model.cool_k_h };
+        let after = |rate| model.after(measure.state, hours, outdoor.celsius(), rate, sun);
+        let (without, with) = (after(0.0), after(rate));
+        let share = (t.celsius() - without) / (with - without);
+        let stands = self.state.alerts.all().iter().any(|a| a.about == About::NoResponse);
+        let factor = if stands { FELT_AGAIN } else { 1.0 };
+        let felt = gone.kelvin() >= FELT_LEAST.kelvin() * factor || share >= least * factor;
+        let fault = "has run for hours and is not felt: the temperature is where it would be without it; look at the equipment, its \
+                     power and fuel, and whether a window is open";
+        Some((!felt && (with - without).abs() >= FELT_EXPECTED_K).then_some(fault))
     }
 }
 

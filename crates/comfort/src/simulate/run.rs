@@ -112,7 +112,7 @@ pub struct Outcome {
     pub days: f64,
     /// How many faults were injected.
     pub faults: u64,
-    /// Sensors that it took for drifting and equipment that it took for restless, in its words.
+    /// Sensors that it took for drifting and equipment that it took for restless or broken, in its words.
     pub suspected: Vec<String>,
     /// The learned house's time constant, hours.
     pub learned_time_constant_h: Option<f64>,
@@ -468,7 +468,7 @@ impl Run<'_> {
                     comfort.add(around.plant.sensor_c(), set_points, mode);
                 }
                 for alert in thermostat.alerts().all() {
-                    let suspects = matches!(alert.about, About::Drift(_) | About::ShortCycles);
+                    let suspects = matches!(alert.about, About::Drift(_) | About::ShortCycles | About::NoResponse);
                     if suspects && !outcome.suspected.contains(&alert.text) && outcome.suspected.len() < SUSPECTED_MAX {
                         outcome.suspected.push(alert.text.clone());
                     }
