@@ -1,8 +1,7 @@
 //! Events: what for a while overrides the program. They form a stack whose order is total and visible.
 //!
-//! From the highest: demand response that must be followed; what the household said (holds, quick save, vacations, days
-//! off), the latest to take effect first; demand response that may be declined; switches and sensors; smart home and
-//! away; the program. A vacation that begins covers an older hold, which is back when it ends; a hold set during the
+//! From the highest: what the household said (holds, quick save, vacations), the latest to take effect first; demand
+//! response, which may always be declined; prices; smart home and away; the program. A vacation that begins covers an older hold, which is back when it ends; a hold set during the
 //! vacation covers the vacation.
 
 use std::cmp::Reverse;
@@ -43,13 +42,9 @@ pub enum EventType {
     QuickSave,
     /// The house is empty for days.
     Vacation,
-    /// One day runs as another.
-    Today,
     /// The utility asks.
     DemandResponse,
-    /// A switch says whether somebody is there.
-    SwitchOccupancy,
-    /// A sensor or price plan asks.
+    /// A price plan asks.
     Sensor,
     /// Nobody was seen for long.
     AutoAway,
@@ -107,16 +102,6 @@ pub struct Event {
     pub relative: Option<Delta>,
     /// The fan.
     pub fan: Option<FanMode>,
-    /// Least minutes of fan in each hour.
-    pub fan_min_on_time: Option<u8>,
-    /// No heating, save the frost floor.
-    pub is_heat_off: bool,
-    /// No cooling.
-    pub is_cool_off: bool,
-    /// The household may decline it.
-    pub is_optional: bool,
-    /// Equipment may run for this share of time, %.
-    pub duty_cycle_percentage: Option<u8>,
     /// What a price does to the set points beneath.
     #[serde(default)]
     pub price: Option<Move>,
@@ -138,11 +123,6 @@ impl Event {
             cool_hold_temp: None,
             relative: None,
             fan: None,
-            fan_min_on_time: None,
-            is_heat_off: false,
-            is_cool_off: false,
-            is_optional: true,
-            duty_cycle_percentage: None,
             price: None,
         }
     }
@@ -155,11 +135,10 @@ impl Event {
     /// Class of precedence: 0 is the highest.
     pub fn class(&self) -> u8 {
         match self.event_type {
-            EventType::DemandResponse if !self.is_optional => 0,
-            EventType::Hold | EventType::QuickSave | EventType::Vacation | EventType::Today => 1,
-            EventType::DemandResponse => 2,
-            EventType::SwitchOccupancy | EventType::Sensor => 3,
-            EventType::AutoHome | EventType::AutoAway => 4,
+            EventType::Hold | EventType::QuickSave | EventType::Vacation => 0,
+            EventType::DemandResponse => 1,
+            EventType::Sensor => 2,
+            EventType::AutoHome | EventType::AutoAway => 3,
         }
     }
 
@@ -240,11 +219,11 @@ impl Events {
         self.events.iter().filter(move |event| event.running(wall_ms))
     }
 
-    /// Ends the highest event that runs and may be ended, or all of them; `theirs` says of which somebody may end it. What was ended.
+    /// Ends the highest event that runs, or all of them; `theirs` says of which somebody may end it. What was ended.
     pub fn resume(&mut self, wall_ms: i64, all: bool, theirs: impl Fn(&Event) -> bool) -> Vec<Event> {
         let mut ended = Vec::new();
         self.events.retain(|event| {
-            let ends = event.running(wall_ms) && event.class() > 0 && theirs(event) && (all || ended.is_empty());
+            let ends = event.running(wall_ms) && theirs(event) && (all || ended.is_empty());
             if ends {
                 ended.push(event.clone());
             }
@@ -308,11 +287,5 @@ impl Events {
             }
         }
         self.events.sort_by_key(Event::precedence);
-    }
-
-    /// The next instant after now at which an event begins or ends.
-    pub fn next_change(&self, wall_ms: i64) -> Option<i64> {
-        let times = self.events.iter().flat_map(|e| [Some(e.start_ms), e.end_ms]).flatten();
-        times.filter(|t| *t > wall_ms).min()
     }
 }

@@ -479,10 +479,6 @@ struct Effective<'a> {
     heat: Temp,
     cool: Temp,
     fan: FanMode,
-    fan_min: u8,
-    heat_off: bool,
-    cool_off: bool,
-    duty: Option<u8>,
     top: Option<&'a Event>,
 }
 
@@ -836,7 +832,7 @@ impl Thermostat {
             (_, DrAccept::Never) => return Ok(Answer::Declined),
             (Some(answer), _) => answer,
             (None, DrAccept::DefaultDecline) => Answer::Waiting,
-            (None, DrAccept::Always | DrAccept::DefaultAccept) => Answer::Accepted,
+            (None, DrAccept::DefaultAccept) => Answer::Accepted,
         };
         if before.is_none() && self.state.demands.len() >= OFFERS_MAX {
             let over = |a: &Asked| !a.stands(wall_ms) && !(a.cancelled && a.answer == Answer::Declined);
@@ -924,18 +920,6 @@ impl Thermostat {
         if self.config.settings.dr_accept == DrAccept::Never {
             self.decline_demand_response(None);
         }
-    }
-
-    /// Puts any other event on the stack: quick save, a day off, a price plan.
-    ///
-    /// # Errors
-    /// When it can't be.
-    pub fn put_event(&mut self, event: Event, caller: Caller<'_>) -> Result<u64, EventError> {
-        self.locked(event.heat_hold_temp, event.cool_hold_temp, caller)?;
-        if let Some(climate) = &event.hold_climate_ref {
-            self.config.program.find(climate).ok_or_else(|| EventError::NoSuchClimate(climate.clone()))?;
-        }
-        self.state.events.put(event)
     }
 
     /// Whether the lock holds somebody.
@@ -1044,10 +1028,8 @@ impl Thermostat {
         };
         let (mut heat, mut cool) = (effective.heat, effective.cool);
         let by_program = effective.top.is_none();
-        let (fan, fan_min, heat_off, cool_off) =
-            (effective.fan, effective.fan_min, effective.heat_off, effective.cool_off);
+        let fan = effective.fan;
         let vent_min = effective.climate.ventilator_min_on_time.unwrap_or(self.config.settings.ventilator_min_on_time);
-        let duty = effective.duty;
         let setting = self.config.program.climates().iter().position(|c| std::ptr::eq(c, effective.climate));
         // What has begun early is the program's own future.
         let lead = self.recover(now, wall_ms, &fused, next.as_ref(), by_program, (heat, cool), inputs);
@@ -1078,11 +1060,8 @@ impl Thermostat {
             humidity: fused.humidity,
             outdoor: inputs.outdoor,
             fan,
-            fan_min_on_time: fan_min,
+            fan_min_on_time: self.config.settings.fan_min_on_time,
             ventilator_min_on_time: vent_min,
-            heat_off,
-            cool_off,
-            duty,
             window_open: self.state.window.open && !self.config.settings.open_window_bypass,
             settled,
             just_started: mono_ms.saturating_sub(self.began_mono_ms) < JUST_STARTED_MS,
@@ -1690,17 +1669,7 @@ fn effective<'a>(
     with_grid: bool,
 ) -> Option<Effective<'a>> {
     let climate = config.program.climate(scheduled)?;
-    let mut e = Effective {
-        climate,
-        heat: climate.heat_temp,
-        cool: climate.cool_temp,
-        fan: climate.fan,
-        fan_min: config.settings.fan_min_on_time,
-        heat_off: false,
-        cool_off: false,
-        duty: None,
-        top: None,
-    };
+    let mut e = Effective { climate, heat: climate.heat_temp, cool: climate.cool_temp, fan: climate.fan, top: None };
     // Where the household wants to be, before anything gives way.
     let (mut heat, mut cool) = (e.heat, e.cool);
     for event in events.running(wall_ms).rev().filter(|e| with_grid || !is_of_grid(e)) {
@@ -1729,17 +1698,8 @@ fn effective<'a>(
             (e.heat, e.cool) = (e.heat.min(given.0), e.cool.max(given.1));
         }
         e.fan = event.fan.unwrap_or(e.fan);
-        e.fan_min = event.fan_min_on_time.unwrap_or(e.fan_min);
-        (e.heat_off, e.cool_off) = (event.is_heat_off, event.is_cool_off);
-        e.duty = event.duty_cycle_percentage;
         // The fan alone doesn't stop the program from running, nor from beginning early.
-        if absolute
-            || event.hold_climate_ref.is_some()
-            || event.relative.is_some()
-            || event.price.is_some()
-            || event.is_heat_off
-            || event.is_cool_off
-        {
+        if absolute || event.hold_climate_ref.is_some() || event.relative.is_some() || event.price.is_some() {
             e.top = Some(event);
         }
     }
@@ -1762,7 +1722,7 @@ impl Decision {
             Reason::FrostFloor => resting,
             Reason::NoSensor if !self.mode.heats() => resting,
             Reason::HighLimit if self.mode.cools() => (HvacMode::Cool, heat, cool),
-            Reason::HighLimit | Reason::WindowOpen | Reason::OffByEvent | Reason::DutyCycle => resting,
+            Reason::HighLimit | Reason::WindowOpen => resting,
             _ => (self.mode, heat, cool),
         }
     }

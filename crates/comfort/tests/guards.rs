@@ -255,18 +255,17 @@ proptest! {
     /// Any two events are in one order, whichever came first, and the one that runs is the least of it.
     #[test]
     fn precedence_is_a_total_order(
-        events in prop::collection::vec((0usize..9, -5i64..5, proptest::option::of(1i64..9), any::<bool>()), 1..12),
+        events in prop::collection::vec((0usize..7, -5i64..5, proptest::option::of(1i64..9)), 1..12),
         at in -6i64..12,
     ) {
-        const TYPES: [EventType; 9] = [
-            EventType::Hold, EventType::QuickSave, EventType::Vacation, EventType::Today, EventType::DemandResponse,
-            EventType::SwitchOccupancy, EventType::Sensor, EventType::AutoAway, EventType::AutoHome,
+        const TYPES: [EventType; 7] = [
+            EventType::Hold, EventType::QuickSave, EventType::Vacation, EventType::DemandResponse, EventType::Sensor,
+            EventType::AutoAway, EventType::AutoHome,
         ];
         let mut stack = Events::default();
-        for (index, (kind, start, length, optional)) in events.iter().enumerate() {
+        for (index, (kind, start, length)) in events.iter().enumerate() {
             let mut event = Event::new(TYPES[*kind], &format!("{index}"), "a", *start);
             event.end_ms = length.map(|l| start + l);
-            event.is_optional = *optional;
             stack.put(event).unwrap();
         }
         let all = stack.all();
