@@ -1,8 +1,8 @@
 //! Events: what for a while overrides the program. They form a stack whose order is total and visible.
 //!
 //! From the highest: what the household said (holds, quick save, vacations), the latest to take effect first; demand
-//! response, which may always be declined; prices; smart home and away; the program. A vacation that begins covers an older hold, which is back when it ends; a hold set during the
-//! vacation covers the vacation.
+//! response, which may always be declined; prices; smart home and away; the program. A vacation that begins covers an
+//! older hold, which is back when it ends; a hold set during the vacation covers the vacation.
 
 use std::cmp::Reverse;
 

@@ -552,7 +552,7 @@ const KEYS: &[Key] = &[
     Key {
         key: "lock",
         example: "[18, 24]",
-        comment: "Home Assistant, partners and guests set temperatures within these only, and not the mode; `vestibule thermostat code` makes a code that lets them.",
+        comment: "Home Assistant, partners and guests set temperatures within these only, and not the mode; `vestibule thermostat code` makes a code that opens it for ten minutes, to everybody at the broker.",
         set: |d, v| {
             d.setup.lock = Some(d.range(v)?);
             Ok(())
