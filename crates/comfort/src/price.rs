@@ -11,9 +11,10 @@ use crate::temperature::{Delta, Temp};
 
 /// Most rates of a plan.
 pub const RATES_MAX: usize = 64;
-/// Most prices that are kept of those heard, and most of one message, equal neighbours counted as one: five days in steps of
-/// five minutes, or a day in minutes.
+/// Most prices of one message, equal neighbours counted as one: five days in steps of five minutes, or a day in minutes.
 pub const HEARD_MAX: usize = 5 * 288;
+/// Most that are kept: besides a message as long, two days in quarters of an hour.
+const KEPT_MAX: usize = HEARD_MAX + 2 * 96;
 /// A price without an end holds for so long, milliseconds.
 pub const HEARD_NOW_MS: i64 = 3_600_000;
 /// Prices further ahead than this are not believed, milliseconds.
@@ -75,10 +76,10 @@ pub struct Heard {
     pub price: f64,
 }
 
-/// A list of prices that is longer than what is kept.
+/// A list of prices that is longer than what is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0} prices are more than the {HEARD_MAX} that are kept: send them for longer spans (nothing is done for the sake of a price more \
+    "{0} prices are more than the {HEARD_MAX} that are taken at once: send them for longer spans (nothing is done for the sake of a price more \
      often than each quarter of an hour), or for fewer days"
 )]
 pub struct TooManyPrices(pub usize);
@@ -92,7 +93,7 @@ impl HeardPrices {
     /// Takes prices in; what is new goes before what was heard for the same time. How many were taken.
     ///
     /// # Errors
-    /// When there are more than are kept; then none is taken.
+    /// When there are too many; then none is taken.
     pub fn hear(&mut self, new: &[Heard], wall_ms: i64) -> Result<usize, TooManyPrices> {
         let believed = |h: &&Heard| {
             h.start_ms < h.end_ms
@@ -120,9 +121,12 @@ impl HeardPrices {
             kept.sort_by_key(|h| h.start_ms);
             self.0 = kept;
         }
-        self.0.retain(|h| h.end_ms > wall_ms - PAST_MS);
         self.0 = merged(std::mem::take(&mut self.0));
-        let over = self.0.len().saturating_sub(HEARD_MAX);
+        // Of what is past, nothing is looked at but the price at each quarter of an hour.
+        let now_ms = step_of(wall_ms);
+        let counts = |h: &Heard| h.end_ms > now_ms || step_of(h.start_ms + STEP_MS - 1) < h.end_ms;
+        self.0.retain(|h| h.end_ms > wall_ms - PAST_MS && counts(h));
+        let over = self.0.len().saturating_sub(KEPT_MAX);
         self.0.drain(..over);
         Ok(taken)
     }
@@ -132,6 +136,11 @@ impl HeardPrices {
         let last = self.0.get(after.checked_sub(1)?)?;
         (wall_ms < last.end_ms).then_some(last.price)
     }
+}
+
+/// The quarter of an hour in which an instant lies.
+fn step_of(at_ms: i64) -> i64 {
+    at_ms.div_euclid(STEP_MS) * STEP_MS
 }
 
 /// Neighbours of one price are one span.
@@ -237,7 +246,7 @@ impl PricePlan {
             let (sum, count) = prices.fold((0.0, 0u32), |(sum, count), price| (sum + price, count + 1));
             (count >= KNOWN_STEPS_LEAST).then(|| sum / f64::from(count))
         };
-        let mean = over(midnight.timestamp().as_millisecond()).or_else(|| over(wall_ms - PAST_MS));
+        let mean = over(midnight.timestamp().as_millisecond()).or_else(|| over(step_of(wall_ms) - PAST_MS));
         means.0.push((date, mean));
         mean
     }
@@ -258,7 +267,7 @@ impl PricePlan {
     pub fn outlook(&self, heard: &HeardPrices, wall_ms: i64, zone: &TimeZone) -> Option<Outlook> {
         let mut means = Means::default();
         let (price, mean, dear) = self.dear_at(heard, wall_ms, zone, &mut means)?;
-        let step = wall_ms.div_euclid(STEP_MS) * STEP_MS;
+        let step = step_of(wall_ms);
         let mut until_ms = None;
         let mut next_dear_ms = None;
         for ahead in 1..=LOOK_AHEAD_STEPS {
@@ -357,7 +366,7 @@ mod tests {
         for hour in 0..2000 {
             heard.hear(&[of(hour % 80, hour % 80 + 1, hour as f64)], noon).unwrap();
         }
-        assert!(heard.0.len() <= HEARD_MAX);
+        assert!(heard.0.len() <= KEPT_MAX);
         assert!(heard.0.windows(2).all(|w| w[0].end_ms <= w[1].start_ms));
     }
 
@@ -375,20 +384,30 @@ mod tests {
         let look = plan.outlook(&heard, begin, &zone()).unwrap();
         assert_eq!((look.dear, look.next_dear_ms), (false, Some(at(7, 8, 17, 0))));
         assert_eq!(plan.outlook(&heard, at(7, 9, 18, 0), &zone()).unwrap().until_ms, at(7, 9, 19, 0));
-        // A day in which no minute costs what the one before it did fits; with a day of it behind, what is past gives way.
+        // A day in which no minute costs what the one before it did fits, also with such a day behind.
         let restless = |from: i64| -> Vec<Heard> {
             (from..from + 1440).map(|n| minute(n, if dear(n) { 50.0 } else { 10.0 } + (n % 2) as f64)).collect()
         };
         for day in 0..2 {
             assert_eq!(heard.hear(&restless(day * 1440), begin + day * 86_400_000), Ok(1440));
         }
-        assert_eq!(heard.0.len(), HEARD_MAX);
+        assert!((HEARD_MAX..=KEPT_MAX).contains(&heard.0.len()), "{}", heard.0.len());
         let look = plan.outlook(&heard, at(7, 9, 0, 0), &zone()).unwrap();
         assert_eq!((look.dear, look.next_dear_ms), (false, Some(at(7, 9, 17, 0))));
         let long: Vec<Heard> = restless(0).into_iter().chain(restless(1440)).collect();
         let before = heard.clone();
         assert_eq!(heard.hear(&long, begin), Err(TooManyPrices(2880)));
         assert_eq!(heard, before);
+        // A meter says the price of now each half a minute, never twice the same: the day's mean is known all the same.
+        let mut heard = HeardPrices::default();
+        for half in 0..2 * (1440 + 18 * 60) {
+            let now = begin + half * 30_000;
+            let price = if dear(half / 2) { 50.0 } else { 10.0 } + (half % 7) as f64 / 10.0;
+            heard.hear(&[Heard { start_ms: now, end_ms: now + HEARD_NOW_MS, price }], now).unwrap();
+        }
+        assert!(heard.0.len() < 200, "{}", heard.0.len());
+        let look = plan.outlook(&heard, at(7, 9, 18, 0), &zone()).unwrap();
+        assert!(look.dear && (12.0..16.0).contains(&look.mean), "{look:?}");
     }
 
     #[test]
