@@ -835,7 +835,7 @@ impl Thermostat {
             (None, DrAccept::DefaultAccept) => Answer::Accepted,
         };
         if before.is_none() && self.state.demands.len() >= OFFERS_MAX {
-            let over = |a: &Asked| !a.stands(wall_ms) && !(a.cancelled && a.answer == Answer::Declined);
+            let over = |a: &Asked| a.answer != Answer::Declined && !a.stands(wall_ms);
             let oldest = self.state.demands.iter().position(over).ok_or(EventError::Offers)?;
             self.state.demands.remove(oldest);
         }
