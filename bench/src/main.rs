@@ -8,6 +8,7 @@
 #![expect(clippy::disallowed_methods, reason = "it measures time")]
 
 mod catalogue;
+mod house;
 mod http;
 mod hub;
 mod limits;
@@ -37,6 +38,8 @@ pub struct Settings {
     rounds: usize,
     /// Readings to publish.
     readings: usize,
+    /// Years of a simulated house.
+    years: u64,
     /// Leaves of the ledger that a start is measured with.
     leaves: usize,
     /// Where the JSON goes.
@@ -45,11 +48,11 @@ pub struct Settings {
     only: Vec<String>,
 }
 
-const FULL: (Duration, usize, usize, usize) = (Duration::from_secs(3), 3, 100_000, 100_000);
-const QUICK: (Duration, usize, usize, usize) = (Duration::from_millis(400), 1, 10_000, 10_000);
+const FULL: (Duration, usize, usize, usize, u64) = (Duration::from_secs(3), 3, 100_000, 100_000, 8);
+const QUICK: (Duration, usize, usize, usize, u64) = (Duration::from_millis(400), 1, 10_000, 10_000, 1);
 
 const USAGE: &str =
-    "usage: cargo xtask bench [--quick] [--json FILE] [messages] [readings] [policy] [disk] [start] [catalogue]
+    "usage: cargo xtask bench [--quick] [--json FILE] [messages] [readings] [policy] [disk] [start] [catalogue] [house]
 
   --quick      short loads: to see that it works, not for figures
   --json FILE  where the JSON goes (target/bench.json)
@@ -90,14 +93,15 @@ fn failed(error: &Fail) -> ExitCode {
 
 fn settings(arguments: &[&str]) -> Option<Settings> {
     let quick = arguments.contains(&"--quick");
-    let (round, rounds, readings, leaves) = if quick { QUICK } else { FULL };
-    let mut settings = Settings { round, rounds, readings, leaves, json: "target/bench.json".into(), only: Vec::new() };
+    let (round, rounds, readings, leaves, years) = if quick { QUICK } else { FULL };
+    let json = "target/bench.json".into();
+    let mut settings = Settings { round, rounds, readings, years, leaves, json, only: Vec::new() };
     let mut rest = arguments.iter();
     while let Some(argument) = rest.next() {
         match *argument {
             "--quick" => {}
             "--json" => settings.json = rest.next()?.into(),
-            part @ ("messages" | "readings" | "policy" | "disk" | "start" | "catalogue") => {
+            part @ ("messages" | "readings" | "policy" | "disk" | "start" | "catalogue" | "house") => {
                 settings.only.push(part.to_owned())
             }
             _ => return None,
@@ -132,6 +136,9 @@ async fn run(settings: &Settings) -> Result<(), Fail> {
     }
     if wants("catalogue") {
         put("catalogue", json!(catalogue::run(folder.path(), settings).await?));
+    }
+    if wants("house") {
+        put("house", json!(house::run(settings.years)?));
     }
     put("load_at_end", json!(machine::load()));
     print!("{}", table::render(&all));

@@ -119,6 +119,7 @@ pub fn render(all: &Value) -> String {
     single.extend(rows(all, "start"));
     single.extend(rows(all, "disk"));
     single.extend(rows(all, "catalogue"));
+    single.extend(rows(all, "house"));
     if !single.is_empty() {
         columns(&mut out, &["what", "figure", "unit", "bar", ""], &["what", "figure", "unit", "bar", "met"], &single);
     }

@@ -41,6 +41,10 @@ impl Clock for WallClock {
         self.steady.lock().unwrap_or_else(PoisonError::into_inner).now(self.monotonic_ms())
     }
 
+    fn told(&self) -> Timestamp {
+        wall()
+    }
+
     fn stands(&self) -> bool {
         self.steady.lock().unwrap_or_else(PoisonError::into_inner).stands()
     }
@@ -63,6 +67,10 @@ impl NotBefore {
 impl Clock for NotBefore {
     fn now(&self) -> Timestamp {
         self.clock.now().max(self.stored)
+    }
+
+    fn told(&self) -> Timestamp {
+        self.clock.told()
     }
 
     fn stands(&self) -> bool {
@@ -90,18 +98,50 @@ impl MovedClock {
 }
 
 #[cfg(debug_assertions)]
+impl MovedClock {
+    fn read(&self) -> Option<i64> {
+        std::fs::read_to_string(&self.file).ok()?.trim().parse().ok()
+    }
+}
+
+#[cfg(debug_assertions)]
 impl Clock for MovedClock {
     fn now(&self) -> Timestamp {
         use std::sync::atomic::Ordering;
-        let read = std::fs::read_to_string(&self.file).ok().and_then(|text| text.trim().parse::<i64>().ok());
+        let read = self.read();
         let last = self.last.load(Ordering::SeqCst);
         let now = read.unwrap_or(last).max(last);
         self.last.store(now, Ordering::SeqCst);
         Timestamp::from_millis(now)
     }
 
+    fn told(&self) -> Timestamp {
+        self.read().map_or_else(|| self.now(), Timestamp::from_millis)
+    }
+
     fn stands(&self) -> bool {
-        let read = std::fs::read_to_string(&self.file).ok().and_then(|text| text.trim().parse::<i64>().ok());
-        read.is_some_and(|read| read + gate::AHEAD_MAX_MS < self.last.load(std::sync::atomic::Ordering::SeqCst))
+        self.read().is_some_and(|read| read + gate::AHEAD_MAX_MS < self.last.load(std::sync::atomic::Ordering::SeqCst))
+    }
+}
+
+#[cfg(all(test, debug_assertions))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_set_back_is_told_where_time_stands() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("clock");
+        let at = |ms: i64| {
+            std::fs::write(&file, ms.to_string()).expect("written");
+            Timestamp::from_millis(ms)
+        };
+        let moved = MovedClock { file: file.clone(), last: std::sync::atomic::AtomicI64::new(0) };
+        let clock = NotBefore::new(Arc::new(moved), Timestamp::from_millis(5_000_000));
+        let late = at(9_000_000);
+        assert_eq!((clock.now(), clock.told()), (late, late));
+        let early = at(1_000_000);
+        assert_eq!((clock.now(), clock.told()), (late, early));
+        assert!(clock.stands());
     }
 }

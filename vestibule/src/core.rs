@@ -40,7 +40,7 @@ use crate::clock::NotBefore;
 use crate::commands::Request;
 use crate::config::{Config, Mqtt};
 use crate::observed::Observed;
-use crate::thermostat::unit::{Order, Unit};
+use crate::thermostat::unit::{Order, Times, Unit};
 use consent::{By, Household};
 pub use linking::Role;
 use owed::{Entries, Owed};
@@ -354,6 +354,11 @@ impl Core {
     /// The time.
     pub fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// The time, and the time of day as the system tells it.
+    pub fn times(&self) -> Times {
+        Times { now: self.clock.now(), wall: self.clock.told() }
     }
 
     /// The clock.
@@ -1065,7 +1070,7 @@ impl Core {
 
     /// What an owner asks of a thermostat. A running one has taken its next step when this comes back.
     async fn thermostat_order(&self, unit: Arc<Unit>, order: Order) -> Result<Value, String> {
-        let now = self.now();
+        let now = self.times();
         let mut steps = unit.steps.subscribe();
         let changes = !order.only_looks();
         let asked = Arc::clone(&unit);

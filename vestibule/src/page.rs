@@ -535,7 +535,7 @@ impl console::Source for Page {
     }
 
     fn thermostats(&self) -> Json {
-        let now = self.core.now();
+        let now = self.core.times();
         let status = |unit: &Arc<Unit>| unit.order(&Order::Status, Caller::owner("console"), now).ok();
         Json::Array(self.core.thermostats().iter().filter_map(status).collect())
     }

@@ -1,6 +1,7 @@
 //! `vestibule thermostat`: orders to the thermostat that the hub runs ([`mod@unit`], [`service`]), and what needs no running hub.
 
 mod code;
+mod guide;
 pub mod service;
 pub mod unit;
 
@@ -165,7 +166,7 @@ pub enum ThermostatCmd {
         #[command(flatten)]
         show: Show,
     },
-    /// The access code, with which others than the owners pass the lock
+    /// The access code: said once, it opens the lock for ten minutes, to everybody at the broker
     #[command(args_conflicts_with_subcommands = true)]
     Code {
         #[command(subcommand)]

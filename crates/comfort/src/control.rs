@@ -8,7 +8,7 @@ use crate::temperature::{Delta, Temp};
 
 /// Seconds in which fan and ventilator have their minutes.
 const HOUR_S: u64 = 3600;
-/// Duty cycles (demand response, heating blind) have this period, seconds.
+/// Heating blind has this period, seconds.
 const DUTY_PERIOD_S: u64 = 3600;
 /// Humidity is switched so far around its set point, %.
 const HUMIDITY_BAND: u8 = 2;
@@ -60,10 +60,6 @@ pub enum Reason {
     NoSensor,
     /// A window or door is open.
     WindowOpen,
-    /// The event that runs has switched it off.
-    OffByEvent,
-    /// Demand response lets it run for a share of the time.
-    DutyCycle,
     /// The program is about to ask for less, and the temperature lasts until then.
     Coasting,
 }
@@ -81,9 +77,7 @@ impl Reason {
             Self::HighLimit => "a room is above the high limit: no heating, whatever is asked",
             Self::NoSensor => "no sensor is believed: no cooling, and heating for a share of the time against frost",
             Self::WindowOpen => "paused, because a window or door is open",
-            Self::OffByEvent => "the event that runs has switched it off",
             Self::Coasting => "the program is about to ask for less, and the temperature lasts until then",
-            Self::DutyCycle => "demand response lets the equipment run for a share of the time",
         }
     }
 }
@@ -104,9 +98,6 @@ pub(crate) struct Situation<'a> {
     pub(crate) fan: FanMode,
     pub(crate) fan_min_on_time: u8,
     pub(crate) ventilator_min_on_time: u8,
-    pub(crate) heat_off: bool,
-    pub(crate) cool_off: bool,
-    pub(crate) duty: Option<u8>,
     pub(crate) window_open: bool,
     /// The hub has started a moment ago.
     pub(crate) just_started: bool,
@@ -197,18 +188,9 @@ impl ControlState {
         let above = if self.cooling { t > cool.minus(cool_off) } else { t >= cool.plus(cool_on) };
         self.heating = s.settings.hvac_mode.heats() && below;
         self.cooling = s.settings.hvac_mode.cools() && above && !self.heating;
-        let off = self.heating && s.heat_off || self.cooling && s.cool_off;
-        if off {
-            (self.heating, self.cooling, self.aux, self.stage2) = (false, false, false, false);
-            return (Call::NONE, Reason::OffByEvent, false);
-        }
         if s.coasting && (self.heating || self.cooling) {
             (self.heating, self.cooling, self.aux, self.stage2) = (false, false, false, false);
             return (Call::NONE, Reason::Coasting, false);
-        }
-        let resting = s.duty.is_some_and(|duty| !in_duty(s.mono_ms, f64::from(duty.min(100)) / 100.0));
-        if resting && (self.heating || self.cooling) {
-            return (Call::NONE, Reason::DutyCycle, false);
         }
         if self.heating {
             (self.heat_call(s, false), Reason::BelowHeatSetPoint, false)
@@ -266,7 +248,7 @@ impl ControlState {
         if damp {
             if s.equipment.has_dehumidifier {
                 *call = call.with(Output::Dehumidifier);
-            } else if s.settings.dehumidify_with_ac && s.settings.hvac_mode.cools() && !s.cool_off && !call.heats() {
+            } else if s.settings.dehumidify_with_ac && s.settings.hvac_mode.cools() && !call.heats() {
                 let deep = s.set_points.cool().minus(s.settings.dehumidify_overcool_offset);
                 let heat = s.set_points.heat().plus(Delta::from_milli_k(1000));
                 let warm_enough =

@@ -1,9 +1,8 @@
 //! Events: what for a while overrides the program. They form a stack whose order is total and visible.
 //!
-//! From the highest: demand response that must be followed; what the household said (holds, quick save, vacations, days
-//! off), the latest to take effect first; demand response that may be declined; switches and sensors; smart home and
-//! away; the program. A vacation that begins covers an older hold, which is back when it ends; a hold set during the
-//! vacation covers the vacation.
+//! From the highest: what the household said (holds, quick save, vacations), the latest to take effect first; demand
+//! response, which may always be declined; prices; smart home and away; the program. A vacation that begins covers an
+//! older hold, which is back when it ends; a hold set during the vacation covers the vacation.
 
 use std::cmp::Reverse;
 
@@ -43,13 +42,9 @@ pub enum EventType {
     QuickSave,
     /// The house is empty for days.
     Vacation,
-    /// One day runs as another.
-    Today,
     /// The utility asks.
     DemandResponse,
-    /// A switch says whether somebody is there.
-    SwitchOccupancy,
-    /// A sensor or price plan asks.
+    /// A price plan asks.
     Sensor,
     /// Nobody was seen for long.
     AutoAway,
@@ -89,6 +84,9 @@ pub struct Event {
     pub name: String,
     /// Who asked: a member, a partner, a rule.
     pub by: String,
+    /// An owner asked: whom the lock holds does not end it.
+    #[serde(default)]
+    pub by_owner: bool,
     /// Runs from, milliseconds since the epoch.
     pub start_ms: i64,
     /// Until (not included); `None`: until resumed.
@@ -99,20 +97,11 @@ pub struct Event {
     pub heat_hold_temp: Option<Temp>,
     /// Cooling aims here instead.
     pub cool_hold_temp: Option<Temp>,
-    /// Moves what lies beneath towards less energy by so much, when there are no temperatures.
+    /// Moves what the household wants beneath it towards less energy by so much, when there are no temperatures. Several do not
+    /// add up.
     pub relative: Option<Delta>,
     /// The fan.
     pub fan: Option<FanMode>,
-    /// Least minutes of fan in each hour.
-    pub fan_min_on_time: Option<u8>,
-    /// No heating, save the frost floor.
-    pub is_heat_off: bool,
-    /// No cooling.
-    pub is_cool_off: bool,
-    /// The household may decline it.
-    pub is_optional: bool,
-    /// Equipment may run for this share of time, %.
-    pub duty_cycle_percentage: Option<u8>,
     /// What a price does to the set points beneath.
     #[serde(default)]
     pub price: Option<Move>,
@@ -126,6 +115,7 @@ impl Event {
             event_type,
             name: name.to_owned(),
             by: by.to_owned(),
+            by_owner: false,
             start_ms,
             end_ms: None,
             hold_climate_ref: None,
@@ -133,11 +123,6 @@ impl Event {
             cool_hold_temp: None,
             relative: None,
             fan: None,
-            fan_min_on_time: None,
-            is_heat_off: false,
-            is_cool_off: false,
-            is_optional: true,
-            duty_cycle_percentage: None,
             price: None,
         }
     }
@@ -150,11 +135,10 @@ impl Event {
     /// Class of precedence: 0 is the highest.
     pub fn class(&self) -> u8 {
         match self.event_type {
-            EventType::DemandResponse if !self.is_optional => 0,
-            EventType::Hold | EventType::QuickSave | EventType::Vacation | EventType::Today => 1,
-            EventType::DemandResponse => 2,
-            EventType::SwitchOccupancy | EventType::Sensor => 3,
-            EventType::AutoHome | EventType::AutoAway => 4,
+            EventType::Hold | EventType::QuickSave | EventType::Vacation => 0,
+            EventType::DemandResponse => 1,
+            EventType::Sensor => 2,
+            EventType::AutoHome | EventType::AutoAway => 3,
         }
     }
 
@@ -188,6 +172,9 @@ pub enum EventError {
     /// Too many requests of utilities wait for an answer.
     #[error("at most {OFFERS_MAX} requests wait for the household's answer")]
     Offers,
+    /// The household wants nothing of utilities.
+    #[error("requests of utilities are left, as `demand_response = \"never\"` says")]
+    Never,
 }
 
 /// The stack.
@@ -232,11 +219,11 @@ impl Events {
         self.events.iter().filter(move |event| event.running(wall_ms))
     }
 
-    /// Ends the highest event that runs and may be ended, or all of them. What was ended.
-    pub fn resume(&mut self, wall_ms: i64, all: bool) -> Vec<Event> {
+    /// Ends the highest event that runs, or all of them; `theirs` says of which somebody may end it. What was ended.
+    pub fn resume(&mut self, wall_ms: i64, all: bool, theirs: impl Fn(&Event) -> bool) -> Vec<Event> {
         let mut ended = Vec::new();
         self.events.retain(|event| {
-            let ends = event.running(wall_ms) && event.class() > 0 && (all || ended.is_empty());
+            let ends = event.running(wall_ms) && theirs(event) && (all || ended.is_empty());
             if ends {
                 ended.push(event.clone());
             }
@@ -245,12 +232,12 @@ impl Events {
         ended
     }
 
-    /// Takes away the holds that run: another takes their place.
-    pub(crate) fn replace_running_hold(&mut self, wall_ms: i64) {
+    /// Takes away the holds that run, of those that somebody may end: another takes their place.
+    pub(crate) fn replace_running_hold(&mut self, wall_ms: i64, theirs: impl Fn(&Event) -> bool) {
         self.events.retain(|event| {
             let thermal =
                 event.heat_hold_temp.is_some() || event.cool_hold_temp.is_some() || event.hold_climate_ref.is_some();
-            event.event_type != EventType::Hold || !event.running(wall_ms) || !thermal
+            event.event_type != EventType::Hold || !event.running(wall_ms) || !thermal || !theirs(event)
         });
     }
 
@@ -266,14 +253,39 @@ impl Events {
         self.events.iter().find(|e| e.event_type == event_type && e.name == name)
     }
 
-    /// Takes away what has ended.
-    pub fn expire(&mut self, wall_ms: i64) {
-        self.events.retain(|event| event.end_ms.is_none_or(|end| wall_ms < end));
+    /// Takes away what has ended, and gives it.
+    pub fn expire(&mut self, wall_ms: i64) -> Vec<Event> {
+        let over = |event: &mut Event| event.end_ms.is_some_and(|end| end <= wall_ms);
+        self.events.extract_if(.., over).collect()
     }
 
-    /// The next instant after now at which an event begins or ends.
-    pub fn next_change(&self, wall_ms: i64) -> Option<i64> {
-        let times = self.events.iter().flat_map(|e| [Some(e.start_ms), e.end_ms]).flatten();
-        times.filter(|t| *t > wall_ms).min()
+    /// The clock was set back to `wall_ms`: what runs goes on. What has begun since `era_ms`, by a clock that was wrong then, moves
+    /// back by `by_ms`, save for what somebody has given a date.
+    pub(crate) fn set_back(&mut self, wall_ms: i64, last_ms: i64, era_ms: Option<i64>, by_ms: i64) {
+        let begun = |event: &&mut Event| event.start_ms > wall_ms && event.start_ms <= last_ms;
+        for event in self.events.iter_mut().filter(begun) {
+            let dated = matches!(event.event_type, EventType::Vacation | EventType::DemandResponse);
+            match era_ms {
+                _ if dated => {}
+                Some(era_ms) if event.start_ms >= era_ms => {
+                    event.start_ms = event.start_ms.saturating_sub(by_ms).min(wall_ms);
+                    event.end_ms = event.end_ms.map(|end| end.saturating_sub(by_ms));
+                }
+                _ => event.start_ms = wall_ms,
+            }
+        }
+        self.events.sort_by_key(Event::precedence);
+    }
+
+    /// What had ended by a wrong clock is there again, with the number that it had.
+    pub(crate) fn restore(&mut self, ended: Vec<Event>) {
+        for event in ended {
+            let again = self.events.iter().any(|e| e.event_type == event.event_type && e.name == event.name);
+            // Of a kind of which there can be one, the newer one counts.
+            if self.events.len() < EVENTS_MAX && !(again && event.event_type != EventType::Hold) {
+                self.events.push(event);
+            }
+        }
+        self.events.sort_by_key(Event::precedence);
     }
 }

@@ -61,6 +61,9 @@ pub struct Sample {
     /// The sun, 0 to 1.
     #[serde(rename = "s")]
     pub sun: f32,
+    /// It is not known what ran: the temperatures alone count.
+    #[serde(rename = "u", default, skip_serializing_if = "std::ops::Not::not")]
+    pub unseen: bool,
 }
 
 /// The house as learned.
@@ -127,11 +130,16 @@ impl Model {
 
     /// The air after so many hours without equipment, °C.
     pub fn float(&self, state: (f64, f64), hours: f64, outdoor: f64, sun: f64) -> f64 {
+        self.after(state, hours, outdoor, 0.0, sun)
+    }
+
+    /// The same with equipment at `rate` K/h on the air (negative cools).
+    pub fn after(&self, state: (f64, f64), hours: f64, outdoor: f64, rate: f64, sun: f64) -> f64 {
         let (mut air, mut mass) = state;
         let mut left = hours.clamp(0.0, FORECAST_MAX_H);
         while left > 0.0 {
             let dt = left.min(FORECAST_STEP_H);
-            (air, mass) = self.step(air, mass, outdoor, self.gain_k_h + self.solar_k_h * sun, dt);
+            (air, mass) = self.step(air, mass, outdoor, self.gain_k_h + self.solar_k_h * sun + rate, dt);
             left -= dt;
         }
         air
@@ -221,8 +229,9 @@ impl Learner {
             let rate = m.gain_k_h + m.solar_k_h * f64::from(sample.sun) + m.heat_k_h * heat - m.cool_k_h * cool;
             let (air, mass) = m.step(air, mass, f64::from(sample.outdoor), rate, STEP_H);
             let error = sample.indoor.map_or(0.0, |t| f64::from(t) - air);
-            // The live state follows the measured air closely, and the mass slowly.
-            self.state = Some((air + 0.5 * error, mass + 0.03 * error));
+            // The live state follows the measured air closely, and the mass slowly; what ran unseen says nothing of the mass.
+            let (to_air, to_mass) = if sample.unseen { (1.0, 0.0) } else { (0.5, 0.03) };
+            self.state = Some((air + to_air * error, mass + to_mass * error));
         } else {
             self.state = sample.indoor.map(|t| (f64::from(t), f64::from(t)));
         }
@@ -230,17 +239,23 @@ impl Learner {
             self.samples.drain(..FIT_EVERY as usize);
         }
         self.samples.push(sample);
-        self.since_fit += 1;
+        self.since_fit += u32::from(!sample.unseen);
         let every = if self.samples.len() < WEEK { FIT_EVERY } else { FIT_EVERY_LATER };
-        if self.since_fit >= every && self.samples.len() >= SAMPLES_MIN {
+        if self.since_fit >= every && self.seen() >= SAMPLES_MIN {
             self.since_fit = 0;
             self.fit();
         }
     }
 
+    /// How many samples say what ran.
+    fn seen(&self) -> usize {
+        self.samples.iter().filter(|s| !s.unseen).count()
+    }
+
     /// Finds the house in the samples.
     pub fn fit(&mut self) {
-        if self.samples.len() < SAMPLES_MIN / 2 {
+        let seen = self.seen();
+        if seen < SAMPLES_MIN / 2 {
             return;
         }
         let prior = if self.fitted == 0 { Model::default() } else { self.model };
@@ -280,8 +295,8 @@ impl Learner {
             gain_k_h: gain,
             solar_k_h: solar,
         };
-        self.rmse = (cost / self.samples.len() as f64).sqrt();
-        self.fitted = u32::try_from(self.samples.len()).unwrap_or(u32::MAX);
+        self.rmse = (cost / seen as f64).sqrt();
+        self.fitted = u32::try_from(seen).unwrap_or(u32::MAX);
     }
 
     /// Sum of squared errors and the best rates for these time constants.
@@ -303,6 +318,12 @@ impl Learner {
                 *answer = model.step(answer.0, answer.1, 0.0, input, STEP_H);
             }
             let Some(indoor) = sample.indoor else { continue };
+            if sample.unseen {
+                // The air is as it was measured, whatever made it so; the mass goes on after it.
+                base.0 = f64::from(indoor);
+                answers.iter_mut().for_each(|answer| answer.0 = 0.0);
+                continue;
+            }
             let error = f64::from(indoor) - base.0;
             squares += error * error;
             for ((row, right), a) in normal.0.iter_mut().zip(normal.1.iter_mut()).zip(answers) {
@@ -393,4 +414,47 @@ fn solve((mut a, mut b): Normal) -> Option<[f64; 4]> {
 /// The sun by the clock alone, where nothing measures it: 0 at 6:00 and 20:00, 1 between.
 pub fn sun_by_clock(hour: f64) -> f64 {
     (std::f64::consts::PI * (hour - 6.0) / 14.0).sin().max(0.0) * f64::from((6.0..20.0).contains(&hour))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Ten days in a house that is heated now and then, and all through two nights: without anybody's seeing it, where there is a
+    /// curtain.
+    fn lived(curtain: bool, told: bool) -> Model {
+        let house = Model { heat_k_h: 4.0, ..Model::default() };
+        let mut learner = Learner::default();
+        let (mut air, mut mass) = (19.0, 18.0);
+        for step in 0..10 * 288u32 {
+            let outdoor = 4.0 + 6.0 * (f64::from(step) / 374.0 * std::f64::consts::TAU).sin();
+            let night = step % 288 >= 144 && [3, 7].contains(&(step / 288));
+            let heat = f32::from(u8::from(night || (step / 9).wrapping_mul(2_654_435_761) & 0x6000_0000 == 0));
+            let sun = sun_by_clock(f64::from(step % 288) / 12.0);
+            let rate = house.gain_k_h + house.solar_k_h * sun + house.heat_k_h * f64::from(heat);
+            (air, mass) = house.step(air, mass, outdoor, rate, STEP_H);
+            let hidden = curtain && night;
+            let sample = Sample {
+                indoor: Some(air as f32),
+                outdoor: outdoor as f32,
+                heat: if hidden { 0.0 } else { heat },
+                cool: 0.0,
+                sun: sun as f32,
+                unseen: hidden && told,
+            };
+            learner.take(sample);
+        }
+        learner.fit();
+        *learner.model()
+    }
+
+    #[test]
+    fn what_ran_unseen_teaches_nothing() {
+        let near = |model: Model| {
+            (model.heat_k_h / 4.0 - 1.0).abs() < 0.15 && (model.lift_h() / Model::default().lift_h() - 1.0).abs() < 0.3
+        };
+        assert!(near(lived(false, false)), "{:?}", lived(false, false));
+        assert!(near(lived(true, true)), "{:?}", lived(true, true));
+        assert!(!near(lived(true, false)), "taken for nothing it would mislead: {:?}", lived(true, false));
+    }
 }

@@ -11,8 +11,10 @@ use crate::temperature::{Delta, Temp};
 
 /// Most rates of a plan.
 pub const RATES_MAX: usize = 64;
-/// Most prices that are kept of those heard: three days in quarters of an hour.
-pub const HEARD_MAX: usize = 3 * 96;
+/// Most prices of one message, equal neighbours counted as one: five days in steps of five minutes, or a day in minutes.
+pub const HEARD_MAX: usize = 5 * 288;
+/// Most that are kept: besides a message as long, two days in quarters of an hour.
+const KEPT_MAX: usize = HEARD_MAX + 2 * 96;
 /// A price without an end holds for so long, milliseconds.
 pub const HEARD_NOW_MS: i64 = 3_600_000;
 /// Prices further ahead than this are not believed, milliseconds.
@@ -74,6 +76,14 @@ pub struct Heard {
     pub price: f64,
 }
 
+/// A list of prices that is longer than what is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0} prices are more than the {HEARD_MAX} that are taken at once: send them for longer spans (nothing is done for the sake of a price more \
+     often than each quarter of an hour), or for fewer days"
+)]
+pub struct TooManyPrices(pub usize);
+
 /// The prices that were heard, in order and without overlaps.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -81,7 +91,10 @@ pub struct HeardPrices(Vec<Heard>);
 
 impl HeardPrices {
     /// Takes prices in; what is new goes before what was heard for the same time. How many were taken.
-    pub fn hear(&mut self, new: &[Heard], wall_ms: i64) -> usize {
+    ///
+    /// # Errors
+    /// When there are too many; then none is taken.
+    pub fn hear(&mut self, new: &[Heard], wall_ms: i64) -> Result<usize, TooManyPrices> {
         let believed = |h: &&Heard| {
             h.start_ms < h.end_ms
                 && h.end_ms > wall_ms - PAST_MS
@@ -89,8 +102,12 @@ impl HeardPrices {
                 && h.price.is_finite()
                 && h.price.abs() <= PRICE_MAX
         };
-        let mut taken = 0;
-        for heard in new.iter().filter(believed).take(HEARD_MAX) {
+        let believed: Vec<Heard> = new.iter().filter(believed).copied().collect();
+        let (taken, spans) = (believed.len(), merged(believed));
+        if spans.len() > HEARD_MAX {
+            return Err(TooManyPrices(spans.len()));
+        }
+        for heard in spans {
             let mut kept = Vec::with_capacity(self.0.len() + 2);
             for old in &self.0 {
                 if old.start_ms < heard.start_ms {
@@ -100,15 +117,18 @@ impl HeardPrices {
                     kept.push(Heard { start_ms: old.start_ms.max(heard.end_ms), ..*old });
                 }
             }
-            kept.push(*heard);
-            kept.retain(|h| h.end_ms > wall_ms - PAST_MS);
+            kept.push(heard);
             kept.sort_by_key(|h| h.start_ms);
-            let over = kept.len().saturating_sub(HEARD_MAX);
-            kept.drain(..over);
             self.0 = kept;
-            taken += 1;
         }
-        taken
+        self.0 = merged(std::mem::take(&mut self.0));
+        // Of what is past, nothing is looked at but the price at each quarter of an hour.
+        let now_ms = step_of(wall_ms);
+        let counts = |h: &Heard| h.end_ms > now_ms || step_of(h.start_ms + STEP_MS - 1) < h.end_ms;
+        self.0.retain(|h| h.end_ms > wall_ms - PAST_MS && counts(h));
+        let over = self.0.len().saturating_sub(KEPT_MAX);
+        self.0.drain(..over);
+        Ok(taken)
     }
 
     fn at(&self, wall_ms: i64) -> Option<f64> {
@@ -116,6 +136,23 @@ impl HeardPrices {
         let last = self.0.get(after.checked_sub(1)?)?;
         (wall_ms < last.end_ms).then_some(last.price)
     }
+}
+
+/// The quarter of an hour in which an instant lies.
+fn step_of(at_ms: i64) -> i64 {
+    at_ms.div_euclid(STEP_MS) * STEP_MS
+}
+
+/// Neighbours of one price are one span.
+fn merged(spans: Vec<Heard>) -> Vec<Heard> {
+    let mut all: Vec<Heard> = Vec::with_capacity(spans.len());
+    for span in spans {
+        match all.last_mut().filter(|last| last.end_ms == span.start_ms && last.price == span.price) {
+            Some(last) => last.end_ms = span.end_ms,
+            None => all.push(span),
+        }
+    }
+    all
 }
 
 /// What a household pays, and how far its comfort may give way.
@@ -128,8 +165,8 @@ pub struct PricePlan {
     pub set_back: Delta,
     /// Before it is dear, the house is warmed or cooled so far beyond them.
     pub ahead: Delta,
-    /// For the sake of a price no set point of heating goes below the first of these, none of cooling above the second,
-    /// and none of either beyond them in advance.
+    /// For the sake of a price or of a utility's request no set point of heating goes below the first of these, none of cooling
+    /// above the second, and none of either beyond them in advance.
     pub limits: (Temp, Temp),
 }
 
@@ -146,6 +183,15 @@ pub struct Move {
 }
 
 impl Move {
+    /// Less heating and less cooling by so much, within limits (`None`: there are none).
+    pub const fn giving_way(by: Delta, limits: Option<(Temp, Temp)>) -> Self {
+        let limits = match limits {
+            Some(limits) => limits,
+            None => (Temp::from_milli_c(i32::MIN), Temp::from_milli_c(i32::MAX)),
+        };
+        Self { heat: Delta::from_milli_k(by.milli_k().saturating_neg()), cool: by, limits }
+    }
+
     /// The set points moved. One that lies beyond the limits already stays where it is.
     pub fn apply(&self, heat: Temp, cool: Temp) -> (Temp, Temp) {
         let (low, high) = self.limits;
@@ -200,7 +246,7 @@ impl PricePlan {
             let (sum, count) = prices.fold((0.0, 0u32), |(sum, count), price| (sum + price, count + 1));
             (count >= KNOWN_STEPS_LEAST).then(|| sum / f64::from(count))
         };
-        let mean = over(midnight.timestamp().as_millisecond()).or_else(|| over(wall_ms - PAST_MS));
+        let mean = over(midnight.timestamp().as_millisecond()).or_else(|| over(step_of(wall_ms) - PAST_MS));
         means.0.push((date, mean));
         mean
     }
@@ -221,7 +267,7 @@ impl PricePlan {
     pub fn outlook(&self, heard: &HeardPrices, wall_ms: i64, zone: &TimeZone) -> Option<Outlook> {
         let mut means = Means::default();
         let (price, mean, dear) = self.dear_at(heard, wall_ms, zone, &mut means)?;
-        let step = wall_ms.div_euclid(STEP_MS) * STEP_MS;
+        let step = step_of(wall_ms);
         let mut until_ms = None;
         let mut next_dear_ms = None;
         for ahead in 1..=LOOK_AHEAD_STEPS {
@@ -312,16 +358,56 @@ mod tests {
             end_ms: noon + to_h * 3_600_000,
             price,
         };
-        assert_eq!(heard.hear(&[of(0, 6, 10.0), of(2, 3, 60.0)], noon), 2);
+        assert_eq!(heard.hear(&[of(0, 6, 10.0), of(2, 3, 60.0)], noon), Ok(2));
         let look = plan.outlook(&heard, noon, &zone()).unwrap();
         assert_eq!((look.price, look.dear, look.next_dear_ms), (10.0, false, Some(noon + 2 * 3_600_000)));
         assert_eq!(plan.price_at(&heard, noon + 4 * 3_600_000, &zone()), Some(10.0), "a span is split by a newer one");
-        assert_eq!(heard.hear(&[of(1, 1, 9.0), of(0, 9999, 9.0), of(0, 1, f64::NAN), of(-99, -98, 9.0)], noon), 0);
+        assert_eq!(heard.hear(&[of(1, 1, 9.0), of(0, 9999, 9.0), of(0, 1, f64::NAN), of(-99, -98, 9.0)], noon), Ok(0));
         for hour in 0..2000 {
-            heard.hear(&[of(hour % 80, hour % 80 + 1, hour as f64)], noon);
+            heard.hear(&[of(hour % 80, hour % 80 + 1, hour as f64)], noon).unwrap();
         }
-        assert!(heard.0.len() <= HEARD_MAX);
+        assert!(heard.0.len() <= KEPT_MAX);
         assert!(heard.0.windows(2).all(|w| w[0].end_ms <= w[1].start_ms));
+    }
+
+    #[test]
+    fn a_price_a_minute_is_heard_to_its_end_and_a_list_that_is_too_long_is_refused() {
+        let plan = PricePlan { rates: Vec::new(), ..bill() };
+        let begin = at(7, 8, 0, 0);
+        let minute = |n: i64, price| Heard { start_ms: begin + n * 60_000, end_ms: begin + (n + 1) * 60_000, price };
+        // Two days by the minute, as a market without an opinion would send it: dear from 17 to 19 of each.
+        let dear = |n: i64| (17 * 60..19 * 60).contains(&(n % 1440));
+        let flat: Vec<Heard> = (0..2 * 1440).map(|n| minute(n, if dear(n) { 50.0 } else { 10.0 })).collect();
+        let mut heard = HeardPrices::default();
+        assert_eq!(heard.hear(&flat, begin), Ok(2880));
+        assert_eq!(heard.0.len(), 5);
+        let look = plan.outlook(&heard, begin, &zone()).unwrap();
+        assert_eq!((look.dear, look.next_dear_ms), (false, Some(at(7, 8, 17, 0))));
+        assert_eq!(plan.outlook(&heard, at(7, 9, 18, 0), &zone()).unwrap().until_ms, at(7, 9, 19, 0));
+        // A day in which no minute costs what the one before it did fits, also with such a day behind.
+        let restless = |from: i64| -> Vec<Heard> {
+            (from..from + 1440).map(|n| minute(n, if dear(n) { 50.0 } else { 10.0 } + (n % 2) as f64)).collect()
+        };
+        for day in 0..2 {
+            assert_eq!(heard.hear(&restless(day * 1440), begin + day * 86_400_000), Ok(1440));
+        }
+        assert!((HEARD_MAX..=KEPT_MAX).contains(&heard.0.len()), "{}", heard.0.len());
+        let look = plan.outlook(&heard, at(7, 9, 0, 0), &zone()).unwrap();
+        assert_eq!((look.dear, look.next_dear_ms), (false, Some(at(7, 9, 17, 0))));
+        let long: Vec<Heard> = restless(0).into_iter().chain(restless(1440)).collect();
+        let before = heard.clone();
+        assert_eq!(heard.hear(&long, begin), Err(TooManyPrices(2880)));
+        assert_eq!(heard, before);
+        // A meter says the price of now each half a minute, never twice the same: the day's mean is known all the same.
+        let mut heard = HeardPrices::default();
+        for half in 0..2 * (1440 + 18 * 60) {
+            let now = begin + half * 30_000;
+            let price = if dear(half / 2) { 50.0 } else { 10.0 } + (half % 7) as f64 / 10.0;
+            heard.hear(&[Heard { start_ms: now, end_ms: now + HEARD_NOW_MS, price }], now).unwrap();
+        }
+        assert!(heard.0.len() < 200, "{}", heard.0.len());
+        let look = plan.outlook(&heard, at(7, 9, 18, 0), &zone()).unwrap();
+        assert!(look.dear && (12.0..16.0).contains(&look.mean), "{look:?}");
     }
 
     #[test]

@@ -101,7 +101,8 @@ impl LeftOut {
     }
 }
 
-/// What is remembered of one sensor. Times are on the monotonic clock of this run.
+/// What is remembered of one sensor. Times are on the monotonic clock of this run; those of presence are below zero when they are of
+/// an earlier one.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Known {
     temperature: Option<Temp>,
@@ -122,12 +123,23 @@ struct Known {
     impossible: bool,
     /// The smallest step seen.
     step: Option<Delta>,
-    #[serde(skip)]
-    occupied_ms: Option<u64>,
-    #[serde(skip)]
-    occupied_since_ms: Option<u64>,
-    #[serde(skip)]
+    occupied_ms: Option<i64>,
+    occupied_since_ms: Option<i64>,
+    #[serde(default)]
     followed: bool,
+    /// It has told in this run whether somebody is there.
+    #[serde(skip)]
+    tells: bool,
+}
+
+/// A time of this run that may be compared with those before it.
+fn signed(mono_ms: u64) -> i64 {
+    i64::try_from(mono_ms).unwrap_or(i64::MAX)
+}
+
+/// How long ago that was.
+fn since(mono_ms: u64, at_ms: i64) -> u64 {
+    u64::try_from(signed(mono_ms).saturating_sub(at_ms)).unwrap_or(0)
 }
 
 /// Every sensor's last word.
@@ -177,14 +189,14 @@ impl Sensors {
             known.humidity_ms = mono_ms;
         }
         if let Some(occupied) = reading.occupied {
+            known.tells = true;
             if occupied {
-                known.occupied_ms = Some(mono_ms);
-                known.occupied_since_ms.get_or_insert(mono_ms);
-                let since = known.occupied_since_ms.unwrap_or(mono_ms);
-                known.followed |= mono_ms.saturating_sub(since) >= FOLLOW_JOIN_MS;
+                known.occupied_ms = Some(signed(mono_ms));
+                let came_ms = *known.occupied_since_ms.get_or_insert(signed(mono_ms));
+                known.followed |= since(mono_ms, came_ms) >= FOLLOW_JOIN_MS;
             } else {
                 // Not seen for a while is a visit that has ended; a room that was joined is left after an hour.
-                let gone_ms = known.occupied_ms.map_or(u64::MAX, |seen| mono_ms.saturating_sub(seen));
+                let gone_ms = known.occupied_ms.map_or(u64::MAX, |seen| since(mono_ms, seen));
                 if gone_ms > FOLLOW_JOIN_MS {
                     known.occupied_since_ms = None;
                 }
@@ -225,14 +237,19 @@ impl Sensors {
         true
     }
 
-    /// A new run: nothing has been heard on its clock.
-    pub fn restarted(&mut self) {
+    /// A new run: nothing has been heard on its clock, which is at zero where that of the last one was at `last_ms`. When somebody
+    /// was seen is known all the same; the time between the two counts as none.
+    pub fn restarted(&mut self, last_ms: u64) {
+        let before = |at_ms: Option<i64>| at_ms.map(|at_ms| at_ms.saturating_sub(signed(last_ms)));
         for known in self.known.values_mut() {
             *known = Known {
                 temperature: known.temperature,
                 humidity: known.humidity,
                 battery: known.battery,
                 step: known.step,
+                occupied_ms: before(known.occupied_ms),
+                occupied_since_ms: before(known.occupied_since_ms),
+                followed: known.followed,
                 ..Known::default()
             };
         }
@@ -319,18 +336,18 @@ impl Sensors {
         self.known.iter().filter_map(|(id, k)| Some((id.as_str(), k.battery.filter(|b| *b < BATTERY_LOW)?)))
     }
 
-    /// How long ago anybody was seen; `None`: no sensor tells, or never in this run.
+    /// How long ago anybody was seen; `None`: never.
     pub fn last_seen_ms(&self, mono_ms: u64) -> Option<u64> {
-        self.known.values().filter_map(|k| k.occupied_ms).max().map(|seen| mono_ms.saturating_sub(seen))
+        self.known.values().filter_map(|k| k.occupied_ms).max().map(|seen| since(mono_ms, seen))
     }
 
-    /// Whether any sensor has ever told about occupancy in this run.
-    pub fn sees(&self) -> bool {
-        self.known.values().any(|k| k.occupied_ms.is_some())
+    /// Whether any sensor has told in this run whether somebody is there.
+    pub fn tells(&self) -> bool {
+        self.known.values().any(|k| k.tells)
     }
 }
 
 /// Follow me: the room was joined, and somebody was there within the hour.
 fn follows(known: &Known, mono_ms: u64) -> bool {
-    known.followed && known.occupied_ms.is_some_and(|seen| mono_ms.saturating_sub(seen) < FOLLOW_LEAVE_MS)
+    known.followed && known.occupied_ms.is_some_and(|seen| since(mono_ms, seen) < FOLLOW_LEAVE_MS)
 }

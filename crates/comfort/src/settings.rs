@@ -235,8 +235,6 @@ pub struct Settings {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum DrAccept {
-    /// Taken.
-    Always,
     /// Taken unless the household declines.
     #[default]
     DefaultAccept,

@@ -6,14 +6,14 @@ use serde::{Deserialize, Serialize};
 use crate::alert::{About, Alerts};
 use crate::control::{ControlState, Reason, Situation};
 use crate::event::{
-    DR_MAX, DR_MAX_MS, DR_RANDOM_MAX_S, Event, EventError, EventType, Events, HOLD_HOURS_MAX,
+    DR_MAX, DR_MAX_MS, DR_RANDOM_MAX_S, EVENTS_MAX, Event, EventError, EventType, Events, HOLD_HOURS_MAX,
     HOLD_WITHOUT_TRANSITION_MS, HoldType, OFFERS_MAX, QUICK_SAVE_MAX,
 };
-use crate::guard::{Call, Circumstances, Denial, Denied, Guard, Limits, OUTPUTS, Output, Relays, SetPoints};
+use crate::guard::{Call, Circumstances, Denial, Denied, Guard, Limits, Output, Relays, SetPoints};
 use crate::health::{Health, ShortCycles};
 use crate::history::{Accumulator, Interval};
-use crate::learn::{Learner, SAMPLE_S, Sample, sun_by_clock};
-use crate::price::{Heard, HeardPrices, Move, Outlook, PricePlan, STEP_MS};
+use crate::learn::{FORECAST_MAX_H, Learner, SAMPLE_S, Sample, sun_by_clock};
+use crate::price::{HEARD_NOW_MS, Heard, HeardPrices, Move, Outlook, PricePlan, STEP_MS, TooManyPrices};
 use crate::program::{Climate, ClimateRef, Program, Slot, Transition, slot_at};
 use crate::reminder::Reminders;
 use crate::sensor::{Fused, SensorConfig, SensorReading, Sensors};
@@ -32,10 +32,21 @@ const COAST_MAX_MS: i64 = 60 * 60_000;
 const COAST_DRIFT: Delta = Delta::from_milli_k(420);
 /// A program that asks for less than this much more is not started early.
 const LEAD_LEAST: Delta = Delta::from_milli_k(200);
-/// Equipment that has run this long should have moved the temperature.
+/// Equipment that has run this long does not let the temperature go the wrong way.
 const RESPONSE_S: u64 = 60 * 60;
 /// A temperature that went this far the wrong way in that time says that nothing happens.
 const RESPONSE_WRONG: Delta = Delta::from_milli_k(500);
+/// Equipment that has run this long in a house that is known should be felt; in one of which nothing is learned yet, so long.
+const FELT_S: (u64, u64) = (90 * 60, 4 * 3600);
+/// It is not felt when the temperature has gone its way by less than this ...
+const FELT_LEAST: Delta = Delta::from_milli_k(200);
+/// ... and it is no more than this share of the expected effect warmer or cooler than it would be without, in a house that is known
+/// and in another. A heat pump in the cold, at the end of its power, is felt by half.
+const FELT_SHARE: (f64, f64) = (0.2, 0.1);
+/// Once it is not felt, it is when it is felt so many times more.
+const FELT_AGAIN: f64 = 2.0;
+/// Less than this is no effect that could be missed, K.
+const FELT_EXPECTED_K: f64 = 0.5;
 /// Auxiliary heat that runs this long at a stretch is worth an alert, seconds.
 const AUX_ALERT_S: u64 = 3 * 3600;
 /// Motion for so long in a house that should be empty makes it a home.
@@ -51,6 +62,10 @@ const BEFORE_DEAR: &str = "before dear hours";
 const PRICES: &str = "prices";
 /// Against frost a guided thermostat is told to heat to so much more than the floor.
 const FROST_GUIDED: Delta = Delta::from_milli_k(1500);
+/// A wall clock that moves so much further than the time that has passed has leapt.
+const LEAP_MS: i64 = 10 * 60_000;
+/// A leap forward that is not taken back within so much running time was true.
+const LEAP_BELIEVED_MS: u64 = 7 * 86_400_000;
 /// Alerts are looked at once in so many milliseconds.
 const ALERTS_EVERY_MS: u64 = 60_000;
 
@@ -76,7 +91,7 @@ pub struct Inputs {
     pub opening: bool,
     /// Somebody's phone is at home (`None`: nobody's phone tells).
     pub phone_home: Option<bool>,
-    /// What the relays say that they do, where they say it (`None`: unknown now). Guards go by it.
+    /// What the relays, or a guided thermostat, say that they do, where they say it (`None`: unknown now). Guards go by it.
     pub reported: Option<Call>,
 }
 
@@ -178,13 +193,15 @@ pub struct Decision {
     pub wall_ms: i64,
     /// What is to be switched. Nothing else may be.
     pub relays: Relays,
+    /// What runs is known: it is what is switched, or a guided thermostat tells what it does.
+    pub runs_known: bool,
     /// What the control asked for.
     pub asked: Call,
     /// What the guard did not do.
     pub denied: Vec<Denied>,
     /// Where heating and cooling aim.
     pub set_points: SetPoints,
-    /// Where they would aim if power cost the same at all times.
+    /// Where they would aim if power cost the same at all times and no utility asked for anything.
     pub undisturbed: SetPoints,
     /// What power costs, where it is known.
     pub prices: Option<Outlook>,
@@ -220,15 +237,44 @@ struct State {
     recovery: Option<Recovery>,
     /// The last wall time that was believed.
     wall_ms: Option<i64>,
+    /// The monotonic clock at the last step.
+    mono_ms: u64,
     outdoor: Option<Temp>,
     window: Window,
+    /// Somebody's phone was at home, when one told last.
+    phone_home: Option<bool>,
     health: Health,
     /// `None`: those with which a thermostat begins.
     reminders: Option<Reminders>,
     heard: HeardPrices,
-    /// The household wants nothing of prices until then.
-    price_declined_ms: Option<i64>,
+    price_declined: Option<PriceDeclined>,
     demands: Vec<Asked>,
+    leapt: Option<Leapt>,
+}
+
+/// The wall clock has leapt forward, or the hub did not run for as long. What ended by that is there again when the clock is set
+/// back.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Leapt {
+    /// From there, milliseconds since the epoch.
+    from_ms: i64,
+    /// To there.
+    to_ms: i64,
+    events: Vec<Event>,
+    demands: Vec<Asked>,
+    /// It counts as true after so much more running time, milliseconds.
+    left_ms: u64,
+}
+
+/// The household has opted out of dear hours, or of those that it was going ahead of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PriceDeclined {
+    /// They last until then, for all that was known when they were looked at last.
+    until_ms: i64,
+    /// They have begun.
+    begun: bool,
 }
 
 /// A utility's request, as it was heard and answered.
@@ -249,9 +295,23 @@ pub struct Asked {
     pub delay_s: (u32, u32),
     /// What the household says to it.
     pub answer: Answer,
+    /// The utility has taken it back. It is remembered all the same, so that what comes again under its name finds its beginning,
+    /// its delay and its answer.
+    #[serde(default)]
+    cancelled: bool,
 }
 
 impl Asked {
+    /// It ends at the latest, whatever was drawn.
+    fn last_ms(&self) -> i64 {
+        self.end_ms.max(self.span().1)
+    }
+
+    /// It is in force or to come.
+    fn stands(&self, wall_ms: i64) -> bool {
+        !self.cancelled && wall_ms < self.span().1
+    }
+
     fn span(&self) -> (i64, i64) {
         let (start, end) = self.delay_s;
         let start_ms = self.start_ms.saturating_add(i64::from(start) * 1000);
@@ -304,14 +364,26 @@ struct Cache {
     outlook: Option<(i64, Option<Outlook>)>,
 }
 
-/// Equipment that runs, or none, since the last change.
+/// Heating or cooling that runs, or neither, since the last change. Stages that come and go belong to one run.
 #[derive(Clone, Copy, Debug)]
 struct ThermalRun {
-    running: Call,
-    began: Temp,
+    heats: bool,
+    cools: bool,
     began_ms: u64,
     /// Its beginning was seen.
     whole: bool,
+    measure: Measure,
+}
+
+/// From where it is measured what a run does: its beginning, or since other sensors count.
+#[derive(Clone, Copy, Debug)]
+struct Measure {
+    from: Temp,
+    from_ms: u64,
+    /// Air and mass of the house as it was learned, °C.
+    state: (f64, f64),
+    /// The comfort setting, and how many of its sensors are believed.
+    counted: (usize, usize),
 }
 
 /// A thermostat.
@@ -323,6 +395,10 @@ pub struct Thermostat {
     last_mono_ms: Option<u64>,
     began_mono_ms: u64,
     relays: Relays,
+    /// Of the present interval it is not known throughout what ran.
+    blind: bool,
+    /// A phone has told in this run whether it is at home.
+    phone_told: bool,
     history: Accumulator,
     cache: Cache,
 }
@@ -403,10 +479,6 @@ struct Effective<'a> {
     heat: Temp,
     cool: Temp,
     fan: FanMode,
-    fan_min: u8,
-    heat_off: bool,
-    cool_off: bool,
-    duty: Option<u8>,
     top: Option<&'a Event>,
 }
 
@@ -421,6 +493,8 @@ impl Thermostat {
             last_mono_ms: None,
             began_mono_ms: 0,
             relays: Relays::default(),
+            blind: false,
+            phone_told: false,
             history: Accumulator::default(),
             cache: Cache::default(),
         }
@@ -453,13 +527,15 @@ impl Thermostat {
     ) -> Result<Self, StateError> {
         let mut thermostat = Self::new(config, zone);
         thermostat.state = State::deserialize(saved).map_err(|_| StateError)?;
+        thermostat.heed_setting();
         Ok(thermostat)
     }
 
     /// A new run: nothing has been heard on its clock, and the relays are as they report.
     pub fn begin(&mut self, reported: Option<Call>) {
         self.state.guard.restarted(reported);
-        self.state.sensors.restarted();
+        self.state.sensors.restarted(self.state.mono_ms);
+        self.phone_told = false;
     }
 
     /// A fault that whoever switches the relays has found (`None`: it is over).
@@ -482,6 +558,7 @@ impl Thermostat {
         config.limits = config.limits.bounded();
         self.config = config;
         self.cache = Cache::default();
+        self.heed_setting();
     }
 
     /// Sets the mode. Guards keep their memory, holds stay.
@@ -569,7 +646,10 @@ impl Thermostat {
     }
 
     /// Hears what power costs. How many of the prices were taken.
-    pub fn hear_prices(&mut self, prices: &[Heard], now: &Now) -> usize {
+    ///
+    /// # Errors
+    /// When there are too many.
+    pub fn hear_prices(&mut self, prices: &[Heard], now: &Now) -> Result<usize, TooManyPrices> {
         let wall_ms = self.wall(now);
         self.cache.outlook = None;
         self.state.heard.hear(prices, wall_ms)
@@ -590,10 +670,14 @@ impl Thermostat {
         if *hold == Hold::default() {
             return Err(EventError::Empty);
         }
-        if let Some(climate) = &hold.climate {
-            self.config.program.find(climate).ok_or_else(|| EventError::NoSuchClimate(climate.clone()))?;
-        }
-        self.locked(hold.heat.into_iter().chain(hold.cool), caller)?;
+        let climate = match &hold.climate {
+            None => None,
+            Some(named) => {
+                let found = self.config.program.find(named);
+                Some(found.ok_or_else(|| EventError::NoSuchClimate(named.clone()))?)
+            }
+        };
+        self.locked(hold.heat.or(climate.map(|c| c.heat_temp)), hold.cool.or(climate.map(|c| c.cool_temp)), caller)?;
         let wall_ms = self.wall(now);
         let mut event = Event::new(EventType::Hold, "hold", caller.name, wall_ms);
         match kind {
@@ -608,19 +692,36 @@ impl Thermostat {
         }
         event.hold_climate_ref.clone_from(&hold.climate);
         (event.heat_hold_temp, event.cool_hold_temp, event.fan) = (hold.heat, hold.cool, hold.fan);
+        event.by_owner = caller.owner;
         // A hold that begins now replaces the hold that runs; the fan's alone does not end a temperature's.
         if event.running(wall_ms) && (hold.heat.is_some() || hold.cool.is_some() || hold.climate.is_some()) {
-            self.state.events.replace_running_hold(wall_ms);
+            let held = self.is_held(caller);
+            self.state.events.replace_running_hold(wall_ms, |e| !held || !e.by_owner);
         }
         self.state.recovery = None;
         self.state.events.put(event)
     }
 
     /// Ends the highest event (the next one on the stack takes over), or all that run. What a price or a utility asked for
-    /// does not come back: these dear hours and this request are declined.
-    pub fn resume(&mut self, all: bool, now: &Now) -> Vec<Event> {
+    /// does not come back: these dear hours and this request are declined. Whom the lock holds ends nothing that an owner has
+    /// set.
+    ///
+    /// # Errors
+    /// When what would end was set by an owner, and the lock holds the caller.
+    pub fn resume(&mut self, all: bool, caller: Caller<'_>, now: &Now) -> Result<Vec<Event>, EventError> {
         let wall_ms = self.wall(now);
-        let ended = self.state.events.resume(wall_ms, all);
+        let held = self.is_held(caller);
+        let theirs = |event: &Event| !held || !event.by_owner;
+        let highest = self.state.events.running(wall_ms).next();
+        let refused = |event: &&Event| !theirs(event);
+        if let Some(event) = highest.filter(refused).filter(|_| !all || !self.state.events.running(wall_ms).any(theirs))
+        {
+            return Err(EventError::Locked(format!(
+                "`{}` was set by an owner, and {} does not end it",
+                event.name, caller.name
+            )));
+        }
+        let ended = self.state.events.resume(wall_ms, all, theirs);
         for event in &ended {
             if event.price.is_some() {
                 self.decline_price(event, wall_ms);
@@ -629,18 +730,39 @@ impl Thermostat {
                 asked.answer = Answer::Declined;
             }
         }
-        ended
+        Ok(ended)
     }
 
     /// Until the dear hours are over that it is for.
     fn decline_price(&mut self, event: &Event, wall_ms: i64) {
         let end_ms = event.end_ms.unwrap_or(wall_ms);
+        let begun = event.name == DEAR;
         let after = |plan: &PricePlan| plan.outlook(&self.state.heard, end_ms, &self.zone).filter(|o| o.dear);
-        let until = if event.name == BEFORE_DEAR { self.config.prices.as_ref().and_then(after) } else { None };
-        self.state.price_declined_ms = Some(until.map_or(end_ms, |o| o.until_ms));
+        let until = if begun { None } else { self.config.prices.as_ref().and_then(after) };
+        let until_ms = until.map_or(end_ms, |o| o.until_ms);
+        self.state.price_declined = Some(PriceDeclined { until_ms, begun });
     }
 
-    /// "Save now": set points give way by so much until then, or until resumed. Pressed again, it begins anew.
+    /// Whether the household has opted out of what the price is now. Prices may come hour by hour: dear hours are over when it is
+    /// known to be dear no longer, or when nothing has been known for an hour.
+    fn has_declined_price(&mut self, outlook: Option<Outlook>, wall_ms: i64) -> bool {
+        let Some(declined) = &mut self.state.price_declined else { return false };
+        let over = match outlook {
+            Some(o) if o.dear => {
+                *declined = PriceDeclined { until_ms: o.until_ms, begun: true };
+                false
+            }
+            Some(_) => declined.begun || wall_ms >= declined.until_ms,
+            None => wall_ms >= declined.until_ms.saturating_add(HEARD_NOW_MS),
+        };
+        if over {
+            self.state.price_declined = None;
+        }
+        !over
+    }
+
+    /// "Save now": set points give way by so much until then, or until resumed, and within the lock's range if it holds who
+    /// pressed it. Pressed again, it begins anew.
     ///
     /// # Errors
     /// When it can't be.
@@ -655,6 +777,7 @@ impl Thermostat {
         let mut event = Event::new(EventType::QuickSave, "quick save", caller.name, wall_ms);
         event.end_ms = end_ms;
         event.relative = Some(relative.clamp(Delta::ZERO, QUICK_SAVE_MAX));
+        event.by_owner = caller.owner;
         if end_ms.is_some_and(|end| end <= wall_ms) {
             return Err(EventError::Times);
         }
@@ -674,10 +797,10 @@ impl Thermostat {
         (start_ms, end_ms): (i64, i64),
         caller: Caller<'_>,
     ) -> Result<u64, EventError> {
-        self.locked([heat, cool].into_iter(), caller)?;
+        self.locked(Some(heat), Some(cool), caller)?;
         let mut event = Event::new(EventType::Vacation, name, caller.name, start_ms);
         event.end_ms = Some(end_ms);
-        (event.heat_hold_temp, event.cool_hold_temp) = (Some(heat), Some(cool));
+        (event.heat_hold_temp, event.cool_hold_temp, event.by_owner) = (Some(heat), Some(cool), caller.owner);
         self.state.events.put(event)
     }
 
@@ -686,51 +809,60 @@ impl Thermostat {
         self.state.events.remove(EventType::Vacation, Some(name))
     }
 
-    /// A utility's request. The same again changes nothing; with other times it takes the old one's place, and what the
-    /// household declined stays declined.
+    /// A utility's request. The same again changes nothing; with other times it takes the old one's place, but one that has
+    /// begun keeps its beginning, and what the household declined stays declined, also when it was taken back meanwhile.
     ///
     /// # Errors
     /// When it can't be.
     pub fn demand_response(&mut self, demand: &Demand<'_>, now: &Now) -> Result<Answer, EventError> {
         let wall_ms = self.wall(now);
-        if demand.end_ms <= demand.start_ms || demand.end_ms <= wall_ms {
+        self.state.demands.retain(|a| wall_ms < a.last_ms());
+        let before = self.state.demands.iter().find(|a| a.name == demand.name).cloned();
+        let begun = before.as_ref().filter(|b| b.span().0 <= wall_ms);
+        let start_ms = begun.map_or(demand.start_ms, |b| b.start_ms);
+        if demand.end_ms <= start_ms || demand.end_ms <= wall_ms {
             return Err(EventError::Times);
         }
-        self.state.demands.retain(|a| wall_ms < a.span().1);
-        let known = self.state.demands.iter().position(|a| a.name == demand.name);
-        let before = known.and_then(|i| self.state.demands.get(i)).cloned();
         let relative = demand.relative.clamp(Delta::ZERO, DR_MAX);
-        if let Some(before) =
-            before.as_ref().filter(|b| (b.start_ms, b.end_ms, b.relative) == (demand.start_ms, demand.end_ms, relative))
-        {
-            return Ok(before.answer);
+        let wanted = (start_ms, demand.end_ms, relative, false);
+        if let Some(same) = before.as_ref().filter(|b| (b.start_ms, b.end_ms, b.relative, b.cancelled) == wanted) {
+            return Ok(same.answer);
         }
-        if known.is_none() && self.state.demands.len() >= OFFERS_MAX {
-            return Err(EventError::Offers);
-        }
-        let answer = match (before.map(|b| b.answer), self.config.settings.dr_accept) {
+        let answer = match (before.as_ref().map(|b| b.answer), self.config.settings.dr_accept) {
             (_, DrAccept::Never) => return Ok(Answer::Declined),
             (Some(answer), _) => answer,
             (None, DrAccept::DefaultDecline) => Answer::Waiting,
-            (None, DrAccept::Always | DrAccept::DefaultAccept) => Answer::Accepted,
+            (None, DrAccept::DefaultAccept) => Answer::Accepted,
         };
+        if before.is_none() && self.state.demands.len() >= OFFERS_MAX {
+            let over = |a: &Asked| a.answer != Answer::Declined && !a.stands(wall_ms);
+            let oldest = self.state.demands.iter().position(over).ok_or(EventError::Offers)?;
+            self.state.demands.remove(oldest);
+        }
         let (start_s, end_s) = demand.delay_s;
+        let drawn = (start_s.min(DR_RANDOM_MAX_S), end_s.min(DR_RANDOM_MAX_S));
         let asked = Asked {
             name: demand.name.to_owned(),
             by: demand.by.to_owned(),
-            start_ms: demand.start_ms,
+            start_ms,
             end_ms: demand.end_ms,
             relative,
-            delay_s: (start_s.min(DR_RANDOM_MAX_S), end_s.min(DR_RANDOM_MAX_S)),
+            delay_s: before.map_or(drawn, |b| b.delay_s),
             answer,
+            cancelled: false,
         };
         self.state.events.remove(EventType::DemandResponse, Some(demand.name));
-        if answer == Answer::Accepted {
+        if answer == Answer::Accepted && asked.stands(wall_ms) {
             self.follow(&asked)?;
         }
         self.state.demands.retain(|a| a.name != asked.name);
         self.state.demands.push(asked);
         Ok(answer)
+    }
+
+    /// When a request that is known begins, as the utility has it: it goes on from there when it comes again without a beginning.
+    pub fn demand_start(&self, name: &str) -> Option<i64> {
+        self.state.demands.iter().find(|a| a.name == name).map(|a| a.start_ms)
     }
 
     fn follow(&mut self, asked: &Asked) -> Result<u64, EventError> {
@@ -742,8 +874,9 @@ impl Thermostat {
     }
 
     /// The requests of utilities that are not over, with what the household said to them.
-    pub fn demands(&self) -> &[Asked] {
-        &self.state.demands
+    pub fn demands(&self, now: &Now) -> impl Iterator<Item = &Asked> {
+        let wall_ms = self.wall(now);
+        self.state.demands.iter().filter(move |a| a.stands(wall_ms))
     }
 
     /// The household opts out of a request, or of all (`None`). `false`: there was none.
@@ -759,10 +892,13 @@ impl Thermostat {
     /// The household takes part in a request that waits, or that it declined. `false`: there is none of this name.
     ///
     /// # Errors
-    /// When the stack is full.
+    /// When requests are left in general, or the stack is full.
     pub fn accept_demand_response(&mut self, name: &str, now: &Now) -> Result<bool, EventError> {
         let wall_ms = self.wall(now);
-        let Some(asked) = self.state.demands.iter().find(|a| a.name == name && wall_ms < a.span().1).cloned() else {
+        if self.config.settings.dr_accept == DrAccept::Never {
+            return Err(EventError::Never);
+        }
+        let Some(asked) = self.state.demands.iter().find(|a| a.name == name && a.stands(wall_ms)).cloned() else {
             return Ok(false);
         };
         if asked.answer != Answer::Accepted {
@@ -774,26 +910,30 @@ impl Thermostat {
 
     /// The utility takes its request back. `false`: there was none.
     pub fn cancel_demand_response(&mut self, name: &str) -> bool {
-        let before = self.state.demands.len();
-        self.state.demands.retain(|a| a.name != name);
-        self.state.events.remove(EventType::DemandResponse, Some(name)) || self.state.demands.len() < before
+        let known = self.state.demands.iter_mut().find(|a| a.name == name && !a.cancelled);
+        let found = known.map(|a| a.cancelled = true).is_some();
+        self.state.events.remove(EventType::DemandResponse, Some(name)) || found
     }
 
-    /// Puts any other event on the stack: quick save, a day off, a price plan.
-    ///
-    /// # Errors
-    /// When it can't be.
-    pub fn put_event(&mut self, event: Event, caller: Caller<'_>) -> Result<u64, EventError> {
-        self.locked(event.heat_hold_temp.into_iter().chain(event.cool_hold_temp), caller)?;
-        if let Some(climate) = &event.hold_climate_ref {
-            self.config.program.find(climate).ok_or_else(|| EventError::NoSuchClimate(climate.clone()))?;
+    /// Where the household wants nothing of utilities, nothing that it once accepted goes on.
+    fn heed_setting(&mut self) {
+        if self.config.settings.dr_accept == DrAccept::Never {
+            self.decline_demand_response(None);
         }
-        self.state.events.put(event)
     }
 
-    fn locked(&self, mut temperatures: impl Iterator<Item = Temp>, caller: Caller<'_>) -> Result<(), EventError> {
+    /// Whether the lock holds somebody.
+    fn is_held(&self, caller: Caller<'_>) -> bool {
+        self.config.lock.is_some() && !caller.owner
+    }
+
+    /// The lock's check, which whatever aims somewhere passes: set points of what is not installed don't count.
+    fn locked(&self, heat: Option<Temp>, cool: Option<Temp>, caller: Caller<'_>) -> Result<(), EventError> {
         let Some((low, high)) = self.config.lock.filter(|_| !caller.owner) else { return Ok(()) };
-        if temperatures.any(|t| t < low || t > high) {
+        let equipment = &self.config.equipment;
+        let heat = heat.filter(|_| equipment.heat_stages > 0 || equipment.has_aux);
+        let cool = cool.filter(|_| equipment.cool_stages > 0);
+        if heat.into_iter().chain(cool).any(|t| t < low || t > high) {
             let scale = self.config.settings.scale;
             return Err(EventError::Locked(format!(
                 "{} sets {} to {}",
@@ -847,9 +987,9 @@ impl Thermostat {
             self.began_mono_ms = now.mono_ms;
         }
         self.last_mono_ms = Some(now.mono_ms);
+        self.heed_clock(wall_ms, dt_ms);
         self.state.wall_ms = Some(wall_ms);
-        self.state.events.expire(wall_ms);
-        self.state.demands.retain(|a| wall_ms < a.span().1);
+        self.state.mono_ms = now.mono_ms;
         self.state.outdoor = inputs.outdoor;
         self.windows(inputs.opening, dt_ms);
         self.presence(now, wall_ms, inputs);
@@ -868,7 +1008,7 @@ impl Thermostat {
             return self.nothing(now);
         };
         let in_advance = effective.top.is_some_and(|e| e.price.is_some() && e.name == BEFORE_DEAR);
-        let undisturbed = match effective.top.filter(|e| e.price.is_some()) {
+        let undisturbed = match effective.top.filter(|e| is_of_grid(e)) {
             None => None,
             Some(_) => self::effective(&self.config, &self.state.events, scheduled, wall_ms, false),
         }
@@ -888,10 +1028,9 @@ impl Thermostat {
         };
         let (mut heat, mut cool) = (effective.heat, effective.cool);
         let by_program = effective.top.is_none();
-        let (fan, fan_min, heat_off, cool_off) =
-            (effective.fan, effective.fan_min, effective.heat_off, effective.cool_off);
+        let fan = effective.fan;
         let vent_min = effective.climate.ventilator_min_on_time.unwrap_or(self.config.settings.ventilator_min_on_time);
-        let duty = effective.duty;
+        let setting = self.config.program.climates().iter().position(|c| std::ptr::eq(c, effective.climate));
         // What has begun early is the program's own future.
         let lead = self.recover(now, wall_ms, &fused, next.as_ref(), by_program, (heat, cool), inputs);
         if let Some(lead) = lead.filter(|l| l.running) {
@@ -905,6 +1044,8 @@ impl Thermostat {
         let settled =
             mono_ms.saturating_sub(self.began_mono_ms) >= u64::from(self.config.settings.sensor_stale_s) * 1000;
         let guided = self.config.equipment.is_guided;
+        let runs_known = !guided || inputs.reported.is_some();
+        self.blind |= !runs_known;
         let coasting = by_program && !guided && self.coasts(wall_ms, &fused, next.as_ref(), set_points, inputs);
         let model = self.state.learner.model();
         let wish = self.state.control.step(&Situation {
@@ -919,11 +1060,8 @@ impl Thermostat {
             humidity: fused.humidity,
             outdoor: inputs.outdoor,
             fan,
-            fan_min_on_time: fan_min,
+            fan_min_on_time: self.config.settings.fan_min_on_time,
             ventilator_min_on_time: vent_min,
-            heat_off,
-            cool_off,
-            duty,
             window_open: self.state.window.open && !self.config.settings.open_window_bypass,
             settled,
             just_started: mono_ms.saturating_sub(self.began_mono_ms) < JUST_STARTED_MS,
@@ -952,6 +1090,7 @@ impl Thermostat {
         let decision = Decision {
             wall_ms,
             relays,
+            runs_known,
             asked: wish.call,
             denied,
             set_points,
@@ -966,10 +1105,12 @@ impl Thermostat {
             next: next.and_then(|t| Some((t.at_ms, self.config.program.climate(t.to)?.climate_ref.clone()))),
             interval: None,
         };
+        self.response(now, &fused, &decision, setting.unwrap_or(0), inputs);
         self.watch(now, wall_ms, &fused, &decision);
         let interval = self.history.interval(wall_ms, &decision, inputs.outdoor);
         if let Some(interval) = &interval {
             self.learn(interval, inputs);
+            self.blind = !runs_known;
             self.compare(mono_ms);
         }
         Decision { interval, ..decision }
@@ -996,6 +1137,7 @@ impl Thermostat {
         Decision {
             wall_ms: self.wall(now),
             relays,
+            runs_known: true,
             asked: Call::NONE,
             denied,
             set_points,
@@ -1009,6 +1151,44 @@ impl Thermostat {
             lead: None,
             next: None,
             interval: None,
+        }
+    }
+
+    /// Ends what is over. A clock that leaps is followed: nobody can know yet whether it was wrong before or is wrong now. But what
+    /// ended by a leap alone is kept until it is known.
+    fn heed_clock(&mut self, wall_ms: i64, dt_ms: u64) {
+        let last_ms = self.state.wall_ms.unwrap_or(wall_ms);
+        let leap_ms = wall_ms.saturating_sub(last_ms).saturating_sub(i64::try_from(dt_ms).unwrap_or(i64::MAX));
+        if let Some(leapt) = &mut self.state.leapt {
+            leapt.left_ms = leapt.left_ms.saturating_sub(dt_ms);
+        }
+        self.state.leapt.take_if(|leapt| leapt.left_ms == 0);
+        if leap_ms < -LEAP_MS {
+            // Behind where it leapt from it is not put right, but wrong in another way.
+            let mended = self.state.leapt.take_if(|leapt| wall_ms >= leapt.from_ms.saturating_sub(LEAP_MS));
+            self.state.recovery = None;
+            self.state.events.set_back(wall_ms, last_ms, mended.as_ref().map(|m| m.to_ms), leap_ms.saturating_neg());
+            if let Some(mended) = mended {
+                self.state.events.restore(mended.events);
+                let known = |a: &Asked| self.state.demands.iter().any(|b| b.name == a.name);
+                let missing: Vec<Asked> = mended.demands.into_iter().filter(|a| !known(a)).collect();
+                self.state.demands.extend(missing);
+            }
+        }
+        let events = self.state.events.expire(wall_ms);
+        let demands: Vec<Asked> = self.state.demands.extract_if(.., |a| a.last_ms() <= wall_ms).collect();
+        if leap_ms > LEAP_MS {
+            let leapt = self.state.leapt.get_or_insert_with(|| Leapt {
+                from_ms: last_ms,
+                to_ms: wall_ms,
+                events: Vec::new(),
+                demands: Vec::new(),
+                left_ms: LEAP_BELIEVED_MS,
+            });
+            leapt.events.extend(events);
+            leapt.events.truncate(EVENTS_MAX);
+            leapt.demands.extend(demands);
+            leapt.demands.truncate(OFFERS_MAX);
         }
     }
 
@@ -1026,19 +1206,25 @@ impl Thermostat {
         }
     }
 
-    /// Smart home and away.
+    /// Smart home and away. After a restart it goes on as it was, for as long as detectors and phones may need to speak again.
     fn presence(&mut self, now: &Now, wall_ms: i64, inputs: &Inputs) {
         let settings = &self.config.settings;
-        let known = self.state.sensors.sees() || inputs.phone_home.is_some();
+        let patience_ms = u64::from(settings.auto_away_after_s) * 1000;
+        let young = now.mono_ms.saturating_sub(self.began_mono_ms) < patience_ms;
+        self.phone_told |= inputs.phone_home.is_some();
+        if self.phone_told || !young {
+            self.state.phone_home = inputs.phone_home;
+        }
+        let phone_home = self.state.phone_home;
+        let seen_ms = self.state.sensors.last_seen_ms(now.mono_ms);
+        let known = phone_home.is_some() || seen_ms.is_some() && (self.state.sensors.tells() || young);
         if !settings.auto_away || !known {
             self.state.events.remove(EventType::AutoAway, None);
             self.state.events.remove(EventType::AutoHome, None);
             return;
         }
-        let seen_ms = self.state.sensors.last_seen_ms(now.mono_ms);
-        let recently = seen_ms.is_some_and(|ms| ms < AUTO_HOME_MS) || inputs.phone_home == Some(true);
-        let long_gone = seen_ms.is_none_or(|ms| ms >= u64::from(settings.auto_away_after_s) * 1000)
-            && inputs.phone_home != Some(true);
+        let recently = seen_ms.is_some_and(|ms| ms < AUTO_HOME_MS) || phone_home == Some(true);
+        let long_gone = seen_ms.is_none_or(|ms| ms >= patience_ms) && phone_home != Some(true);
         let slot = self.slot(wall_ms);
         let Some(climate) = self.config.program.climate(self.config.program.at(slot.day, slot.slot)) else { return };
         let sleeping = climate.climate_ref == ClimateRef::new("sleep");
@@ -1068,11 +1254,10 @@ impl Thermostat {
             _ => plan.outlook(&self.state.heard, wall_ms, &self.zone),
         };
         let (set_back, limits) = (plan.set_back, plan.limits);
-        let declined = self.state.price_declined_ms.is_some_and(|until| wall_ms < until);
+        let declined = self.has_declined_price(outlook, wall_ms);
         let wanted = match outlook.filter(|_| !declined) {
             Some(o) if o.dear && set_back > Delta::ZERO => {
-                let opposite = Delta::from_milli_k(-set_back.milli_k());
-                Some((DEAR, o.until_ms, Move { heat: opposite, cool: set_back, limits }))
+                Some((DEAR, o.until_ms, Move::giving_way(set_back, Some(limits))))
             }
             Some(o) if !o.dear => {
                 let at_ms = o.next_dear_ms;
@@ -1102,16 +1287,18 @@ impl Thermostat {
             false => (Delta::ZERO, Delta::from_milli_k(-plan.ahead.milli_k())),
         };
         let by = Move { heat, cool, limits: plan.limits };
-        if self.state.events.find(EventType::Sensor, BEFORE_DEAR).is_some() {
-            return Some(by);
+        let within = |hours: f64| ((at_ms - wall_ms) as f64) <= (hours + AHEAD_SPARE_H) * 3.6e6;
+        // Once begun it goes on, for the same hours: where others have been heard of since, it is too soon perhaps.
+        let begun = self.state.events.find(EventType::Sensor, BEFORE_DEAR).filter(|e| e.end_ms == Some(at_ms));
+        if begun.is_some() || !within(AHEAD_MAX_H) {
+            return begun.map(|_| by);
         }
         let (heat, cool) = by.apply(beneath.heat, beneath.cool);
         let target = if heating { heat } else { cool };
         let sun = self.sun(inputs, wall_ms);
         let learner = &self.state.learner;
         let hours = learner.lead_h(heating, indoor.celsius(), target.celsius(), outdoor.celsius(), sun);
-        let lead_h = hours.map_or(AHEAD_MAX_H, |h| h.min(AHEAD_MAX_H)) + AHEAD_SPARE_H;
-        (((at_ms - wall_ms) as f64) <= lead_h * 3.6e6).then_some(by)
+        within(hours.map_or(AHEAD_MAX_H, |h| h.min(AHEAD_MAX_H))).then_some(by)
     }
 
     /// The mean of every believed sensor.
@@ -1261,6 +1448,7 @@ impl Thermostat {
                 + share(interval.heat1_s.min(interval.aux_s)),
             cool: share(interval.cool1_s) + share(interval.cool2_s),
             sun,
+            unseen: self.blind,
         });
     }
 
@@ -1279,7 +1467,6 @@ impl Thermostat {
 
     /// Looks for what the household should know.
     fn watch(&mut self, now: &Now, wall_ms: i64, fused: &Fused, decision: &Decision) {
-        self.response(now, wall_ms, fused, decision);
         let mono_ms = now.mono_ms;
         if self.cache.alerts_ms.is_some_and(|at| mono_ms >= at && mono_ms - at < ALERTS_EVERY_MS) {
             return;
@@ -1349,28 +1536,33 @@ impl Thermostat {
     }
 
     /// Does what runs have an effect, and does it run for too long?
-    fn response(&mut self, now: &Now, wall_ms: i64, fused: &Fused, decision: &Decision) {
-        let thermal = OUTPUTS.into_iter().filter(|o| o.heats() || o.cools());
-        let running = thermal.filter(|o| decision.relays.on(*o)).fold(Call::NONE, Call::with);
+    fn response(&mut self, now: &Now, fused: &Fused, decision: &Decision, setting: usize, inputs: &Inputs) {
+        let (heats, cools) = (decision.relays.heats(), decision.relays.cools());
         let Some(t) = fused.temperature else { return };
-        match self.cache.run {
-            Some(run) if run.running == running => {
-                let long = now.mono_ms.saturating_sub(run.began_ms) >= RESPONSE_S * 1000;
-                let wrong = if running.heats() { run.began.above(t) } else { t.above(run.began) };
-                if long && running != Call::NONE {
-                    self.state.alerts.set(About::NoResponse, wrong > RESPONSE_WRONG, wall_ms, || {
-                        let what = if running.heats() { "heating" } else { "cooling" };
-                        format!("{what} has run for an hour and the temperature went the other way")
+        let wall_ms = decision.wall_ms;
+        let state = self.state.learner.state(t.celsius());
+        let measure = Measure { from: t, from_ms: now.mono_ms, state, counted: (setting, fused.used) };
+        match &mut self.cache.run {
+            Some(run) if (run.heats, run.cools) == (heats, cools) => {
+                if run.measure.counted != measure.counted {
+                    run.measure = measure;
+                }
+                let measure = run.measure;
+                let what = if heats { "heating" } else { "cooling" };
+                if let Some(fault) = (heats || cools).then(|| self.fails(now, t, heats, &measure, inputs)).flatten() {
+                    self.state.alerts.set(About::NoResponse, fault.is_some(), wall_ms, || {
+                        format!("{what} {}", fault.unwrap_or_default())
                     });
                 }
             }
             before => {
-                let ended = before.filter(|b| b.whole && b.running != Call::NONE && running == Call::NONE);
+                let ended = before.filter(|b| b.whole && (b.heats || b.cools) && !heats && !cools);
                 if let Some(ended) = ended.filter(|_| decision.reason == Reason::Satisfied) {
                     self.state.health.finished(now.mono_ms.saturating_sub(ended.began_ms) / 1000);
+                    self.state.alerts.set(About::NoResponse, false, wall_ms, String::new);
                 }
                 let whole = before.is_some();
-                self.cache.run = Some(ThermalRun { running, began: t, began_ms: now.mono_ms, whole });
+                self.cache.run = Some(ThermalRun { heats, cools, began_ms: now.mono_ms, whole, measure });
             }
         }
         let stopped = decision.denied.iter().any(|d| d.why == Denial::LongestRun);
@@ -1383,6 +1575,49 @@ impl Thermostat {
         self.state
             .alerts
             .set(About::AuxRuntime, aux, wall_ms, || "auxiliary heat has run for hours at a stretch".to_owned());
+    }
+}
+
+impl Thermostat {
+    /// What is wrong with what runs, in words, if anything is; `None`: it has not run for long enough to say.
+    fn fails(
+        &self,
+        now: &Now,
+        t: Temp,
+        heats: bool,
+        measure: &Measure,
+        inputs: &Inputs,
+    ) -> Option<Option<&'static str>> {
+        let ran_s = now.mono_ms.saturating_sub(measure.from_ms) / 1000;
+        if ran_s < RESPONSE_S {
+            return None;
+        }
+        let gone = if heats { t.above(measure.from) } else { measure.from.above(t) };
+        if gone < Delta::from_milli_k(-RESPONSE_WRONG.milli_k()) {
+            return Some(Some("has run for an hour and the temperature went the other way"));
+        }
+        let learner = &self.state.learner;
+        let known = learner.fitted() > 0;
+        let (felt_s, least) = if known { (FELT_S.0, FELT_SHARE.0) } else { (FELT_S.1, FELT_SHARE.1) };
+        let hours = ran_s as f64 / 3600.0;
+        // A guided thermostat that heats may do so by a trickle; and further than this nothing is forecast.
+        let (true, Some(outdoor)) =
+            (ran_s >= felt_s && hours < FORECAST_MAX_H && !self.config.equipment.is_guided, inputs.outdoor)
+        else {
+            return Some(None);
+        };
+        let model = learner.model();
+        let sun = self.sun(inputs, self.wall(now));
+        let rate = if heats { model.heat_k_h } else { -model.cool_k_h };
+        let after = |rate| model.after(measure.state, hours, outdoor.celsius(), rate, sun);
+        let (without, with) = (after(0.0), after(rate));
+        let share = (t.celsius() - without) / (with - without);
+        let stands = self.state.alerts.all().iter().any(|a| a.about == About::NoResponse);
+        let factor = if stands { FELT_AGAIN } else { 1.0 };
+        let felt = gone.kelvin() >= FELT_LEAST.kelvin() * factor || share >= least * factor;
+        let fault = "has run for hours and is not felt: the temperature is where it would be without it; look at the equipment, its \
+                     power and fuel, and whether a window is open";
+        Some((!felt && (with - without).abs() >= FELT_EXPECTED_K).then_some(fault))
     }
 }
 
@@ -1419,52 +1654,52 @@ fn short_text(how: ShortCycles) -> String {
     }
 }
 
+/// Whether it moves set points for a price's or a utility's sake.
+fn is_of_grid(event: &Event) -> bool {
+    event.price.is_some() || event.event_type == EventType::DemandResponse
+}
+
 /// What the stack says: the program's comfort setting, with every running event laid over it from the lowest to the highest;
-/// with what prices do, or without.
+/// with what is done for the sake of prices and utilities, or without.
 fn effective<'a>(
     config: &'a Config,
     events: &'a Events,
     scheduled: usize,
     wall_ms: i64,
-    with_prices: bool,
+    with_grid: bool,
 ) -> Option<Effective<'a>> {
     let climate = config.program.climate(scheduled)?;
-    let mut e = Effective {
-        climate,
-        heat: climate.heat_temp,
-        cool: climate.cool_temp,
-        fan: climate.fan,
-        fan_min: config.settings.fan_min_on_time,
-        heat_off: false,
-        cool_off: false,
-        duty: None,
-        top: None,
-    };
-    for event in events.running(wall_ms).rev().filter(|e| with_prices || e.price.is_none()) {
+    let mut e = Effective { climate, heat: climate.heat_temp, cool: climate.cool_temp, fan: climate.fan, top: None };
+    // Where the household wants to be, before anything gives way.
+    let (mut heat, mut cool) = (e.heat, e.cool);
+    for event in events.running(wall_ms).rev().filter(|e| with_grid || !is_of_grid(e)) {
         if let Some(held) = event.hold_climate_ref.as_ref().and_then(|c| config.program.find(c)) {
             (e.climate, e.heat, e.cool, e.fan) = (held, held.heat_temp, held.cool_temp, held.fan);
+            (heat, cool) = (held.heat_temp, held.cool_temp);
         }
         let absolute = event.heat_hold_temp.is_some() || event.cool_hold_temp.is_some();
-        e.heat = event.heat_hold_temp.unwrap_or(e.heat);
-        e.cool = event.cool_hold_temp.unwrap_or(e.cool);
-        if let Some(relative) = event.relative {
-            (e.heat, e.cool) = (e.heat.minus(relative), e.cool.plus(relative));
+        if let Some(held) = event.heat_hold_temp {
+            (e.heat, heat) = (held, held);
+        }
+        if let Some(held) = event.cool_hold_temp {
+            (e.cool, cool) = (held, held);
         }
         if let Some(price) = event.price {
-            (e.heat, e.cool) = price.apply(e.heat, e.cool);
+            (e.heat, e.cool) = price.apply(heat, cool);
+        }
+        // Who gives way to several at once gives way to the one that asks for most, not to their sum.
+        if let Some(relative) = event.relative {
+            let limits = match event.event_type {
+                EventType::DemandResponse => config.prices.as_ref().map(|p| p.limits),
+                _ => config.lock.filter(|_| !event.by_owner),
+            };
+            let by = Move::giving_way(relative, limits);
+            let given = by.apply(heat, cool);
+            (e.heat, e.cool) = (e.heat.min(given.0), e.cool.max(given.1));
         }
         e.fan = event.fan.unwrap_or(e.fan);
-        e.fan_min = event.fan_min_on_time.unwrap_or(e.fan_min);
-        (e.heat_off, e.cool_off) = (event.is_heat_off, event.is_cool_off);
-        e.duty = event.duty_cycle_percentage;
         // The fan alone doesn't stop the program from running, nor from beginning early.
-        if absolute
-            || event.hold_climate_ref.is_some()
-            || event.relative.is_some()
-            || event.price.is_some()
-            || event.is_heat_off
-            || event.is_cool_off
-        {
+        if absolute || event.hold_climate_ref.is_some() || event.relative.is_some() || event.price.is_some() {
             e.top = Some(event);
         }
     }
@@ -1487,7 +1722,7 @@ impl Decision {
             Reason::FrostFloor => resting,
             Reason::NoSensor if !self.mode.heats() => resting,
             Reason::HighLimit if self.mode.cools() => (HvacMode::Cool, heat, cool),
-            Reason::HighLimit | Reason::WindowOpen | Reason::OffByEvent | Reason::DutyCycle => resting,
+            Reason::HighLimit | Reason::WindowOpen => resting,
             _ => (self.mode, heat, cool),
         }
     }
@@ -1495,7 +1730,9 @@ impl Decision {
     /// "Why is it running, why not?" in a few sentences.
     pub fn why(&self, scale: model::TemperatureScale) -> String {
         let mut text = String::new();
-        let doing = if self.relays.heats() {
+        let doing = if !self.runs_known {
+            "It does not tell what it does"
+        } else if self.relays.heats() {
             "It heats"
         } else if self.relays.cools() {
             "It cools"

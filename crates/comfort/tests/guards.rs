@@ -5,7 +5,7 @@
 
 use comfort::event::{Event, Events};
 use comfort::guard::{Call, Limits, Output};
-use comfort::price::{PricePlan, Rate};
+use comfort::price::{Heard, PricePlan, Rate};
 use comfort::program::{DAYS, Program, SLOTS, slot_at};
 use comfort::simulate::watch::{Seen, Watch};
 use comfort::{
@@ -194,7 +194,7 @@ fn play(heat_pump: bool, acts: &[Act]) -> (u64, Vec<String>) {
                 bench.pass(1000);
             }
             Act::Resume => {
-                bench.thermostat.resume(true, &now);
+                bench.thermostat.resume(true, Caller::owner("me"), &now).unwrap();
                 bench.pass(1000);
             }
             Act::Room(degrees) => bench.room = f(*degrees),
@@ -255,18 +255,17 @@ proptest! {
     /// Any two events are in one order, whichever came first, and the one that runs is the least of it.
     #[test]
     fn precedence_is_a_total_order(
-        events in prop::collection::vec((0usize..9, -5i64..5, proptest::option::of(1i64..9), any::<bool>()), 1..12),
+        events in prop::collection::vec((0usize..7, -5i64..5, proptest::option::of(1i64..9)), 1..12),
         at in -6i64..12,
     ) {
-        const TYPES: [EventType; 9] = [
-            EventType::Hold, EventType::QuickSave, EventType::Vacation, EventType::Today, EventType::DemandResponse,
-            EventType::SwitchOccupancy, EventType::Sensor, EventType::AutoAway, EventType::AutoHome,
+        const TYPES: [EventType; 7] = [
+            EventType::Hold, EventType::QuickSave, EventType::Vacation, EventType::DemandResponse, EventType::Sensor,
+            EventType::AutoAway, EventType::AutoHome,
         ];
         let mut stack = Events::default();
-        for (index, (kind, start, length, optional)) in events.iter().enumerate() {
+        for (index, (kind, start, length)) in events.iter().enumerate() {
             let mut event = Event::new(TYPES[*kind], &format!("{index}"), "a", *start);
             event.end_ms = length.map(|l| start + l);
-            event.is_optional = *optional;
             stack.put(event).unwrap();
         }
         let all = stack.all();
@@ -501,6 +500,32 @@ fn a_guided_thermostat_is_never_left_off_in_the_cold() {
         let decision = bench.look(false);
         assert_eq!(told(&decision).0, HvacMode::Heat);
     }
+}
+
+#[test]
+fn a_guided_thermostat_that_does_not_tell_what_it_does_teaches_nothing() {
+    let learned = |tells: bool| {
+        let mut config = config(HvacMode::Heat);
+        (config.equipment.is_guided, config.equipment.has_aux) = (true, false);
+        let mut bench = Bench::new(config);
+        let mut decision = bench.pass(MINUTE_MS);
+        for step in 0..3 * 288u64 {
+            let heats = step % 12 < 6;
+            bench.room = bench.room.plus(Delta::from_milli_k(if heats { 150 } else { -150 }));
+            bench.mono_ms += 5 * MINUTE_MS;
+            bench.wall_ms += 5 * MINUTE_MS as i64;
+            let reading = SensorReading { temperature: Some(bench.room), ..SensorReading::default() };
+            bench.thermostat.hear("hall", &reading, bench.mono_ms);
+            let call = if heats { Call::of(&[Output::Heat1]) } else { Call::NONE };
+            let inputs = Inputs { outdoor: Some(f(40)), reported: tells.then_some(call), ..Inputs::default() };
+            decision = bench.thermostat.tick(&bench.now(), &inputs);
+        }
+        (bench.thermostat.house().samples, decision.why(model::TemperatureScale::Celsius))
+    };
+    let (samples, why) = learned(true);
+    assert!(samples >= 288 && why.starts_with("It is idle"), "{samples} {why}");
+    let (samples, why) = learned(false);
+    assert!(samples == 0 && why.starts_with("It does not tell what it does"), "{samples} {why}");
 }
 
 #[test]
@@ -741,6 +766,77 @@ fn a_clock_step_shortens_no_pause_and_ends_no_hold_when_it_is_not_believed() {
     assert!(decision.denied.iter().any(|d| d.why == Denial::MinOff));
 }
 
+/// The clock says 2036, and an hour later it is put right.
+#[test]
+fn what_a_leap_of_the_clock_has_ended_is_there_again_when_it_is_put_right() {
+    let (hour_ms, leap_ms) = (3_600_000i64, 3650 * 86_400_000i64);
+    for restart in [false, true] {
+        let mut bench = Bench::new(config(HvacMode::Heat));
+        bench.thermostat.configure(Config {
+            program: Program::uniform(Program::household().climates().to_vec(), &ClimateRef::new("home")).unwrap(),
+            ..bench.thermostat.config().clone()
+        });
+        let now = bench.now();
+        bench.thermostat.set_hold(&Hold::at(f(72)), HoldType::HoldHours(4), Caller::owner("me"), &now).unwrap();
+        let span = (bench.wall_ms + 24 * hour_ms, bench.wall_ms + 48 * hour_ms);
+        bench.thermostat.create_vacation("Sea", (f(55), f(85)), span, Caller::owner("me")).unwrap();
+        let (start_ms, end_ms) = (bench.wall_ms, bench.wall_ms + 3 * hour_ms);
+        let peak = Demand {
+            name: "peak",
+            start_ms,
+            end_ms,
+            relative: Delta::from_tenths_f(20),
+            delay_s: (0, 0),
+            by: "utility",
+        };
+        bench.thermostat.demand_response(&peak, &now).unwrap();
+        bench.thermostat.decline_demand_response(None);
+        assert_eq!(bench.minutes(60).set_points.heat(), f(72));
+        bench.wall_ms += leap_ms;
+        assert_eq!(bench.minutes(30).source.event, None, "the clock is followed");
+        if restart {
+            bench.restart(true);
+        }
+        // What is asked for meanwhile is meant from then on, not for 2036.
+        let now = bench.now();
+        bench.thermostat.set_hold(&Hold::at(f(66)), HoldType::HoldHours(1), Caller::owner("me"), &now).unwrap();
+        assert_eq!(bench.minutes(30).set_points.heat(), f(66));
+        bench.wall_ms -= leap_ms;
+        assert_eq!(bench.minutes(25).set_points.heat(), f(66));
+        assert_eq!(bench.minutes(10).set_points.heat(), f(72), "the older hold goes on");
+        let now = bench.now();
+        assert_eq!(bench.thermostat.demand_response(&peak, &now), Ok(Answer::Declined));
+        assert_eq!(bench.minutes(90).source.event, None, "and has its end");
+        assert_eq!(bench.minutes(21 * 60).set_points.heat(), f(55), "the vacation as well");
+        assert_eq!(bench.minutes(24 * 60).source.event, None);
+    }
+}
+
+#[test]
+fn a_clock_that_is_set_back_pauses_nothing_that_runs_and_brings_nothing_back_that_was_over() {
+    let mut bench = Bench::new(config(HvacMode::Heat));
+    let now = bench.now();
+    bench.thermostat.set_hold(&Hold::at(f(71)), HoldType::HoldHours(1), Caller::owner("me"), &now).unwrap();
+    bench.minutes(70);
+    bench.hold(72);
+    bench.minutes(5);
+    bench.wall_ms -= 3 * 86_400_000;
+    assert_eq!(bench.minutes(5).set_points.heat(), f(72));
+    let now = bench.now();
+    assert_eq!(bench.thermostat.resume(true, Caller::owner("me"), &now).unwrap().len(), 1);
+    // A hub that was off for a day has missed the end of this one; a clock that is wrong a month later brings it not back.
+    bench.thermostat.set_hold(&Hold::at(f(70)), HoldType::HoldHours(1), Caller::owner("me"), &now).unwrap();
+    bench.minutes(2);
+    bench.wall_ms += 86_400_000;
+    bench.restart(true);
+    assert_eq!(bench.minutes(2).source.event, None);
+    for _ in 0..24 * 8 {
+        bench.minutes(60);
+    }
+    bench.wall_ms -= 9 * 86_400_000;
+    assert_eq!(bench.minutes(2).source.event, None);
+}
+
 #[test]
 fn the_least_protection_can_not_be_configured_away() {
     let limits = Limits {
@@ -775,7 +871,7 @@ fn a_vacation_covers_an_older_hold_and_gives_it_back() {
     assert_eq!(bench.minutes(5).set_points.heat(), f(55));
     assert_eq!(bench.minutes(120).set_points.heat(), f(72));
     let now = bench.now();
-    assert_eq!(bench.thermostat.resume(false, &now).len(), 1);
+    assert_eq!(bench.thermostat.resume(false, Caller::owner("me"), &now).unwrap().len(), 1);
     assert_eq!(bench.pass(1000).source.event, None);
 }
 
@@ -789,6 +885,51 @@ fn the_lock_holds_whoever_is_no_owner() {
     let refused = bench.thermostat.set_hold(&hold, HoldType::Indefinite, Caller::other("a guest"), &now);
     assert!(refused.unwrap_err().to_string().contains("a guest"));
     assert!(bench.thermostat.set_hold(&hold, HoldType::Indefinite, Caller::owner("me"), &now).is_ok());
+}
+
+#[test]
+fn the_lock_holds_whichever_way_somebody_comes() {
+    let guest = Caller::other("a guest");
+    let mut c = config(HvacMode::Auto);
+    c.lock = Some((f(66), f(78)));
+    c.program = Program::uniform(c.program.climates().to_vec(), &ClimateRef::new("home")).unwrap();
+    let mut bench = Bench::new(c);
+    let points = |d: &Decision| (d.set_points.heat().tenths_f(), d.set_points.cool().tenths_f());
+    assert_eq!(points(&bench.pass(1000)), (690, 760));
+    // By the name of a comfort setting no further than by degrees.
+    let now = bench.now();
+    let to = |climate: &str| Hold::climate(climate);
+    for refused in ["away", "sleep"] {
+        assert!(bench.thermostat.set_hold(&to(refused), HoldType::NextTransition, guest, &now).is_err(), "{refused}");
+    }
+    bench.thermostat.set_hold(&to("home"), HoldType::HoldHours(1), guest, &now).unwrap();
+    // Saving stops at the range; an owner's does not, and neither brings an owner's own wish back into it.
+    bench.thermostat.quick_save(Delta::from_tenths_f(60), None, guest, &now).unwrap();
+    assert_eq!(points(&bench.pass(1000)), (660, 780));
+    let now = bench.now();
+    bench.thermostat.quick_save(Delta::from_tenths_f(60), None, Caller::owner("me"), &now).unwrap();
+    assert_eq!(points(&bench.pass(1000)), (630, 820));
+    let now = bench.now();
+    assert!(bench.thermostat.resume(false, guest, &now).unwrap_err().to_string().contains("a guest"));
+    // All that is theirs ends, nothing that is an owner's.
+    let ended = bench.thermostat.resume(true, guest, &now).unwrap();
+    assert_eq!(ended.iter().map(|e| e.event_type).collect::<Vec<_>>(), [EventType::Hold]);
+    assert_eq!(points(&bench.pass(1000)), (630, 820));
+    let now = bench.now();
+    assert!(bench.thermostat.resume(true, guest, &now).is_err());
+    bench.thermostat.resume(true, Caller::owner("me"), &now).unwrap();
+    // An owner's hold is covered by theirs, and there again when that ends.
+    bench.hold(60);
+    let now = bench.now();
+    bench.thermostat.set_hold(&Hold::at(f(70)), HoldType::HoldHours(1), guest, &now).unwrap();
+    assert_eq!(bench.minutes(50).set_points.heat(), f(70));
+    assert_eq!(bench.minutes(15).set_points.heat(), f(60));
+    // Without a lock anybody may end anything.
+    let mut c = bench.thermostat.config().clone();
+    c.lock = None;
+    bench.thermostat.configure(c);
+    let now = bench.now();
+    assert_eq!(bench.thermostat.resume(true, guest, &now).unwrap().len(), 1);
 }
 
 #[test]
@@ -868,7 +1009,7 @@ fn demand_response_moves_the_set_point_and_can_be_declined() {
     assert_eq!(bench.pass(1000).set_points.cool(), moved);
     // To resume is to decline.
     let now = bench.now();
-    assert_eq!(bench.thermostat.resume(false, &now).len(), 1);
+    assert_eq!(bench.thermostat.resume(false, Caller::owner("me"), &now).unwrap().len(), 1);
     assert_eq!(bench.thermostat.demand_response(&longer, &now), Ok(Answer::Declined));
     assert_eq!(bench.pass(1000).set_points.cool(), before);
     // Where the household wants to be asked, it is.
@@ -884,6 +1025,121 @@ fn demand_response_moves_the_set_point_and_can_be_declined() {
     let over = Demand { name: "over", start_ms: start_ms - 9_000_000, end_ms: start_ms - 1, ..peak };
     let now = bench.now();
     assert!(bench.thermostat.demand_response(&over, &now).is_err());
+}
+
+#[test]
+fn requests_of_utilities_do_not_add_up_and_keep_within_the_limits_and_the_four_hours() {
+    let mut bench = Bench::new(config(HvacMode::Cool));
+    let before = bench.pass(1000).set_points.cool();
+    let hour_ms = 3_600_000;
+    let start_ms = bench.wall_ms;
+    let ask = |bench: &mut Bench, name: &str, start_ms: i64, end_ms: i64, tenths_f: i32| {
+        let relative = Delta::from_tenths_f(tenths_f);
+        let demand = Demand { name, start_ms, end_ms, relative, delay_s: (0, 0), by: "utility" };
+        let now = bench.now();
+        bench.thermostat.demand_response(&demand, &now).unwrap();
+        bench.pass(1000).set_points.cool().above(before)
+    };
+    let end_ms = start_ms + 24 * hour_ms;
+    assert_eq!(ask(&mut bench, "one", start_ms, end_ms, 30), Delta::from_tenths_f(30));
+    assert_eq!(ask(&mut bench, "two", start_ms, start_ms + hour_ms, 40), Delta::from_tenths_f(40), "not seven degrees");
+    // Nor does what the household gives way by itself come on top.
+    let now = bench.now();
+    bench.thermostat.quick_save(Delta::from_tenths_f(20), None, Caller::owner("me"), &now).unwrap();
+    assert_eq!(bench.pass(1000).set_points.cool().above(before), Delta::from_tenths_f(40));
+    let now = bench.now();
+    assert_eq!(bench.thermostat.resume(false, Caller::owner("me"), &now).unwrap()[0].event_type, EventType::QuickSave);
+    // What the household wants is without it.
+    assert_eq!(bench.pass(1000).undisturbed.cool(), before);
+    // Its limits hold for the sum of all that anybody asks.
+    let mut c = bench.thermostat.config().clone();
+    c.prices = Some(PricePlan { limits: (f(68), f(77)), ..plan() });
+    bench.thermostat.configure(c);
+    assert_eq!(bench.pass(1000).set_points.cool(), f(77));
+    let mut c = bench.thermostat.config().clone();
+    c.prices = None;
+    bench.thermostat.configure(c);
+    // Four hours are four hours, however often it is said again that it begins now, and with a restart between.
+    let mut hours = 0;
+    for step in 1..=40 {
+        bench.minutes(15);
+        if step == 7 {
+            bench.restart(false);
+        }
+        let now_ms = bench.wall_ms;
+        let moved = ask(&mut bench, "one", now_ms, end_ms, 30);
+        hours += usize::from(moved > Delta::ZERO);
+    }
+    assert_eq!(bench.thermostat.demand_start("one"), Some(start_ms));
+    assert!((15..=16).contains(&hours), "{hours} quarters of an hour");
+    assert_eq!(bench.thermostat.demands(&bench.now()).count(), 0, "it is over, if not forgotten");
+}
+
+#[test]
+fn a_declined_request_stays_declined_when_it_is_taken_back_and_comes_again() {
+    let mut bench = Bench::new(config(HvacMode::Cool));
+    let before = bench.pass(1000).set_points.cool();
+    let (start_ms, end_ms) = (bench.wall_ms, bench.wall_ms + 7_200_000);
+    let (relative, by) = (Delta::from_tenths_f(40), "utility");
+    let peak = Demand { name: "peak", start_ms, end_ms, relative, delay_s: (0, 0), by };
+    let now = bench.now();
+    assert_eq!(bench.thermostat.demand_response(&peak, &now), Ok(Answer::Accepted));
+    assert!(bench.thermostat.decline_demand_response(Some("peak")));
+    for restart in [false, true] {
+        assert!(bench.thermostat.cancel_demand_response("peak"));
+        assert!(!bench.thermostat.cancel_demand_response("peak"), "it is taken back once");
+        assert_eq!(bench.thermostat.demands(&bench.now()).count(), 0);
+        let now = bench.now();
+        assert_eq!(
+            bench.thermostat.accept_demand_response("peak", &now),
+            Ok(false),
+            "there is nothing to take part in"
+        );
+        if restart {
+            bench.restart(true);
+        }
+        let now = bench.now();
+        let again = Demand { start_ms: bench.wall_ms, ..peak };
+        assert_eq!(bench.thermostat.demand_response(&again, &now), Ok(Answer::Declined));
+        assert_eq!(bench.pass(1000).set_points.cool(), before);
+    }
+    // Neither do many others push its refusal out.
+    assert!(bench.thermostat.cancel_demand_response("peak"));
+    for number in 0..40 {
+        let now = bench.now();
+        let name = format!("other {number}");
+        let other = Demand { name: &name, ..peak };
+        assert!(bench.thermostat.demand_response(&other, &now).is_ok());
+        assert!(bench.thermostat.cancel_demand_response(&name));
+    }
+    let now = bench.now();
+    assert_eq!(bench.thermostat.demand_response(&peak, &now), Ok(Answer::Declined));
+    // Where nothing of utilities is wanted any more, what was accepted ends, at a start with that setting as well.
+    let never = |bench: &Bench| {
+        let mut c = bench.thermostat.config().clone();
+        c.settings.dr_accept = comfort::settings::DrAccept::Never;
+        c
+    };
+    for at_start in [false, true] {
+        let now = bench.now();
+        assert_eq!(bench.thermostat.accept_demand_response("peak", &now), Ok(true));
+        assert_ne!(bench.pass(1000).set_points.cool(), before);
+        let usual = bench.thermostat.config().clone();
+        let config = never(&bench);
+        if at_start {
+            let saved = serde_json::to_string(&bench.thermostat.save()).unwrap();
+            let mut from = serde_json::Deserializer::from_str(&saved);
+            let relays = Some(bench.relays);
+            bench.thermostat = Thermostat::restore(config, TimeZone::UTC, &mut from, relays).unwrap();
+        } else {
+            bench.thermostat.configure(config);
+        }
+        assert_eq!(bench.pass(1000).set_points.cool(), before);
+        let now = bench.now();
+        assert!(bench.thermostat.accept_demand_response("peak", &now).is_err());
+        bench.thermostat.configure(usual);
+        assert_eq!(bench.pass(1000).set_points.cool(), before, "nor does it come back by itself");
+    }
 }
 
 #[test]
@@ -950,11 +1206,11 @@ fn dear_hours_give_way_within_the_limits_and_the_house_goes_ahead_of_them() {
     assert!(id.is_ok());
     assert_eq!(bench.pass(MINUTE_MS).set_points.heat(), f(62), "a hold goes before a price");
     let now = bench.now();
-    bench.thermostat.resume(false, &now);
+    bench.thermostat.resume(false, Caller::owner("me"), &now).unwrap();
     assert_eq!(bench.pass(MINUTE_MS).set_points.heat(), f(68));
     // Opted out of, these dear hours stay away over a restart; tomorrow's come.
     let now = bench.now();
-    assert_eq!(bench.thermostat.resume(false, &now).len(), 1);
+    assert_eq!(bench.thermostat.resume(false, Caller::owner("me"), &now).unwrap().len(), 1);
     assert_eq!(bench.pass(MINUTE_MS).set_points.heat(), usual);
     bench.restart(false);
     assert_eq!(at(&mut bench, 20, 30).set_points.heat(), usual);
@@ -966,6 +1222,65 @@ fn dear_hours_give_way_within_the_limits_and_the_house_goes_ahead_of_them() {
     bench.hold(45);
     assert_eq!(bench.minutes(20).reason, Reason::FrostFloor);
     assert_eq!(bench.watch.broken, 0, "{:?}", bench.watch.list);
+}
+
+/// Each hour the price of the next is heard, a minute before it begins: 40 from 17 to 21, else 10. That from 19 to 20 never comes.
+#[test]
+fn opting_out_of_dear_hours_outlives_every_new_list() {
+    let mut c = config(HvacMode::Heat);
+    c.prices = Some(PricePlan { rates: Vec::new(), ..plan() });
+    let mut bench = Bench::new(c);
+    bench.outdoor = Some(f(30));
+    let (hour_ms, day_ms) = (3_600_000i64, 86_400_000i64);
+    bench.wall_ms -= bench.wall_ms % day_ms;
+    let mut moved = Vec::new();
+    for minute in 0..3 * 1440 {
+        let now = bench.now();
+        let start_ms = bench.wall_ms - bench.wall_ms % hour_ms + hour_ms;
+        let hour = start_ms % day_ms / hour_ms;
+        if minute % 60 == 59 && hour != 19 {
+            let price = if (17..21).contains(&hour) { 40.0 } else { 10.0 };
+            bench.thermostat.hear_prices(&[Heard { start_ms, end_ms: start_ms + hour_ms, price }], &now).unwrap();
+        }
+        if bench.pass(MINUTE_MS).source.event == Some(EventType::Sensor) {
+            moved.push((minute / 1440, bench.wall_ms % day_ms / hour_ms));
+            let now = bench.now();
+            bench.thermostat.resume(true, Caller::owner("me"), &now).unwrap();
+            bench.restart(false);
+        }
+    }
+    // Once a day, and not again that day.
+    assert_eq!(moved, [(0, 17), (1, 17), (2, 17)]);
+}
+
+#[test]
+fn going_ahead_ends_when_a_new_list_has_the_dear_hours_later() {
+    let mut c = config(HvacMode::Heat);
+    c.prices = Some(PricePlan { rates: Vec::new(), ..plan() });
+    let mut bench = Bench::new(c);
+    bench.outdoor = Some(f(30));
+    let (hour_ms, day_ms) = (3_600_000i64, 86_400_000i64);
+    bench.wall_ms -= bench.wall_ms % day_ms - 12 * hour_ms;
+    let noon_ms = bench.wall_ms;
+    let list = |bench: &mut Bench, dear_h: i64| {
+        let of = |from: i64, to: i64, price| Heard {
+            start_ms: noon_ms + from * hour_ms,
+            end_ms: noon_ms + to * hour_ms,
+            price,
+        };
+        let now = bench.now();
+        let spans = [of(-12, dear_h, 10.0), of(dear_h, dear_h + 3, 40.0), of(dear_h + 3, 48, 10.0)];
+        bench.thermostat.hear_prices(&spans, &now).unwrap();
+    };
+    list(&mut bench, 1);
+    assert_eq!(bench.minutes(30).source.name, "before dear hours");
+    // It is dear tomorrow at noon, and not today.
+    list(&mut bench, 24);
+    let mut minutes = 0;
+    while bench.minutes(15).source.event.is_none() {
+        minutes += 15;
+    }
+    assert!(minutes >= 20 * 60, "ahead of tomorrow's noon after {minutes} min");
 }
 
 // Faults of equipment and sensors.
@@ -1061,6 +1376,33 @@ fn runs_that_are_over_at_once_make_an_alert_and_long_ones_none() {
     };
     assert!(cycles(2).iter().any(|a| a.contains("short cycles") && a.contains("too large")), "{:?}", cycles(2));
     assert!(!cycles(9).iter().any(|a| a.contains("short cycles")), "{:?}", cycles(9));
+}
+
+/// Auxiliary heat joins early in each run and leaves shortly before its end: the run is as long as the heat pump's.
+#[test]
+fn a_stage_that_comes_and_goes_makes_no_short_cycles() {
+    let mut c = config(HvacMode::Heat);
+    c.equipment.has_heat_pump = true;
+    c.settings.aux_after_s = 0;
+    let mut bench = Bench::new(c);
+    bench.hold(69);
+    for _ in 0..14 {
+        bench.room = f(66);
+        while !bench.relays.has(Output::Aux) {
+            bench.pass(MINUTE_MS);
+        }
+        bench.minutes(9);
+        bench.room = Temp::from_tenths_f(683);
+        while bench.relays.has(Output::Aux) {
+            bench.pass(MINUTE_MS);
+        }
+        bench.minutes(1);
+        assert!(bench.relays.has(Output::Heat1), "the heat pump goes on");
+        bench.room = f(72);
+        bench.minutes(6);
+        assert!(!bench.relays.heats());
+    }
+    assert!(!alerts(&bench).iter().any(|a| a.contains("short cycles")), "{:?}", alerts(&bench));
 }
 
 #[test]
@@ -1161,8 +1503,52 @@ fn an_empty_house_goes_away_and_somebody_brings_it_home() {
     bench.hold(70);
     assert_eq!(bench.minute_with(None, Some(false)).set_points.heat(), f(70));
     let now = bench.now();
-    bench.thermostat.resume(false, &now);
+    bench.thermostat.resume(false, Caller::owner("me"), &now).unwrap();
     assert_eq!(bench.minute_with(None, Some(true)).source.event, None);
+}
+
+/// Detectors may be slow to speak again; a hub that starts each hour is as good as one that runs.
+#[test]
+fn who_was_seen_is_known_after_a_restart() {
+    let mut c = config(HvacMode::Heat);
+    c.settings.auto_away = true;
+    c.program = Program::uniform(c.program.climates().to_vec(), &ClimateRef::new("home")).unwrap();
+    let mut bench = Bench::new(c);
+    bench.minute_with(None, Some(true));
+    let mut minutes = 0;
+    while bench.minute_with(None, Some(false)).source.event.is_none() {
+        minutes += 1;
+        if minutes % 50 == 0 {
+            bench.restart(minutes == 50);
+        }
+    }
+    assert!((115..=125).contains(&minutes), "away after {minutes} min");
+    // Away it stays, whether the detector has spoken again or not yet; and not for ever without it.
+    bench.restart(true);
+    assert_eq!(bench.pass(1000).source.event, Some(EventType::AutoAway));
+    assert_eq!(bench.minutes(60).source.event, Some(EventType::AutoAway));
+    let mut silent = bench.minutes(62);
+    assert_eq!(silent.source.event, None, "nobody tells any more");
+    silent = bench.minute_with(None, Some(false));
+    assert_eq!(silent.source.event, Some(EventType::AutoAway));
+    bench.restart(false);
+    assert_eq!(bench.minute_with(None, Some(true)).source.event, None);
+    // A phone that was away is so until it says otherwise, and one at home is at home.
+    for home in [false, true] {
+        let mut c = bench.thermostat.config().clone();
+        c.settings.auto_away_after_s = 3600;
+        let mut bench = Bench::new(c);
+        let say = |bench: &mut Bench, phone_home: Option<bool>| {
+            bench.pass(MINUTE_MS);
+            let inputs = Inputs { outdoor: bench.outdoor, phone_home, ..Inputs::default() };
+            bench.thermostat.tick(&bench.now(), &inputs).source.event
+        };
+        let away = (!home).then_some(EventType::AutoAway);
+        assert_eq!(say(&mut bench, Some(home)), away);
+        bench.restart(false);
+        assert_eq!(say(&mut bench, None), away);
+        assert_eq!(say(&mut bench, Some(!home)), (home).then_some(EventType::AutoAway));
+    }
 }
 
 #[test]

@@ -7,9 +7,10 @@ use std::io::Write as _;
 use comfort::learn::{Learner, Sample};
 use comfort::price::{PricePlan, Rate};
 use comfort::simulate::faults;
-use comfort::simulate::plant::{HouseFile, PlantParameters};
+use comfort::simulate::plant::{HouseFile, Plant, PlantParameters};
 use comfort::simulate::run::{Outcome, Run, Scenario, config};
-use comfort::{Delta, HvacMode, Temp};
+use comfort::simulate::weather::Outdoors;
+use comfort::{About, Caller, Delta, Hold, HoldType, HvacMode, Inputs, Now, SensorReading, Temp, Thermostat};
 use jiff::tz::TimeZone;
 
 fn year(days: u32, seed: u64, with_faults: bool, parameters: &PlantParameters, begin: jiff::civil::Date) -> Outcome {
@@ -97,6 +98,86 @@ fn nothing_is_suspected_in_a_year_without_drift() {
     assert!(!faulty.suspected.iter().any(|s| s.contains("than it used to")), "{:?}", faulty.suspected);
 }
 
+/// Furnaces too small for the cold, that run for days without getting anywhere; floors that are felt late; strong ones.
+#[test]
+fn equipment_at_the_end_of_its_power_or_slow_to_be_felt_is_not_taken_for_broken() {
+    let house = |heat_f_h, ramp_s, mass_outdoor_h| HouseFile {
+        heat_f_h: Some(heat_f_h),
+        ramp_s: Some(ramp_s),
+        mass_outdoor_h: Some(mass_outdoor_h),
+        ..HouseFile::default()
+    };
+    let mut at_the_end = 0;
+    for (heat_f_h, ramp_s, mass_outdoor_h) in
+        [(2.8, 0.0, 43.0), (1.8, 0.0, 43.0), (2.2, 1800.0, 43.0), (4.0, 1800.0, 25.0), (20.0, 0.0, 12.0)]
+    {
+        let parameters = house(heat_f_h, ramp_s, mass_outdoor_h).resolve().unwrap();
+        let outcome = year(70, 2, false, &parameters, jiff::civil::date(2025, 1, 1));
+        at_the_end += usize::from(outcome.over_1f_share > 0.3);
+        let told = outcome.suspected.iter().filter(|s| s.contains("not felt")).count();
+        assert_eq!(told, 0, "{heat_f_h} °F/h, {ramp_s} s: {:?}", outcome.suspected);
+    }
+    assert!(at_the_end >= 2, "{at_the_end} houses were too cold for their furnaces");
+}
+
+/// How long a furnace that has burnt out, or an air conditioner without its gas, runs before somebody is told.
+#[test]
+fn equipment_that_is_not_felt_makes_an_alert_also_where_nothing_moves() {
+    let hours = |mode: HvacMode, learned_days: u32, outdoor_c: f64| {
+        let mut config = config(mode);
+        config.limits.cooling_lockout = None;
+        let start_c = if mode == HvacMode::Heat { 20.4 } else { 24.6 };
+        let mut plant = Plant::new(PlantParameters::default(), start_c, 1);
+        let mut thermostat = Thermostat::new(config, TimeZone::UTC);
+        // Midnight in winter: no sun by the clock for hours.
+        let (mut minute, start_ms) = (0u64, 1_768_176_000_000i64);
+        let mut broken_since = None;
+        loop {
+            minute += 1;
+            let now = Now { wall_ms: start_ms + minute as i64 * 60_000, mono_ms: minute * 60_000, trusted: true };
+            let reading = SensorReading { temperature: Some(plant.read()), ..SensorReading::default() };
+            for sensor in ["hall", "room"] {
+                thermostat.hear(sensor, &reading, now.mono_ms);
+            }
+            let is_broken = minute > u64::from(learned_days) * 1440;
+            // While it is learned, the weather changes.
+            let swing = if is_broken { 0.0 } else { 6.0 * (minute as f64 / 1700.0).sin() };
+            let outdoors = Outdoors { temperature_c: outdoor_c + swing, dew_point_c: 5.0, irradiance: 0.0 };
+            let inputs = Inputs {
+                outdoor: Some(Temp::from_milli_c((outdoors.temperature_c * 1000.0) as i32)),
+                ..Inputs::default()
+            };
+            if is_broken && broken_since.is_none() {
+                let hold = Hold::at(Temp::from_milli_c(if mode == HvacMode::Heat { 23_000 } else { 21_500 }));
+                thermostat.set_hold(&hold, HoldType::Indefinite, Caller::owner("me"), &now).unwrap();
+                broken_since = Some(minute);
+            }
+            let decision = thermostat.tick(&now, &inputs);
+            let asked_w = if is_broken { 0.0 } else { plant.asked_w(decision.relays.call()) };
+            plant.step(60.0, outdoors, asked_w);
+            let told = thermostat.alerts().all().iter().find(|a| a.about == About::NoResponse);
+            if let (Some(since), Some(alert)) = (broken_since, told) {
+                return ((minute - since) as f64 / 60.0, alert.text.clone());
+            }
+            assert!(told.is_none(), "{:?}", told);
+            assert!(
+                broken_since.is_none_or(|since| minute - since < 6 * 60),
+                "nobody was told: {:?}",
+                thermostat.house()
+            );
+        }
+    };
+    for (mode, days, outdoor_c, most_h) in [
+        (HvacMode::Heat, 12, 14.0, 2.1),
+        (HvacMode::Heat, 0, 15.0, 4.6),
+        (HvacMode::Cool, 12, 27.0, 2.1),
+        (HvacMode::Cool, 0, 23.0, 4.6),
+    ] {
+        let (after_h, text) = hours(mode, days, outdoor_c);
+        assert!(after_h <= most_h && text.contains("not felt"), "{mode:?}, {days} days: after {after_h:.1} h: {text}");
+    }
+}
+
 #[test]
 fn the_same_seed_plays_the_same_run_and_another_one_another() {
     let default = PlantParameters::default();
@@ -160,6 +241,7 @@ fn samples(file: &std::path::Path) -> Vec<Sample> {
             heat: f32::from(u8::from(number(4).is_some_and(|m| m > 0.0))),
             cool: 0.0,
             sun: (number(3).unwrap_or(0.0) / 5.0) as f32,
+            unseen: false,
         });
     }
     samples
@@ -223,6 +305,7 @@ fn the_real_optimal_starts_are_foretold_from_what_was_known_before() {
             heat: 0.0,
             cool: (number(13).unwrap_or(0.0) / 300.0) as f32,
             sun: sun as f32,
+            unseen: false,
         });
     }
     assert!(episodes.is_empty(), "{episodes:?}");

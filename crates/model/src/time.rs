@@ -51,6 +51,12 @@ pub trait Clock: Send + Sync + 'static {
     /// The time now.
     fn now(&self) -> Timestamp;
 
+    /// The time of day as it is told now, which may have been set back: for what has to be right again at once, as the program of a
+    /// thermostat, and never for what is told to anybody.
+    fn told(&self) -> Timestamp {
+        self.now()
+    }
+
     /// Whether time stands still, until a wall clock that was set back has caught up: then nothing may be told for as long as
     /// a time lasts.
     fn stands(&self) -> bool {

@@ -11,12 +11,13 @@ use devices::mqtt::house::Publication;
 use devices::mqtt::hub::Mqtt;
 use gate::GateState;
 use home::{Desired, Registered};
-use model::{DeviceId, Property, RunningState, SystemMode, TemperatureScale, Timestamp, Value};
+use model::{DeviceId, Property, RunningState, TemperatureScale, Timestamp, Value};
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::code::Secret;
+use super::guide::{GUIDED, Guide, Said, Standing, set, set_mode, wishes};
 use super::unit::{DemandWish, Left, Order, To, Unit, home_assistant_mode};
 use crate::core::Core;
 
@@ -46,18 +47,6 @@ const OUTDOOR_STALE_MS: i64 = 2 * 3_600_000;
 
 /// Requests of utilities begin and end up to so many seconds later, unless they say otherwise.
 const RANDOM_S: u32 = 900;
-
-/// So long after a guided thermostat was told something, nothing that it says is taken for an order, in the home's time.
-const GUIDE_GRACE_MS: u64 = 60_000;
-
-/// It is told again, and the household hears of it, when it has not taken it for so long: radiators' own ones sleep for minutes.
-const GUIDE_PATIENCE_MS: u64 = 15 * 60_000;
-
-/// What it first says so near to what it was told is its own version of it, rounded, thousandths of a kelvin.
-const GUIDE_ROUNDED_MILLI: i32 = 1_200;
-
-/// A set point so near to what was told is no other one, thousandths of a kelvin.
-const GUIDE_NEAR_MILLI: i32 = 300;
 
 /// What somebody turns at the guided thermostat is ordered under this name.
 const DIAL: &str = "the thermostat itself";
@@ -89,20 +78,10 @@ struct Sent {
     confirmed: bool,
 }
 
-/// What a guided thermostat was told.
-struct Told {
-    what: (HvacMode, Temp, Temp),
-    mono_ms: u64,
-    /// What it said before, property by property: repeated, it has not taken the new one yet.
-    before: BTreeMap<Property, Value>,
-    /// How it answered: rounded to its own steps, or in its own words.
-    answers: BTreeMap<Property, Value>,
-}
-
 struct Service {
     at: At,
     /// The guided thermostat, where there is one.
-    told: Option<Told>,
+    guide: Guide,
     face: Face,
     topics: Topics,
     began: Instant,
@@ -155,7 +134,7 @@ pub async fn run(at: At, mut stopped: watch::Receiver<bool>) {
     let began_ms = at.core.now().as_millis();
     let mut service = Service {
         at,
-        told: None,
+        guide: Guide::default(),
         face,
         topics,
         began: Instant::now(),
@@ -166,7 +145,7 @@ pub async fn run(at: At, mut stopped: watch::Receiver<bool>) {
         shown: serde_json::Value::Null,
         cleared: false,
         learned_ms: 0,
-        clock_was_set: began_ms >= CLOCK_LEAST_MS,
+        clock_was_set: false,
     };
     tokio::select! {
         () = service.wait_for_relays() => {}
@@ -300,11 +279,12 @@ impl Topics {
 impl Service {
     /// The two clocks. Where the home's time runs faster than the wall, it is the only clock there is.
     fn now(&mut self) -> Now {
-        let wall_ms = self.at.core.now().as_millis();
+        let times = self.at.core.times();
+        let wall_ms = times.wall.as_millis();
         let mono_ms = if self.at.speed == 1.0 {
             u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
         } else {
-            u64::try_from(wall_ms.saturating_sub(self.began_ms)).unwrap_or(0)
+            u64::try_from(times.now.as_millis().saturating_sub(self.began_ms)).unwrap_or(0)
         };
         self.clock_was_set |= wall_ms >= CLOCK_LEAST_MS;
         Now { wall_ms, mono_ms, trusted: self.clock_was_set }
@@ -334,17 +314,19 @@ impl Service {
         tracing::warn!("not every relay of the thermostat has said what it does: those count as off");
     }
 
-    /// What the relays say that they do; none unless all of them do.
+    /// What the relays say that they do; none unless all of them do. A guided thermostat says it by its action, if it has one.
     fn reported(&mut self) -> Option<Call> {
         if !self.at.core.devices_are_up() {
             return None;
         }
         if let Some(guided) = &self.at.unit.setup().guides {
             let gate = self.at.core.state();
-            let state = gate.home.reported(guided, Property::RunningState).map(|s| &s.value);
-            return Some(match state {
-                Some(Value::RunningState(RunningState::Heating)) => Call::of(&[Output::Heat1]),
-                Some(Value::RunningState(RunningState::Cooling)) => Call::of(&[Output::Cool1]),
+            let reachable =
+                gate.home.reported(guided, Property::Reachable).is_none_or(|s| s.value != Value::Bool(false));
+            let state = gate.home.reported(guided, Property::RunningState).filter(|_| reachable);
+            return state.map(|s| match s.value {
+                Value::RunningState(RunningState::Heating) => Call::of(&[Output::Heat1]),
+                Value::RunningState(RunningState::Cooling) => Call::of(&[Output::Cool1]),
                 _ => Call::NONE,
             });
         }
@@ -433,7 +415,7 @@ impl Service {
         let outdoor = setup.outdoor.as_ref().and_then(|device| {
             let properties = [Property::OutdoorTemperature, Property::LocalTemperature];
             let sample = properties.iter().find_map(|p| gate.home.reported(device, *p))?;
-            let fresh = now.wall_ms.saturating_sub(sample.time.as_millis()) < OUTDOOR_STALE_MS;
+            let fresh = core.now().as_millis().saturating_sub(sample.time.as_millis()) < OUTDOOR_STALE_MS;
             temperature(&sample.value).filter(|_| fresh)
         });
         let phones: Vec<bool> = setup.phones.iter().filter_map(|device| at_home(&gate, device)).collect();
@@ -496,40 +478,34 @@ impl Service {
     /// Tells a thermostat that switches by itself its mode and set points, once for each change; and takes what somebody
     /// turns at it for an order of theirs.
     async fn guide(&mut self, device: &DeviceId, decision: &comfort::Decision, mono_ms: u64) {
-        let turned = self.told.as_mut().and_then(|told| {
-            let graced = mono_ms.saturating_sub(told.mono_ms) < GUIDE_GRACE_MS;
-            turned(&self.at.core.state(), device, told, graced)
-        });
+        let said = self.guided_says(device);
+        let turned = self.guide.hear(&said, mono_ms);
         if let Some(order) = turned {
-            let (unit, now) = (Arc::clone(&self.at.unit), self.at.core.now());
+            let (unit, now) = (Arc::clone(&self.at.unit), self.at.core.times());
             let done = tokio::task::spawn_blocking(move || unit.order(&order, Caller::other(DIAL), now)).await;
             if let Ok(Err(error)) = done {
                 tracing::warn!(%error, "what was turned at the guided thermostat is turned back");
             }
             // Whatever comes of it is told anew.
-            self.told = None;
             return;
         }
         let setup = self.at.unit.setup();
         let what = decision.guidance(&setup.settings, &setup.equipment);
-        if let Some(told) = self.told.as_ref().filter(|told| told.what == what) {
-            let silent = told.answers.is_empty() && !told.before.is_empty();
-            if !silent {
-                self.failed.remove(device);
+        if self.guide.is_told(what) {
+            match self.guide.standing(&said, mono_ms) {
+                Standing::Waiting => return,
+                Standing::Taken => {
+                    self.failed.remove(device);
+                    return;
+                }
+                Standing::Untaken => {
+                    let text = format!("`{device}` does not take the mode and set points that it is told");
+                    self.failed.insert(device.clone(), (true, text));
+                }
             }
-            if !silent || mono_ms.saturating_sub(told.mono_ms) < GUIDE_PATIENCE_MS {
-                return;
-            }
-            let text = format!("`{device}` does not take the mode and set points that it is told");
-            self.failed.insert(device.clone(), (true, text));
         }
-        let mut before = BTreeMap::new();
         let desired = {
             let mut gate = self.at.core.state();
-            for property in [Property::SystemMode, Property::OccupiedHeatingSetpoint, Property::OccupiedCoolingSetpoint]
-            {
-                before.extend(gate.home.reported(device, property).map(|s| (property, s.value.clone())));
-            }
             let desired: Vec<Desired> = wishes(what)
                 .into_iter()
                 .filter(|d| gate.registry.get(device).is_some_and(|known| takes(known, d.property)))
@@ -545,13 +521,18 @@ impl Service {
             false => self.at.mqtt.carry_out(device, &desired).await.map_err(|e| e.to_string()),
         };
         match done {
-            Ok(()) => {
-                self.told = Some(Told { what, mono_ms, before, answers: BTreeMap::new() });
-            }
+            Ok(()) => self.guide.tell(what, &desired, &said, mono_ms),
             Err(error) => {
                 self.failed.insert(device.clone(), (true, format!("`{device}` can't be guided: {error}")));
             }
         }
+    }
+
+    /// What a guided thermostat says of what it is told.
+    fn guided_says(&self, device: &DeviceId) -> Said {
+        let gate = self.at.core.state();
+        let said = |property| Some((property, gate.home.reported(device, property)?.value.clone()));
+        GUIDED.into_iter().filter_map(said).collect()
     }
 
     async fn keep(&self, with_learned: bool, interval: Option<comfort::Interval>) {
@@ -634,7 +615,7 @@ impl Service {
                     return;
                 };
                 let unit = Arc::clone(&self.at.unit);
-                let now = self.at.core.now();
+                let now = self.at.core.times();
                 let done = tokio::task::spawn_blocking(move || unit.order(&order, Caller::other("mqtt"), now)).await;
                 if let Ok(Err(error)) = done {
                     tracing::warn!(%error, "the thermostat did not take an order from the broker");
@@ -652,7 +633,7 @@ impl Service {
             return;
         }
         let unit = Arc::clone(&self.at.unit);
-        let now = self.at.core.now();
+        let now = self.at.core.times();
         let is_price = unit.setup().price_topic.as_deref() == Some(topic);
         let done = tokio::task::spawn_blocking(move || {
             if is_price {
@@ -731,79 +712,6 @@ fn order(what: &str, payload: &str) -> Option<Order> {
 /// Whether a device takes orders for a property.
 fn takes(known: &Registered, property: Property) -> bool {
     known.description.properties.get(&property).is_some_and(|p| p.command)
-}
-
-/// What a guided thermostat is to become.
-fn wishes((mode, heat, cool): (HvacMode, Temp, Temp)) -> Vec<Desired> {
-    let mut all = vec![Desired { property: Property::SystemMode, value: Value::SystemMode(system_mode(mode)) }];
-    if mode.heats() {
-        all.push(Desired { property: Property::OccupiedHeatingSetpoint, value: Value::Temperature(heat.milli_c()) });
-    }
-    if mode.cools() {
-        all.push(Desired { property: Property::OccupiedCoolingSetpoint, value: Value::Temperature(cool.milli_c()) });
-    }
-    all
-}
-
-fn system_mode(mode: HvacMode) -> SystemMode {
-    match mode {
-        HvacMode::Off => SystemMode::Off,
-        HvacMode::Heat | HvacMode::AuxHeatOnly => SystemMode::Heat,
-        HvacMode::Cool => SystemMode::Cool,
-        HvacMode::Auto => SystemMode::Auto,
-    }
-}
-
-/// What somebody has turned at a guided thermostat since it was told, as an order. Its own echo is none: not what it was
-/// told, and not what it made of that.
-fn turned(gate: &GateState, device: &DeviceId, told: &mut Told, graced: bool) -> Option<Order> {
-    let (mode, ..) = told.what;
-    let mut order = None;
-    for wish in wishes(told.what) {
-        let Some(said) = gate.home.reported(device, wish.property).map(|s| s.value.clone()) else { continue };
-        let within = |milli: i32| match (&said, &wish.value) {
-            (Value::Temperature(a), Value::Temperature(b)) => a.saturating_sub(*b).saturating_abs() <= milli,
-            (a, b) => a == b,
-        };
-        let answer = told.answers.get(&wish.property);
-        let taken = match answer {
-            Some(answer) => said == *answer || within(GUIDE_NEAR_MILLI),
-            None => {
-                within(GUIDE_NEAR_MILLI)
-                    || told.before.get(&wish.property) != Some(&said) && within(GUIDE_ROUNDED_MILLI)
-            }
-        };
-        if taken {
-            told.answers.insert(wish.property, said);
-            continue;
-        }
-        if graced || answer.is_none() && told.before.get(&wish.property) == Some(&said) {
-            continue;
-        }
-        let text = |milli: i32| Some(format!("{}C", f64::from(milli) / 1000.0));
-        order = match (said, wish.property) {
-            (Value::Temperature(t), Property::OccupiedCoolingSetpoint) if mode == HvacMode::Auto => {
-                Some(set(To { cool: text(t), ..To::default() }))
-            }
-            (Value::Temperature(t), _) if mode == HvacMode::Auto => Some(set(To { heat: text(t), ..To::default() })),
-            (Value::Temperature(t), _) => Some(set(To { temperature: text(t), ..To::default() })),
-            (Value::SystemMode(SystemMode::Off), _) => Some(set_mode("off")),
-            (Value::SystemMode(SystemMode::Heat), _) => Some(set_mode("heat")),
-            (Value::SystemMode(SystemMode::Cool), _) => Some(set_mode("cool")),
-            (Value::SystemMode(SystemMode::Auto), _) => Some(set_mode("auto")),
-            _ => order,
-        };
-    }
-    order
-}
-
-fn set(to: To) -> Order {
-    Order::Set { mode: None, to, fan: None, fan_min: None, humidity: None, dry_above: None, windows: None }
-}
-
-fn set_mode(mode: &str) -> Order {
-    let (fan, fan_min, humidity, dry_above, windows) = (None, None, None, None, None);
-    Order::Set { mode: Some(mode.to_owned()), to: To::default(), fan, fan_min, humidity, dry_above, windows }
 }
 
 fn word(on: bool) -> &'static str {

@@ -500,10 +500,11 @@ const KEYS: &[Key] = &[
     Key {
         key: "dear_limits",
         example: "[18, 26]",
-        comment: "For the sake of a price nothing is heated less than to the first or cooled less than to the second.",
+        comment: "For the sake of a price or of a utility's request nothing is heated less than to the first or cooled less than to the second.",
         set: |d, v| {
             let limits = d.range(v)?;
-            d.prices("dear_limits").limits = limits;
+            // They bind utilities, too: they may stand alone.
+            d.plan().limits = limits;
             Ok(())
         },
     },
@@ -551,7 +552,7 @@ const KEYS: &[Key] = &[
     Key {
         key: "lock",
         example: "[18, 24]",
-        comment: "Home Assistant, partners and guests set temperatures within these only, and not the mode; `vestibule thermostat code` makes a code that lets them.",
+        comment: "Home Assistant, partners and guests set temperatures within these only, and not the mode; `vestibule thermostat code` makes a code that opens it for ten minutes, to everybody at the broker.",
         set: |d, v| {
             d.setup.lock = Some(d.range(v)?);
             Ok(())
@@ -847,11 +848,14 @@ impl Draft {
         Ok(Delta::from_milli_k((kelvin * 1000.0).round() as i32))
     }
 
-    /// The price plan, made by the first of its keys.
+    /// The price plan, for a key that says nothing without prices.
     fn prices(&mut self, key: &'static str) -> &mut PricePlan {
-        if self.setup.prices.is_none() {
-            self.priced = Some(key);
-        }
+        self.priced = self.priced.or(Some(key));
+        self.plan()
+    }
+
+    /// The price plan, made by the first of its keys.
+    fn plan(&mut self) -> &mut PricePlan {
         let new = || PricePlan { rates: Vec::new(), set_back: SET_BACK, ahead: AHEAD, limits: PRICE_LIMITS };
         self.setup.prices.get_or_insert_with(new)
     }
@@ -891,8 +895,9 @@ impl Draft {
         if setup.sensors.is_empty() {
             return Err("it needs `sensors`: the devices whose room temperature counts".into());
         }
-        if setup.prices.as_ref().is_some_and(|p| p.rates.is_empty()) && setup.price_topic.is_none() {
-            return Err(format!("`{}` needs `rates` or `price_topic`", self.priced.unwrap_or("rates")));
+        let without_prices = setup.prices.as_ref().is_some_and(|p| p.rates.is_empty()) && setup.price_topic.is_none();
+        if let Some(key) = self.priced.filter(|_| without_prices) {
+            return Err(format!("`{key}` needs `rates` or `price_topic`"));
         }
         let (heat, cool, aux) = (has(setup, Output::Heat1), has(setup, Output::Cool1), has(setup, Output::Aux));
         if !heat && !cool && !aux && setup.guides.is_none() {
@@ -1014,10 +1019,14 @@ impl Setup {
         if self.name == other.name {
             return Some(format!("two thermostats are called `{}`: give each its own `name`", self.name));
         }
-        let mine: BTreeSet<&DeviceId> = self.relays.values().chain(&self.reversing_valve).chain(&self.guides).collect();
-        let both =
-            other.relays.values().chain(&other.reversing_valve).chain(&other.guides).find(|d| mine.contains(d))?;
+        let mine = self.switches();
+        let both = other.switches().into_iter().find(|d| mine.contains(d))?;
         Some(format!("`{both}` is switched by `{}` already: each relay has one thermostat", self.name))
+    }
+
+    /// Every device that it switches or guides.
+    pub fn switches(&self) -> BTreeSet<&DeviceId> {
+        self.relays.values().chain(&self.reversing_valve).chain(&self.guides).collect()
     }
 
     /// Heating and cooling have one compressor.

@@ -1,7 +1,6 @@
 //! A thermostat of the household: what it was set up as, what its members chose, and its state, in its own file. The running
 //! hub and the command line alone use the same.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -208,7 +207,7 @@ pub enum Order {
 pub struct DemandWish {
     /// Its name: the same again is the same request.
     pub name: String,
-    /// Begins; now if it is not said.
+    /// Begins; when it came first if it is not said.
     #[serde(default, alias = "start")]
     pub from: Option<String>,
     /// Ends.
@@ -265,7 +264,7 @@ impl Order {
                 texts || [fan_min, humidity, dry_above].into_iter().any(Option::is_some)
             }
             Self::Hold { .. } | Self::Resume { .. } | Self::Save { .. } | Self::Unlock { .. } => false,
-            Self::DemandAccept { .. } | Self::DemandDecline { .. } => false,
+            Self::DemandDecline { .. } => false,
             _ => !self.only_looks(),
         }
     }
@@ -352,6 +351,15 @@ pub struct Unit {
     pub steps: watch::Sender<u64>,
 }
 
+/// The two times of an order.
+#[derive(Clone, Copy, Debug)]
+pub struct Times {
+    /// The hub's, which never steps back: by it the access code is guarded.
+    pub now: Timestamp,
+    /// That of the clock on the wall, which may be set back: program and events go by it.
+    pub wall: Timestamp,
+}
+
 /// What a step came to.
 pub struct Step {
     /// What is to be switched, and all else that was decided.
@@ -398,12 +406,11 @@ fn found(data: &Path) -> Result<Vec<Found>, String> {
 /// Whether a file may be a thermostat's.
 type Rule<'a> = &'a dyn Fn(&Setup, &Setup) -> bool;
 
-/// Which file is whose: by the name, or after a new name by the relays. What is new takes a file that nobody has.
+/// Which file is whose: by the name, or after a new name by what it switches or guides. What is new takes a file that nobody has.
 fn assign(setups: &[Setup], found: &[Found]) -> Vec<usize> {
     let mut numbers = vec![0; setups.len()];
-    let relays = |setup: &Setup| setup.relays.values().cloned().collect::<BTreeSet<_>>();
     let same_name = |a: &Setup, b: &Setup| a.name == b.name;
-    let same_relays = |a: &Setup, b: &Setup| relays(a) == relays(b);
+    let same_relays = |a: &Setup, b: &Setup| a.switches() == b.switches();
     let only_one = |_: &Setup, _: &Setup| setups.len() == 1 && found.len() == 1;
     let rules: [Rule<'_>; 3] = [&same_name, &same_relays, &only_one];
     for rule in rules {
@@ -661,8 +668,9 @@ impl Unit {
         let held = inner.thermostat.events().running(now_ms).find_map(|e| e.hold_climate_ref.clone());
         let preset = held.filter(|_| d.source.event.is_some());
         let action = match running(d) {
-            "auxHeat" => "heating",
-            word => word,
+            "auxHeat" => Some("heating"),
+            "unknown" => None,
+            word => Some(word),
         };
         json!({
             "current_temperature": d.temperature.map(degrees), "humidity": d.humidity, "temperature": single,
@@ -693,9 +701,9 @@ impl Unit {
     /// Hears prices: a number, which holds for an hour or until the next, or a list of spans.
     ///
     /// # Errors
-    /// When it is neither.
-    pub fn hear_prices(&self, text: &str, now: Timestamp) -> Result<(), String> {
-        let wall_ms = now.as_millis();
+    /// When it is neither, or too long.
+    pub fn hear_prices(&self, text: &str, now: Times) -> Result<(), String> {
+        let wall_ms = now.wall.as_millis();
         let heard: Vec<Heard> = match text.trim().parse::<f64>() {
             Ok(price) => vec![Heard { start_ms: wall_ms, end_ms: wall_ms.saturating_add(HEARD_NOW_MS), price }],
             Err(_) => {
@@ -706,7 +714,7 @@ impl Unit {
         };
         let mut inner = lock(&self.inner);
         let at = self.at(&inner, now);
-        match inner.thermostat.hear_prices(&heard, &at) {
+        match inner.thermostat.hear_prices(&heard, &at).map_err(|e| chain(&e))? {
             0 => Err("none of the prices is of these days".into()),
             _ => Ok(()),
         }
@@ -727,9 +735,10 @@ impl Unit {
         Ok(heard)
     }
 
-    fn at(&self, inner: &Inner, now: Timestamp) -> Now {
-        let at = inner.now.unwrap_or(Now { wall_ms: now.as_millis(), mono_ms: 0, trusted: true });
-        Now { wall_ms: now.as_millis(), ..at }
+    fn at(&self, inner: &Inner, now: Times) -> Now {
+        let wall_ms = now.wall.as_millis();
+        let at = inner.now.unwrap_or(Now { wall_ms, mono_ms: 0, trusted: true });
+        Now { wall_ms, ..at }
     }
 
     /// Somebody says the access code, or it is changed. Hashing is slow on purpose: nothing else waits for it.
@@ -753,11 +762,12 @@ impl Unit {
         Some(done.and(kept).map(|()| door.shown(now)))
     }
 
-    /// Carries an order out, or answers a question. `now` is the wall clock's time.
+    /// Carries an order out, or answers a question.
     ///
     /// # Errors
     /// Why not, in words for a person.
-    pub fn order(&self, order: &Order, caller: Caller<'_>, now: Timestamp) -> Result<Value, String> {
+    pub fn order(&self, order: &Order, caller: Caller<'_>, times: Times) -> Result<Value, String> {
+        let now = times.now;
         if !matches!(order, Order::Unlock { .. }) && !caller.owner && order.is_owners() && self.setup.lock.is_some() {
             if !lock(&self.door).is_open(now) {
                 return Err(format!(
@@ -771,7 +781,7 @@ impl Unit {
         let caller = Caller { owner: caller.owner || lock(&self.door).is_open(now), ..caller };
         let answer = {
             let mut inner = lock(&self.inner);
-            let at = self.at(&inner, now);
+            let at = self.at(&inner, times);
             self.carry_out(&mut inner, order, caller, &at)?
         };
         if !order.only_looks() {
@@ -795,7 +805,7 @@ impl Unit {
             }
             Order::Alerts => return Ok(Value::Array(self.alerts(inner))),
             Order::Reminders => return Ok(Self::reminders(inner)),
-            Order::Demands => return Ok(self.demands(inner)),
+            Order::Demands => return Ok(self.demands(inner, now)),
             Order::Code | Order::CodeSet { .. } | Order::CodeRemove | Order::Unlock { .. } => {
                 return Err("it was asked at the wrong door".into());
             }
@@ -833,19 +843,19 @@ impl Unit {
             }
             Order::DemandAdd(wish) => {
                 self.demand(inner, wish, caller.name, now)?;
-                return Ok(self.demands(inner));
+                return Ok(self.demands(inner, now));
             }
             Order::DemandAccept { name } => {
                 if !inner.thermostat.accept_demand_response(name, now).map_err(|e| text(&e))? {
                     return Err(format!("there is no request `{name}`; `vestibule thermostat demand` lists them"));
                 }
-                return Ok(self.demands(inner));
+                return Ok(self.demands(inner, now));
             }
             Order::DemandDecline { name } => {
                 if !inner.thermostat.decline_demand_response(name.as_deref()) && name.is_some() {
                     return Err("there is no such request; `vestibule thermostat demand` lists them".into());
                 }
-                return Ok(self.demands(inner));
+                return Ok(self.demands(inner, now));
             }
             Order::Set { mode, to, fan, fan_min, humidity, dry_above, windows } => {
                 let mut config = inner.thermostat.config().clone();
@@ -889,7 +899,7 @@ impl Unit {
                     inner.thermostat.configure(config);
                 }
                 if to.temperature.is_some() || to.heat.is_some() || to.cool.is_some() {
-                    let hold = self.hold(inner, to)?;
+                    let hold = self.hold(inner, to, caller)?;
                     inner.thermostat.set_hold(&hold, HoldType::NextTransition, caller, now).map_err(|e| text(&e))?;
                 } else if !changed {
                     return Err(
@@ -898,7 +908,7 @@ impl Unit {
                 }
             }
             Order::Hold { to, climate, fan, until, hours } => {
-                let mut hold = self.hold(inner, to)?;
+                let mut hold = self.hold(inner, to, caller)?;
                 if let Some(name) = climate {
                     hold = Hold { climate: Some(ClimateRef::new(name)), ..hold };
                 }
@@ -919,7 +929,7 @@ impl Unit {
                 inner.thermostat.set_hold(&hold, kind, caller, now).map_err(|e| text(&e))?;
             }
             Order::Resume { all } => {
-                let ended = inner.thermostat.resume(*all, now);
+                let ended = inner.thermostat.resume(*all, caller, now).map_err(|e| text(&e))?;
                 return Ok(json!({"ended": ended.iter().map(|e| self.event(e)).collect::<Vec<_>>()}));
             }
             Order::ProgramSet { days, from, to, climate } => {
@@ -1012,7 +1022,11 @@ impl Unit {
             return Ok(());
         }
         let until = wish.until.as_deref().ok_or("a request needs its end")?;
-        let start_ms = wish.from.as_deref().map_or(Ok(now.wall_ms), |from| self.instant(from, now.wall_ms))?;
+        let start_ms = match wish.from.as_deref() {
+            Some(from) => self.instant(from, now.wall_ms)?,
+            // It begins when it came first.
+            None => inner.thermostat.demand_start(name).unwrap_or(now.wall_ms),
+        };
         let end_ms = self.instant(until, start_ms)?;
         let relative = match &wish.by {
             None => Delta::from_milli_k(DEMAND_MILLI_K),
@@ -1127,8 +1141,9 @@ impl Unit {
         }
     }
 
-    /// The same; where one of two is given, the other stays where it is.
-    fn hold(&self, inner: &Inner, to: &To) -> Result<Hold, String> {
+    /// The same; where one of two is given, the other stays where it is, or is left to the program where the lock would not let the
+    /// caller set it there.
+    fn hold(&self, inner: &Inner, to: &To, caller: Caller<'_>) -> Result<Hold, String> {
         let mut hold = self.hold_raw(to)?;
         // Where power is dear, what gives way to it is no wish of anybody's.
         if let (Some(now), true) = (inner.decision.as_ref().map(|d| d.undisturbed), hold != Hold::default()) {
@@ -1138,8 +1153,10 @@ impl Unit {
                 let half = Delta::from_milli_k((now.cool().milli_c() - now.heat().milli_c()) / 2);
                 return Ok(Hold { heat: Some(middle.minus(half)), cool: Some(middle.plus(half)), ..hold });
             }
-            hold.heat = hold.heat.or(Some(now.heat()));
-            hold.cool = hold.cool.or(Some(now.cool()));
+            let lock = self.setup.lock.filter(|_| !caller.owner);
+            let theirs = |t: Temp| Some(t).filter(|t| lock.is_none_or(|(low, high)| (low..=high).contains(t)));
+            hold.heat = hold.heat.or(theirs(now.heat()));
+            hold.cool = hold.cool.or(theirs(now.cool()));
         }
         Ok(hold)
     }
@@ -1154,7 +1171,8 @@ impl Unit {
             let zoned = self.zone.to_ambiguous_zoned_datetime(civil).compatible().map_err(|_| wrong())?;
             Ok(zoned.timestamp().as_millisecond())
         };
-        if let Ok(time) = text.parse::<jiff::civil::Time>() {
+        // A day with a time parses as a time alone, too.
+        if let (false, Ok(time)) = (text.contains('-'), text.parse::<jiff::civil::Time>()) {
             let now = jiff::Timestamp::from_millisecond(now_ms).map_err(|_| wrong())?;
             let today = self.zone.to_datetime(now).date();
             let at = in_zone(today.to_datetime(time))?;
@@ -1204,8 +1222,8 @@ impl Unit {
         Value::Array(all.collect())
     }
 
-    fn demands(&self, inner: &Inner) -> Value {
-        let all = inner.thermostat.demands().iter().map(|a| {
+    fn demands(&self, inner: &Inner, now: &Now) -> Value {
+        let all = inner.thermostat.demands(now).map(|a| {
             let scale = self.scale();
             let factor = if scale == TemperatureScale::Fahrenheit { 1.8 } else { 1.0 };
             let (start_s, end_s) = a.delay_s;
@@ -1429,7 +1447,9 @@ fn fan_mode(word: &str) -> Result<FanMode, String> {
 
 /// What it does, in a word.
 fn running(d: &Decision) -> &'static str {
-    if d.relays.on(comfort::Output::Aux) {
+    if !d.runs_known {
+        "unknown"
+    } else if d.relays.on(comfort::Output::Aux) {
         "auxHeat"
     } else if d.relays.heats() {
         "heating"
@@ -1475,4 +1495,104 @@ fn rfc3339(ms: i64) -> String {
 
 fn to_text(value: &impl Serialize) -> Result<String, String> {
     serde_json::to_string(value).map_err(|e| e.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use toml::de::DeTable;
+
+    use super::*;
+
+    /// 8 July 2026, 16:00 in UTC.
+    const BEGIN_MS: i64 = 1_783_526_400_000;
+
+    fn setup(text: &str) -> Setup {
+        let table = DeTable::parse(text).expect("TOML");
+        Setup::read(table.get_ref(), TemperatureScale::Celsius).expect("a set-up")
+    }
+
+    /// A thermostat in a directory without a hub, and the time of its orders.
+    struct Alone {
+        _dir: tempfile::TempDir,
+        unit: Unit,
+    }
+
+    impl Alone {
+        fn new(text: &str) -> Self {
+            let dir = tempfile::tempdir().expect("a directory");
+            let now = Timestamp::from_millis(BEGIN_MS);
+            let units = Unit::open_all(dir.path(), &[setup(text)], &TimeZone::UTC, "v", now);
+            Self { unit: units.expect("opened").remove(0), _dir: dir }
+        }
+
+        fn order(&self, order: Value, caller: Caller<'_>, minutes: i64) -> Result<Value, String> {
+            let order: Order = serde_json::from_value(order).expect("an order");
+            let now = Timestamp::from_millis(BEGIN_MS + minutes * 60_000);
+            self.unit.order(&order, caller, Times { now, wall: now })
+        }
+    }
+
+    #[test]
+    fn guided_thermostats_with_new_names_find_what_is_theirs() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let open = |guided: [(&str, &str); 2]| {
+            let setups = guided.map(|(name, device)| setup(&format!("name = \"{name}\"\nguides = \"{device}\"")));
+            assert_eq!(setups[0].collides(&setups[1]), None);
+            let now = Timestamp::from_millis(BEGIN_MS);
+            let units = Unit::open_all(dir.path(), &setups, &TimeZone::UTC, "v", now).expect("opened");
+            units.into_iter().map(|u| u.word).collect::<Vec<_>>()
+        };
+        assert_eq!(open([("Kitchen", "valve_1"), ("Bath", "valve_2")]), ["thermostat", "thermostat-2"]);
+        assert_eq!(open([("Spa", "valve_2"), ("Pantry", "valve_1")]), ["thermostat-2", "thermostat"]);
+    }
+
+    #[test]
+    fn the_lock_holds_what_comes_over_the_broker() {
+        let alone = Alone::new("sensors = [\"s\"]\nheat = \"a\"\nlock = [18, 24]");
+        let (owner, guest) = (Caller::owner("owner"), Caller::other("mqtt"));
+        let until =
+            |text: &str| json!({"hold": {"to": {}, "climate": text, "fan": null, "until": "next", "hours": null}});
+        let refused = alone.order(until("away"), guest, 0).expect_err("below the range");
+        assert!(refused.contains("mqtt sets 18 °C to 24 °C"), "{refused}");
+        alone.order(until("home"), guest, 0).expect("within it");
+        let (from, until) = ("2026-07-08T16:00", "2026-07-20");
+        let to = json!({"heat": "12", "cool": "28"});
+        let vacation = json!({"vacation_add": {"name": "Sea", "to": to, "from": from, "until": until}});
+        alone.order(vacation, owner, 0).expect("planned");
+        let all = json!({"resume": {"all": true}});
+        let ended = alone.order(all.clone(), guest, 1).expect("their own");
+        assert_eq!(ended["ended"].as_array().map(Vec::len), Some(1), "{ended}");
+        assert_eq!(ended["ended"][0]["by"], "mqtt", "{ended}");
+        assert!(alone.order(all.clone(), guest, 1).expect_err("the owner's").contains("`Sea` was set by an owner"));
+        assert!(alone.order(json!({"demand_accept": {"name": "x"}}), guest, 1).expect_err("theirs").contains("locked"));
+        assert_eq!(alone.order(all, owner, 1).expect("ended")["ended"][0]["name"], "Sea");
+    }
+
+    #[test]
+    fn a_time_is_of_the_day_that_is_written_and_else_the_next_one() {
+        let alone = Alone::new("sensors = [\"s\"]\nheat = \"a\"");
+        let instant = |text| alone.unit.instant(text, BEGIN_MS).map(rfc3339);
+        for (text, at) in [
+            ("22:00", "2026-07-08T22:00:00.000Z"),
+            ("06:30", "2026-07-09T06:30:00.000Z"),
+            ("2026-12-24", "2026-12-24T00:00:00.000Z"),
+            ("2026-12-24T18:00", "2026-12-24T18:00:00.000Z"),
+            ("2026-12-24 18:00", "2026-12-24T18:00:00.000Z"),
+            ("2026-12-24T18:00+01:00", "2026-12-24T17:00:00.000Z"),
+        ] {
+            assert_eq!(instant(text).as_deref(), Ok(at), "{text}");
+        }
+        assert!(instant("tomorrow").is_err() && instant("24-12").is_err());
+    }
+
+    #[test]
+    fn a_request_without_a_beginning_begins_when_it_came_however_often_it_is_said() {
+        let alone = Alone::new("sensors = [\"s\"]\ncool = \"a\"");
+        let wish = json!({"demand_add": {"name": "peak", "until": "2026-07-10T16:00", "by": 2}});
+        for minutes in [0, 50, 200, 239, 241, 700] {
+            let said = alone.order(wish.clone(), Caller::owner("utility"), minutes).expect("taken");
+            let first = (minutes < 241).then_some("2026-07-08T16:00:00.000Z");
+            assert_eq!(said[0]["start"].as_str(), first, "after {minutes} min: {said}");
+        }
+    }
 }

@@ -468,13 +468,24 @@ fn complaint_a_guided_thermostat_and_the_hub_order_each_other_about() {
                 }
             };
         }
-        minutes!(1);
+        hub.wait_until(&["devices"], |d| d.to_string().contains("occupied_heating_setpoint"));
+        minutes!(2);
+        assert!(orders.iter().any(|o| o.1 == "17.8"), "{orders:?}");
         hub.cli(&["thermostat", "hold", "20.4"]);
         minutes!(5);
         // Told once; the valve's 20 is its own word for it, and no order of anybody.
         assert_eq!(orders.iter().filter(|o| o.1 == "20.4").count(), 1, "{orders:?}");
         let now = status(&data);
         assert_eq!((now["heat_set_point"].as_f64(), now["source"]["by"].as_str()), (Some(20.4), Some("owner")), "{now}");
+        // The valve was asleep: what it said before comes once more, late. That is nobody's order, and is not answered.
+        let said = orders.len();
+        face.publish(say("house/point", "18")).await;
+        minutes!(3);
+        let late = status(&data);
+        assert_eq!((late["heat_set_point"].as_f64(), late["source"]["by"].as_str()), (Some(20.4), Some("owner")), "{late}");
+        face.publish(say("house/point", "20")).await;
+        minutes!(1);
+        assert_eq!(orders.len(), said, "{orders:?}");
         // What it does is told as what runs, without any relay.
         face.publish(say("house/action", "heating")).await;
         minutes!(2);

@@ -112,7 +112,7 @@ pub struct Outcome {
     pub days: f64,
     /// How many faults were injected.
     pub faults: u64,
-    /// Sensors that it took for drifting and equipment that it took for restless, in its words.
+    /// Sensors that it took for drifting and equipment that it took for restless or broken, in its words.
     pub suspected: Vec<String>,
     /// The learned house's time constant, hours.
     pub learned_time_constant_h: Option<f64>,
@@ -437,7 +437,7 @@ impl Run<'_> {
                     fiddled = true;
                 } else if std::mem::take(&mut fiddled) {
                     // Whoever lives there puts it right.
-                    thermostat.resume(true, &now);
+                    let _ = thermostat.resume(true, Caller::owner("household"), &now);
                     thermostat.set_mode(mode);
                 }
                 let outdoor_known = connected && !is(|k| matches!(k, Kind::NoOutdoor));
@@ -468,7 +468,7 @@ impl Run<'_> {
                     comfort.add(around.plant.sensor_c(), set_points, mode);
                 }
                 for alert in thermostat.alerts().all() {
-                    let suspects = matches!(alert.about, About::Drift(_) | About::ShortCycles);
+                    let suspects = matches!(alert.about, About::Drift(_) | About::ShortCycles | About::NoResponse);
                     if suspects && !outcome.suspected.contains(&alert.text) && outcome.suspected.len() < SUSPECTED_MAX {
                         outcome.suspected.push(alert.text.clone());
                     }
@@ -584,7 +584,7 @@ fn fiddle(thermostat: &mut Thermostat, rng: &mut Rng, now: &Now) {
             let _ = thermostat.set_hold(&hold, HoldType::HoldHours(1), caller, now);
         }
         _ => {
-            thermostat.resume(true, now);
+            let _ = thermostat.resume(true, caller, now);
             thermostat.set_mode(HvacMode::Auto);
         }
     }

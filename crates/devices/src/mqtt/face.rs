@@ -9,8 +9,8 @@ use crate::simulator::wire::{Status, Wire};
 
 /// Longest order that is read, bytes.
 const ORDER_MAX_BYTES: usize = 1024;
-/// Longest message of a topic that is listened to, bytes.
-const SAID_MAX_BYTES: usize = 64 * 1024;
+/// Longest message of a topic that is listened to, bytes: a day of prices by the minute.
+const SAID_MAX_BYTES: usize = 256 * 1024;
 
 /// A device of the hub's own at the broker.
 #[derive(Debug)]
@@ -102,8 +102,12 @@ impl Face {
                     let Ok(topic) = String::from_utf8(order.topic.to_vec()) else { continue };
                     let said = self.topics.contains(&topic);
                     let longest = if said { SAID_MAX_BYTES } else { ORDER_MAX_BYTES };
+                    let bytes = order.payload.len();
                     // An order that the broker kept is of another time.
-                    if order.retain && !said || order.payload.len() > longest {
+                    if order.retain && !said || bytes > longest {
+                        if said {
+                            tracing::warn!(topic, bytes, longest, "a message is too long to be read");
+                        }
                         continue;
                     }
                     let Ok(payload) = String::from_utf8(order.payload.to_vec()) else { continue };
