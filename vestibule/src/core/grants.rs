@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use ledger::Digest;
 use links::Link;
@@ -11,10 +12,12 @@ use policy::{
     difference, in_words, longer,
 };
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
-use super::consent::{By, Pending};
+use super::consent::{By, Gift, Pending};
 use super::{
-    BUTTON, BUTTONS, Button, Core, OWNER, WINDOW, chain, held, lock, no_link, owner, policy_leaf, random_id, to_json,
+    BUTTON, BUTTONS, Button, Changing, Core, OWNER, WINDOW, chain, held, lock, no_link, owner, policy_leaf, random_id,
+    to_json,
 };
 use crate::commands::{Doing, GrantSelection, GrantWish};
 
@@ -22,6 +25,9 @@ const DAY_MS: i64 = 86_400_000;
 
 /// A button that is pressed again within this time does nothing.
 const PRESS_AGAIN_MS: i64 = 30_000;
+
+/// A press that is older when it would be obeyed, behind a slow disk, is not: whoever pressed may be elsewhere by then.
+const PRESS_OBEYED_WITHIN: Duration = Duration::from_secs(5);
 
 /// Who opens a window by its button, as the record has it: whoever may speak at the broker.
 const BROKER: &str = "mqtt";
@@ -95,7 +101,7 @@ impl Core {
         let by = self.by(doing.member.as_ref()).await?;
         let planned = self.plan_add(&wish, &by)?;
         let text = format!("{} granted by hand, {} replaced", planned.add.len(), planned.remove.len());
-        self.finish_plan(planned, text, &by, doing).await
+        self.finish_plan(planned, text, &by, doing, &|_| false).await
     }
 
     fn plan_add(&self, wish: &GrantWish, by: &By) -> Result<Planned, String> {
@@ -217,8 +223,15 @@ impl Core {
         self.planned(vec![link.id], add, remove)
     }
 
-    /// Makes a planned change, or only shows it. All of it is made, or nothing is granted.
-    async fn finish_plan(&self, planned: Planned, change: String, by: &By, doing: &Doing) -> Result<Value, String> {
+    /// Makes a planned change, or only shows it. All of it is made, or nothing is granted. `unmeant` is what waits and goes with it.
+    async fn finish_plan(
+        &self,
+        planned: Planned,
+        text: String,
+        by: &By,
+        doing: &Doing,
+        unmeant: &(dyn Fn(&Pending) -> bool + Sync),
+    ) -> Result<Value, String> {
         let shown = planned.shown();
         if doing.shown.as_ref().is_some_and(|before| *before != shown) {
             return Err("the home or its grants have changed since this was shown: nothing was done; look again".into());
@@ -231,13 +244,15 @@ impl Core {
             "conditions": conditions, "waits": waits, "waiting": [],
             "grants": add.iter().map(|g| &g.id).collect::<Vec<_>>(), "difference": difference, "longer": longer,
         });
-        if doing.apply && !(add.is_empty() && remove.is_empty()) {
+        let changes = !(add.is_empty() && remove.is_empty() && self.waiting_keys(unmeant).is_empty());
+        if doing.apply && changes {
             let links = links.iter().map(|id| self.enroll(id)).collect::<Result<Vec<_>, _>>()?;
             let mut held = Vec::new();
             for link in &links {
                 held.push((format!("link/{}", link.id), Some(to_json(link)?)));
             }
-            answer["waiting"] = json!(self.give(&links, (add, remove), by, change, held).await?);
+            let gift = Gift { links: &links, add, remove, unmeant, text, profile: None, held };
+            answer["waiting"] = json!(self.give(gift, by).await?);
         }
         Ok(answer)
     }
@@ -319,15 +334,27 @@ impl Core {
         let links = self.links_of(&grants)?;
         let remove: Vec<GrantId> = grants.into_iter().map(|g| g.id).collect();
         let is_meant = |p: &Pending| waiting.contains(&p.grant.id) || p.replaces.iter().any(|id| remove.contains(id));
-        let waited = self.drop_pending(&is_meant, &By::Shell).await;
-        let removed = remove.len();
-        if removed == 0 {
-            return Ok(json!({"removed": waited?, "stops": []}));
-        }
+        let held = self.waiting_keys(is_meant);
+        let (removed, waited) = (remove.len(), held.len());
         let planned = self.planned(links.iter().map(|l| l.id.clone()).collect(), Vec::new(), remove)?;
-        let change = format!("{removed} grants taken back");
-        self.change_grants(&links, (Vec::new(), planned.remove), &owner()?, change, Vec::new(), Vec::new()).await?;
-        Ok(json!({"removed": removed + waited?, "stops": planned.difference.stops}))
+        let text = match (removed, waited) {
+            (removed, 0) => format!("{removed} grants taken back"),
+            (0, waited) => format!("{waited} grants that waited are taken back"),
+            (removed, waited) => format!("{removed} grants taken back, and {waited} that waited"),
+        };
+        self.change_grants(Changing {
+            links: &links,
+            add: Vec::new(),
+            remove: planned.remove,
+            by: &owner()?,
+            text,
+            profile: None,
+            drafts: Vec::new(),
+            held,
+            whole: Vec::new(),
+        })
+        .await?;
+        Ok(json!({"removed": removed + waited, "stops": planned.difference.stops}))
     }
 
     /// Renews grants: the same for as long again, never for less.
@@ -353,8 +380,16 @@ impl Core {
         if renewed == 0 {
             return Err("what is named by this waits, and has nothing to renew".into());
         }
-        let change = format!("{renewed} grants renewed");
-        let waiting = self.give(&links, (add, Vec::new()), &By::Shell, change, Vec::new()).await?;
+        let gift = Gift {
+            links: &links,
+            add,
+            remove: Vec::new(),
+            unmeant: &|_| false,
+            text: format!("{renewed} grants renewed"),
+            profile: None,
+            held: Vec::new(),
+        };
+        let waiting = self.give(gift, &By::Shell).await?;
         Ok(json!({"renewed": renewed, "waiting": waiting}))
     }
 
@@ -423,21 +458,26 @@ impl Core {
         Ok(())
     }
 
-    /// Somebody has pressed a window's button. Pressed again right away it does nothing, so that nobody fills the record by it.
+    /// Somebody has pressed a window's button, then. Pressed again right away it does nothing, so that nobody fills the record by it.
     ///
     /// # Errors
     /// Why the window was not opened.
-    pub async fn window_pressed(&self, name: &Name) -> Result<(), String> {
+    pub async fn window_pressed(&self, name: &Name, at: Instant) -> Result<(), String> {
         let minutes = lock(&self.buttons).get(name).copied().unwrap_or_default().minutes;
         let since = lock(&self.windows).get(name).map(|until| until.plus_millis(-i64::from(minutes) * 60_000));
         if since.is_some_and(|since| self.now().as_millis() - since.as_millis() < PRESS_AGAIN_MS) {
             return Ok(());
         }
-        self.window_open(name.clone(), Some(minutes), BROKER).await.map(drop)
+        self.window_open(name.clone(), Some(minutes), Some(at)).await.map(drop)
     }
 
-    /// Opens a window: what it lets through is recorded first.
-    pub(super) async fn window_open(&self, name: Name, minutes: Option<u16>, by: &str) -> Result<Value, String> {
+    /// Opens a window: what it lets through is recorded first. `pressed` is when its button was, if it was that.
+    pub(super) async fn window_open(
+        &self,
+        name: Name,
+        minutes: Option<u16>,
+        pressed: Option<Instant>,
+    ) -> Result<Value, String> {
         let usual = lock(&self.buttons).get(&name).copied().unwrap_or_default().minutes;
         let minutes = minutes.unwrap_or(usual);
         if !(1..=WINDOW_MAX_MINUTES).contains(&minutes) {
@@ -457,13 +497,37 @@ impl Core {
         let mut windows = lock(&self.windows).clone();
         windows.insert(name.clone(), until);
         let table = self.compile_under(self.grants_of(|_| true), windows.clone(), now).await?;
-        let pressed = if by == BROKER { ", by its button" } else { "" };
-        let change = format!("window {name} opened until {}, for {} grants{pressed}", until.to_rfc3339(), named.len());
-        let entries = vec![(format!("{WINDOW}{name}"), Some(to_json(&until.as_millis())?))];
-        self.try_append(&[self.window_leaf(&table, change, by)?], &entries).await?;
+        let (by, how) = if pressed.is_some() { (BROKER, ", by its button") } else { (OWNER, "") };
+        let change = format!("window {name} opened until {}, for {} grants{how}", until.to_rfc3339(), named.len());
+        let key = format!("{WINDOW}{name}");
+        let entries = vec![(key.clone(), Some(to_json(&until.as_millis())?))];
+        let is_late = || pressed.is_some_and(|at| at.elapsed() > PRESS_OBEYED_WITHIN);
+        let late = || {
+            let most = PRESS_OBEYED_WITHIN.as_secs();
+            format!("its button was pressed more than {most} seconds ago: press it again, if it is still meant")
+        };
+        if is_late() {
+            return Err(late());
+        }
+        if let Err(error) = self.try_append(&[self.window_leaf(&table, change, by)?], &entries).await {
+            self.unmake(by, &entries);
+            return Err(error);
+        }
+        if is_late() {
+            // It is on record, and has let nothing through.
+            let text = format!("window {name} was not opened after all: {}", late());
+            let next = Digest::new(self.state().table().policy_hash());
+            let hashes = (Digest::new(table.policy_hash()), next);
+            let leaf = policy_leaf(self.now(), hashes, by, text, None, Vec::new())?;
+            let before = self.as_it_is(&key).flatten();
+            self.take_back(vec![leaf], vec![(key, before)]).await?;
+            return Err(late());
+        }
         *lock(&self.windows) = windows;
         let writes = self.state().replace_table(Arc::new(table), now);
-        self.put(held(writes)).await?;
+        if let Err(error) = self.put(held(writes)).await {
+            tracing::error!(%error, "what is held for a link could not be stored yet");
+        }
         Ok(json!({"window": name, "open_until": until.to_rfc3339(), "grants": named.len()}))
     }
 
@@ -668,13 +732,9 @@ impl Core {
         let wanted = add.clone();
         let change = format!("grants imported: {} granted, {} taken back", add.len(), remove.len());
         let planned = self.planned(links.into_iter().collect(), add, remove)?;
-        let answer = self.finish_plan(planned, change, &by, doing).await?;
-        if doing.apply {
-            // What waits and is not in the file is not meant any more.
-            let is_left = |p: &Pending| !wanted.iter().any(|g| policy::is_of_same(g, &p.grant));
-            self.drop_pending(&is_left, &by).await?;
-        }
-        Ok(answer)
+        // What waits and is not in the file is not meant any more.
+        let is_left = |p: &Pending| !wanted.iter().any(|g| policy::is_of_same(g, &p.grant));
+        self.finish_plan(planned, change, &by, doing, &is_left).await
     }
 
     /// A document of this household.
