@@ -2,7 +2,7 @@
 
 use links::oauth::ClientTerms;
 use model::{ClientId, DeviceId, GrantId, Kind, LinkId, PartnerId, Property, Rung, Trigger};
-use policy::{Code, Hours, Name};
+use policy::{Action, Code, Hours, Name};
 use serde::{Deserialize, Serialize};
 
 use crate::core::Role;
@@ -45,14 +45,14 @@ pub enum Request {
     },
     /// The whole matrix.
     PolicyShow,
-    /// Why a partner is told a property, or is not.
+    /// Why a partner is told a property, or may command it, or not.
     PolicyExplain {
         /// The partner, or the id of one of its links.
         partner: String,
         /// Of every device that has it.
         property: Property,
-        /// Only for this reason.
-        trigger: Option<Trigger>,
+        /// Only this; none is being told, for whatever reason.
+        action: Option<Action>,
     },
     /// What works at a partner, and what does not.
     PolicyImpact {

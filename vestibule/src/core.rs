@@ -1057,8 +1057,8 @@ impl Core {
             Request::Split { device, link, split } => self.split(&device, &link, split).await,
             Request::Forget { device } => self.forget(device).await,
             Request::PolicyShow => self.policy_show().await,
-            Request::PolicyExplain { partner, property, trigger } => {
-                self.policy_explain(&partner, property, trigger).await
+            Request::PolicyExplain { partner, property, action } => {
+                self.policy_explain(&partner, property, action).await
             }
             Request::PolicyImpact { link } => self.policy_impact(link.as_deref()).await,
             Request::PolicyDiff { document } => self.policy_diff(&document),

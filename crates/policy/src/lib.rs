@@ -27,7 +27,7 @@ pub use difference::{Changed, Difference, difference, longer};
 pub use document::{DOCUMENT_MAX_BYTES, Document, DocumentError};
 pub use grant::{Code, Grant, STEP_DOWN_DAYS, What, code_words, days_at_most, in_words};
 pub use impact::{Confidence, Impact, Works, impact};
-pub use profile::{Change, Cost, Profile, Terms, apply, profile, profiles};
+pub use profile::{Change, Cost, Profile, Terms, apply, opens, profile, profiles};
 pub use questions::{Answer, Proposal, Question, propose, questions};
 pub use table::{Decision, MatrixRow, Table, rung_words};
 pub use when::{

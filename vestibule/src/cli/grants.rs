@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use model::{ALL_PROPERTIES, ALL_RUNGS, ALL_TRIGGERS, DeviceId, GrantId, Kind, Property, Rung, Trigger};
-use policy::{Code, Hours, Name};
+use policy::{Action, Code, Hours, Name};
 use serde_json::Value;
 
 use super::{DataArgs, Failure, ShowArgs, ask, id, listing, print, print_json, table, text};
@@ -15,6 +15,9 @@ use crate::commands::{Doing, GrantSelection, GrantWish, Request};
 /// Messages of a link that are printed; the rest is counted.
 const MESSAGES_SHOWN_MAX: usize = 40;
 
+/// To command, as people say it where policies say `control`.
+const COMMAND: &str = "command";
+
 /// Changes that are printed; the rest is counted.
 const SHOWN_MAX: usize = 200;
 
@@ -22,16 +25,17 @@ const SHOWN_MAX: usize = 200;
 pub(super) enum PolicyCmd {
     /// Show the whole matrix: link, device, property, and what each trigger may tell
     Show(ShowArgs),
-    /// Say why a partner is told a property, or is not, and what would change it
+    /// Say why a partner is told a property, or may command it, or not, and what would change it
     Explain {
         /// The partner, or the id of one of its links
         partner: String,
         /// The property, as in local_temperature
         #[arg(value_parser = property)]
         property: Property,
-        /// Only for this reason: discovery, directive_response, partner_poll or proactive_report
-        #[arg(value_parser = trigger)]
-        trigger: Option<Trigger>,
+        /// Only for this reason: discovery, directive_response, partner_poll or proactive_report; or what it may do: command, or
+        /// open (to unlock or open)
+        #[arg(value_parser = action)]
+        trigger: Option<Action>,
         #[command(flatten)]
         show: ShowArgs,
     },
@@ -240,6 +244,12 @@ fn trigger(text: &str) -> Result<Trigger, String> {
     named("trigger", &ALL_TRIGGERS, text, Trigger::as_str)
 }
 
+/// A trigger, or what may be done.
+fn action(text: &str) -> Result<Action, String> {
+    let word = |action: Action| if action == Action::Control { COMMAND } else { action.as_str() };
+    named("trigger", &Action::ALL, text, word)
+}
+
 fn rung(text: &str) -> Result<Rung, String> {
     named("rung", &ALL_RUNGS, text, Rung::as_str)
 }
@@ -248,7 +258,7 @@ pub(super) fn policy(command: PolicyCmd) -> Result<(), Failure> {
     match command {
         PolicyCmd::Show(show) => matrix(&show),
         PolicyCmd::Explain { partner, property, trigger, show } => {
-            let done = ask(&show.data, Request::PolicyExplain { partner, property, trigger })?;
+            let done = ask(&show.data, Request::PolicyExplain { partner, property, action: trigger })?;
             if show.json {
                 return print_json(&done);
             }
@@ -266,6 +276,12 @@ pub(super) fn policy(command: PolicyCmd) -> Result<(), Failure> {
                         text(grant, "created"),
                         text(grant, "expires"),
                     ))?;
+                    if !text(grant, "conditions").is_empty() {
+                        print(&format!("    {}\n", text(grant, "conditions")))?;
+                    }
+                }
+                if !text(row, "needs").is_empty() {
+                    print(&format!("  and it needs: {}\n", text(row, "needs")))?;
                 }
                 if !text(row, "change").is_empty() {
                     print(&format!("  to change it: {}\n", text(row, "change")))?;

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use disclosure::Refusal;
 use ledger::Digest;
 use links::Link;
 use model::{ALL_TRIGGERS, DeviceId, GrantId, LinkId, Property, Rung, Timestamp, Trigger};
 use policy::{
-    Code, Difference, Document, Grant, HOURS_MAX, Name, Table, Terms, WINDOW_MAX_MINUTES, What, Windows, days_at_most,
-    difference, in_words, longer,
+    Action, Code, Difference, Document, Grant, HOURS_MAX, Name, Table, Terms, WINDOW_MAX_MINUTES, What, Windows,
+    days_at_most, difference, in_words, longer,
 };
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -561,12 +562,12 @@ impl Core {
         ids.into_iter().map(|id| gate.links.get(id).cloned().ok_or_else(|| no_link(id))).collect()
     }
 
-    /// Why a partner is told a property, or is not, device by device, and what would change it.
+    /// Why a partner is told a property, or may command it, or not, device by device, and what would change it.
     pub(super) async fn policy_explain(
         &self,
         who: &str,
         property: Property,
-        trigger: Option<Trigger>,
+        action: Option<Action>,
     ) -> Result<Value, String> {
         self.recompile_if_due().await?;
         let links = self.links_named(who)?;
@@ -579,12 +580,12 @@ impl Core {
         if devices.is_empty() {
             return Err(format!("no device has {}; `vestibule devices` lists what there is", property.as_str()));
         }
-        let triggers: Vec<Trigger> = trigger.map_or(ALL_TRIGGERS.to_vec(), |t| vec![t]);
+        let actions = action.map_or(ALL_TRIGGERS.map(Action::Told).to_vec(), |action| vec![action]);
         let mut rows = Vec::new();
         for link in &links {
             for device in &devices {
-                for trigger in &triggers {
-                    rows.push(self.explained(&table, link, device, property, *trigger));
+                for action in &actions {
+                    rows.push(self.explained(&table, link, device, property, *action));
                 }
             }
         }
@@ -607,52 +608,112 @@ impl Core {
         conditional.chain(pending).collect()
     }
 
-    fn explained(&self, table: &Table, link: &Link, device: &DeviceId, property: Property, trigger: Trigger) -> Value {
-        let decision = table.decide(&link.id, device, property, trigger);
+    fn explained(&self, table: &Table, link: &Link, device: &DeviceId, property: Property, action: Action) -> Value {
+        let decision = table.decide_action(&link.id, device, property, action);
         let mut grants = Vec::new();
         for policy in decision.policies.iter() {
             let id = GrantId::new(policy.as_str()).ok();
             grants.extend(id.and_then(|id| lock(&self.grants).get(&id).cloned()));
         }
         let waiting: Vec<(Grant, String)> = match decision.rung {
-            Err(disclosure::Refusal::NoGrant) => self.waiting(|g| {
-                (&g.link, &g.device, g.property) == (&link.id, device, property)
-                    && matches!(g.what, What::Disclose { trigger: t, .. } if t == trigger)
-            }),
+            Err(Refusal::NoGrant) => self
+                .waiting(|g| (&g.link, &g.device, g.property) == (&link.id, device, property) && action.is_of(g.what)),
             _ => Vec::new(),
         };
-        let change = match decision.rung {
-            Err(_) if !waiting.is_empty() => {
+        let add =
+            |what: String| format!("vestibule grant add {} {} --device {device} {what}", link.id, property.as_str());
+        let change = match (decision.rung, action) {
+            (Err(_), _) if !waiting.is_empty() => {
                 let when: Vec<&str> = waiting.iter().map(|(_, when)| when.as_str()).collect();
                 format!("nothing: it is granted, {}", when.join("; "))
             }
-            Ok(_) if grants.is_empty() => String::new(),
-            Ok(_) => {
+            (Ok(_), _) if grants.is_empty() => String::new(),
+            (Ok(_), _) => {
                 let ids: Vec<&str> = grants.iter().map(|g| g.id.as_str()).collect();
                 format!("vestibule grant revoke {}", ids.join(" "))
             }
             // Discovery tells what a device is, and of its readings nothing.
-            Err(disclosure::Refusal::NoGrant) if property.is_metadata() != (trigger == Trigger::Discovery) => {
+            (Err(Refusal::NoGrant), Action::Told(trigger))
+                if property.is_metadata() != (trigger == Trigger::Discovery) =>
+            {
                 "nothing: there it is never told".to_owned()
             }
-            Err(disclosure::Refusal::NoGrant) => format!(
-                "vestibule grant add {} {} --device {device} --trigger {trigger} --rung {}",
-                link.id,
-                property.as_str(),
-                if property.is_live_only() { Rung::Live } else { Rung::HourCoarse },
-            ),
-            Err(_) => "nothing that this household can do: the ceiling stands above its grants".to_owned(),
+            (Err(Refusal::NoGrant), Action::Told(trigger)) => {
+                let rung = if property.is_live_only() { Rung::Live } else { Rung::HourCoarse };
+                add(format!("--trigger {trigger} --rung {rung}"))
+            }
+            (Err(Refusal::NoGrant), _) if !self.is_commanded(device, property, action) => {
+                "nothing: the device takes no such command".to_owned()
+            }
+            (Err(Refusal::NoGrant), Action::Control) => add("--control".to_owned()),
+            (Err(Refusal::NoGrant), Action::Open) if links::hands_pins(&link.partner) => add("--open".to_owned()),
+            (Err(Refusal::NoGrant), Action::Open) => add("--open --partner-code".to_owned()),
+            (Err(_), _) => "nothing that this household can do: the ceiling stands above its grants".to_owned(),
+        };
+        let needs = match decision.rung {
+            Ok(_) => self.needed(table, link, device, property, action),
+            Err(_) => None,
+        };
+        let trigger = match action {
+            Action::Told(trigger) => Some(trigger),
+            Action::Control | Action::Open => None,
         };
         json!({
             "link": link.id, "partner": link.partner, "device": device, "property": property, "trigger": trigger,
-            "allowed": decision.rung.is_ok(), "rung": decision.rung.ok(), "refusal": decision.rung.err().map(|r| r.as_str()),
-            "policies": decision.policies.to_vec(), "why": table.explain(&link.id, device, property, trigger),
+            "action": action.as_str(), "allowed": decision.rung.is_ok(), "rung": decision.rung.ok().filter(|_| trigger.is_some()),
+            "refusal": decision.rung.err().map(|r| r.as_str()), "needs": needs,
+            "policies": decision.policies.to_vec(), "why": table.explain(&link.id, device, property, action),
             "granted": grants.iter().map(|g| (g, g.conditions())).chain(waiting.iter().map(|(g, w)| (g, w.clone()))).map(|(g, when)| json!({
                 "conditions": when, "id": g.id, "by": g.granted_by, "affects": g.affects, "created": g.created.to_rfc3339(),
                 "expires": g.expires.map(Timestamp::to_rfc3339), "profile": g.profile,
             })).collect::<Vec<_>>(),
             "change": change,
         })
+    }
+
+    /// Whether a device takes this sort of command for a property.
+    fn is_commanded(&self, device: &DeviceId, property: Property, action: Action) -> bool {
+        let gate = self.state();
+        let known = gate.registry.get(device);
+        known.is_some_and(|d| {
+            d.description.properties.get(&property).is_some_and(|p| p.command)
+                && (action != Action::Open || policy::opens(property, d.kind(property)))
+        })
+    }
+
+    /// What a command that is allowed needs beside that, and does not have.
+    fn needed(
+        &self,
+        table: &Table,
+        link: &Link,
+        device: &DeviceId,
+        property: Property,
+        action: Action,
+    ) -> Option<String> {
+        let open = match action {
+            Action::Told(_) => return None,
+            Action::Control => false,
+            Action::Open => true,
+        };
+        let id = &link.id;
+        if !self.is_commanded(device, property, action) {
+            return Some("a device that takes such a command: this one does not".to_owned());
+        }
+        if table.decide(id, device, Property::DeviceTypeName, Trigger::Discovery).rung.is_err() {
+            let name = Property::DeviceTypeName.as_str();
+            return Some(format!(
+                "to know of the device: vestibule grant add {id} {name} --device {device} --trigger discovery --rung live"
+            ));
+        }
+        if table.code(id, device, property, open) != Some(Code::Pin) {
+            return None;
+        }
+        match lock(&self.pins).get(id) {
+            None => Some(format!("a PIN, and the link has none: vestibule pin set {id}")),
+            Some(pin) => pin
+                .locked(self.now())
+                .map(|until| format!("a PIN, and none is taken until {}, for too many were wrong", until.to_rfc3339())),
+        }
     }
 
     /// What works at each link, and what does not.

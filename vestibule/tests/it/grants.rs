@@ -269,6 +269,58 @@ fn routines_are_for_the_sensors_that_were_named_and_a_proposal_grants_nothing() 
 }
 
 #[test]
+fn why_a_partner_may_command_or_not_is_told_with_what_would_change_it() {
+    let story = begin();
+    let hub = &story.hub;
+    hub.cli(&["link", "alexa", "--profile", "commands-only", "--print-token"]);
+    let why = |property: &str, action: &str| -> Value {
+        let all = hub.cli_json(&["policy", "explain", "alexa", property, action]);
+        assert_eq!(all.as_array().unwrap().len(), 1, "{all}");
+        all[0].clone()
+    };
+    let yes = why("lock_state", "open");
+    assert_eq!((&yes["allowed"], &yes["trigger"], &yes["action"]), (&json!(true), &Value::Null, &json!("open")));
+    assert!(yes["why"].as_str().unwrap().contains("once the partner has asked for its own code"), "{yes}");
+    assert_eq!((&yes["granted"][0]["profile"], &yes["needs"]), (&json!("commands-only"), &Value::Null));
+    // What is said to change it does.
+    let run_it = |row: &Value| {
+        let words: Vec<&str> = row["change"].as_str().unwrap().split(' ').collect();
+        assert_eq!(words[0], "vestibule");
+        hub.cli(&[&words[1..], if words[2] == "add" { &["--yes"][..] } else { &[] }].concat());
+    };
+    run_it(&yes);
+    let no = why("lock_state", "open");
+    assert_eq!((&no["allowed"], &no["refusal"]), (&json!(false), &json!("no_grant")));
+    assert!(
+        no["why"]
+            .as_str()
+            .unwrap()
+            .ends_with("may not unlock or open `door7` by its lock state: nobody has granted it."),
+        "{no}"
+    );
+    assert_eq!(why("lock_state", "command")["allowed"], true);
+    run_it(&no);
+    assert_eq!(why("lock_state", "open")["allowed"], true);
+    hub.cli(&["grant", "revoke", "--property", "lock_state"]);
+    let hours = ["--control", "--hours", "daily 00:00-00:01", "--window", "never", "--yes"];
+    hub.cli(&[&["grant", "add", "alexa", "lock_state"][..], &hours].concat());
+    let waits = why("lock_state", "command");
+    assert!(
+        waits["change"].as_str().unwrap().starts_with("nothing: it is granted, only daily 00:00-00:01, only while"),
+        "{waits}"
+    );
+    // Without what it is the partner does not know of it, and can command nothing.
+    hub.cli(&["grant", "revoke", "--property", "device_type"]);
+    assert!(why("occupied_heating_setpoint", "command")["needs"].as_str().unwrap().contains("to know of the device"));
+    for (property, action) in [("local_temperature", "command"), ("occupied_heating_setpoint", "open")] {
+        assert_eq!(why(property, action)["change"], "nothing: the device takes no such command", "{property}");
+    }
+    let out = run(&["policy", "explain", "alexa", "lock_state", "unlock", "--data", &hub.data.display().to_string()]);
+    assert_eq!(out.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&out.stderr).contains("command, open"), "{out:?}");
+}
+
+#[test]
 fn what_can_not_be_granted_is_refused_in_words_and_changes_nothing() {
     let story = begin();
     let hub = &story.hub;
