@@ -130,6 +130,10 @@ pub struct Core {
     stood: std::sync::atomic::AtomicBool,
     /// Devices whose description is not stored yet.
     unsaved: Mutex<BTreeSet<DeviceId>>,
+    /// What devices can tell or do since they were stored last, and members have not been told of.
+    newcomers: Mutex<consent::Newcomers>,
+    /// One edit of what members are told at a time. Taken after `changing`, if both are.
+    telling: tokio::sync::Mutex<()>,
     running: Mutex<Running>,
     doors: Mutex<Vec<Arc<Door>>>,
     counters: Arc<Counters>,
@@ -316,6 +320,8 @@ impl Core {
             stale: std::sync::atomic::AtomicBool::new(has_expired),
             stood: std::sync::atomic::AtomicBool::default(),
             unsaved: Mutex::default(),
+            newcomers: Mutex::default(),
+            telling: tokio::sync::Mutex::default(),
             running: Mutex::default(),
             doors: Mutex::default(),
             counters: Arc::new(Counters::default()),
@@ -537,10 +543,12 @@ impl Core {
         granted.extend(lock(&self.renewals).values().flat_map(Renewal::devices).cloned());
         granted.extend(lock(&self.consent).pending.values().map(|p| p.grant.device.clone()));
         let mut forgotten = Vec::new();
+        let has_members = !lock(&self.members).is_empty();
         {
             let mut gate = self.state();
             for (device, description) in devices {
                 let before = shape(&gate, &device);
+                let pins = gate.registry.get(&device).map(|d| d.pins.keys().copied().collect::<BTreeSet<_>>());
                 let done = match description {
                     Some(description) => match gate.describe(&device, description.clone()) {
                         Err(RegistryError::TooManyDevices) => {
@@ -560,6 +568,9 @@ impl Core {
                 };
                 match done {
                     Ok(true) => {
+                        // To who becomes a member later it is no news.
+                        let known = gate.registry.get(&device).filter(|_| has_members);
+                        lock(&self.newcomers).note(&device, pins, known.into_iter().flat_map(|d| d.pins.keys()));
                         if before != shape(&gate, &device) {
                             self.mark_stale();
                         }
@@ -592,18 +603,28 @@ impl Core {
 
     /// Stores the descriptions that have changed.
     pub async fn save_devices(&self) {
+        // One that is under way ends first: what it has taken out is stored by then, or is here again.
+        let _telling = self.telling.lock().await;
         let unsaved = std::mem::take(&mut *lock(&self.unsaved));
         if unsaved.is_empty() {
             return;
         }
-        let held = {
+        let mut held: Entries = {
             let gate = self.state();
             let json = |d: &DeviceId| gate.registry.get(d).and_then(|d| serde_json::to_string(d).ok());
             unsaved.iter().map(|d| (format!("device/{d}"), json(d))).collect()
         };
-        if let Err(error) = self.put(held).await {
-            tracing::error!(%error, "devices' descriptions could not be stored yet");
-            lock(&self.unsaved).extend(unsaved);
+        // Members are told in the same transaction: what is known to the home is announced, whatever happens.
+        let newcomers = std::mem::take(&mut *lock(&self.newcomers));
+        let told = self.announced_newcomers(&newcomers);
+        held.extend(told.clone());
+        match self.put(held).await {
+            Ok(()) => self.keep(&told),
+            Err(error) => {
+                tracing::error!(%error, "devices' descriptions could not be stored yet");
+                lock(&self.unsaved).extend(unsaved);
+                lock(&self.newcomers).again(newcomers);
+            }
         }
     }
 

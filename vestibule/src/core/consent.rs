@@ -17,8 +17,17 @@ const NOTICES_MAX: usize = 256;
 /// Lines of one notice; further ones are counted.
 const NOTICE_LINES_MAX: usize = 20;
 
+/// Characters of a new device's own name that members are told.
+const NEWCOMER_NAME_MAX_CHARS: usize = 48;
+
 /// Most grants that wait.
 const PENDING_MAX: usize = 10_000;
+
+/// Who speaks where nobody has done anything.
+const HUB: &str = "hub";
+
+/// What members are told of devices and properties that have come.
+const NEWCOMERS: &str = "new in this home, and shared with nobody until a member grants it";
 
 /// How the keys of what waits begin in the store.
 const PENDING: &str = "pending/";
@@ -85,6 +94,37 @@ pub(super) struct Notice {
     /// When some of it takes force, where that waits.
     from: Option<Timestamp>,
     unseen: BTreeSet<MemberId>,
+}
+
+/// Devices that have come, and properties that are new on those that were there.
+#[derive(Debug, Default)]
+pub(super) struct Newcomers(BTreeMap<DeviceId, (bool, BTreeSet<Property>)>);
+
+impl Newcomers {
+    /// A device has described itself: `before` is what was known of it, none for one that was not.
+    pub(super) fn note<'a>(
+        &mut self,
+        device: &DeviceId,
+        before: Option<BTreeSet<Property>>,
+        now: impl Iterator<Item = &'a Property>,
+    ) {
+        let is_new = before.is_none();
+        let before = before.unwrap_or_default();
+        let new: BTreeSet<Property> = now.copied().filter(|p| !before.contains(p) && !p.is_metadata()).collect();
+        if !new.is_empty() {
+            let (_, properties) = self.0.entry(device.clone()).or_insert((is_new, BTreeSet::new()));
+            properties.extend(new);
+        }
+    }
+
+    /// They could not be told of: they are told of later.
+    pub(super) fn again(&mut self, earlier: Newcomers) {
+        for (device, (is_new, properties)) in earlier.0 {
+            let (was_new, all) = self.0.entry(device).or_default();
+            *was_new |= is_new;
+            all.extend(properties);
+        }
+    }
 }
 
 /// What waits and what is told, of one home.
@@ -344,6 +384,38 @@ impl Core {
         Ok(Some((format!("{NOTICE}{}", random_id("n")?), Some(to_json(&notice)?))))
     }
 
+    /// The entry of what members are told of newcomers: one notice, which grows for as long as nobody has seen it.
+    pub(super) fn announced_newcomers(&self, newcomers: &Newcomers) -> Entries {
+        let line = |(device, (is_new, properties)): (&DeviceId, &(bool, BTreeSet<Property>))| {
+            let labels: Vec<&str> = properties.iter().map(|p| p.label()).collect();
+            let known = self.state().registry.get(device).map(|d| d.description.name.clone()).unwrap_or_default();
+            // The device's own words: a person may know it by them, and nothing depends on them.
+            let name: String = known.chars().filter(|c| !c.is_control()).take(NEWCOMER_NAME_MAX_CHARS).collect();
+            let what = if *is_new { "a new device" } else { "new on this device" };
+            format!("{device} \u{201c}{name}\u{201d}, {what}: {}", labels.join(", "))
+        };
+        let lines: Vec<String> = newcomers.0.iter().map(line).collect();
+        let all: BTreeSet<MemberId> = lock(&self.members).keys().cloned().collect();
+        let (Ok(hub), false) = (MemberId::new(HUB), lines.is_empty() || all.is_empty()) else { return Entries::new() };
+        let unseen = {
+            let household = lock(&self.consent);
+            let is_it = |(_, n): &(&String, &Notice)| n.by == hub && n.text == NEWCOMERS && n.unseen == all;
+            household.notices.iter().find(is_it).map(|(id, n)| (id.clone(), n.clone()))
+        };
+        let Some((id, mut notice)) = unseen.or_else(|| {
+            let (time, text) = (self.now(), NEWCOMERS.to_owned());
+            let (by, lines, from) = (hub.clone(), Vec::new(), None);
+            Some((random_id("n").ok()?, Notice { time, by, text, lines, more: 0, from, unseen: all.clone() }))
+        }) else {
+            return Entries::new();
+        };
+        notice.time = self.now();
+        for line in lines {
+            if notice.lines.len() < NOTICE_LINES_MAX { notice.lines.push(line) } else { notice.more += 1 }
+        }
+        to_json(&notice).map(|json| vec![(format!("{NOTICE}{id}"), Some(json))]).unwrap_or_default()
+    }
+
     /// Takes in what has been stored of the household.
     pub(super) fn keep(&self, entries: &Entries) {
         let mut household = lock(&self.consent);
@@ -543,6 +615,7 @@ impl Core {
     pub(super) async fn notices_seen(&self, login: &Login) -> Result<Value, String> {
         let By::Member(member) = self.by(Some(login)).await? else { return Err("name the member".into()) };
         let _one = self.changing.lock().await;
+        let _telling = self.telling.lock().await;
         let (seen, entries) = self.without(&member)?;
         self.try_append(&[], &entries).await?;
         self.keep(&entries);

@@ -122,6 +122,7 @@ impl Core {
             // At once, whatever happens to the store.
             members.remove(&id).ok_or_else(|| format!("there is no member `{id}`"))?;
         }
+        let _telling = self.telling.lock().await;
         let (_, mut entries) = self.without(&id)?;
         let text = format!("{id} is no member any more");
         entries.extend(self.notice(&By::Shell, &text, Vec::new(), None)?);

@@ -295,3 +295,58 @@ fn who_is_a_member_and_who_agrees_is_on_record_and_told_to_the_others() {
     }
     assert_eq!(hub.cli_json(&["ledger", "verify"])["ok"], true);
 }
+
+#[test]
+fn what_is_new_in_the_home_is_shared_with_nobody_and_members_are_told_of_it_once() {
+    let (broker, mut hub, dir) = begin_at(Some(MONDAY_MS));
+    for name in ["alice", "bob"] {
+        add_member(&hub, name);
+    }
+    linked(&hub);
+    let told = |hub: &Hub| -> Vec<Value> {
+        let all = hub.cli_json(&["notice", "list"]);
+        all.as_array().unwrap().iter().filter(|n| n["by"] == "hub").cloned().collect()
+    };
+    // What was there before anybody was a member is no news.
+    assert_eq!(told(&hub), Vec::<Value>::new());
+    let grants = hub.cli_json(&["grant", "list"]).as_array().unwrap().len();
+    let sensor = |id: &str, components: &str| {
+        let config =
+            format!(r#"{{"dev":{{"ids":"{id}","name":"The {id}"}},"o":{{"name":"test"}},"cmps":{{{components}}}}}"#);
+        crate::harness::publish(broker.port, &format!("homeassistant/device/{id}/config"), &config);
+    };
+    let motion = r#""m":{"p":"binary_sensor","dev_cla":"motion","uniq_id":"m","stat_t":"m/m"}"#;
+    let battery = r#""b":{"p":"sensor","dev_cla":"battery","unit_of_meas":"%","uniq_id":"b","stat_t":"m/b"}"#;
+    sensor("hall", motion);
+    hub.wait_until(&["notice", "list"], |n| n.to_string().contains("hall"));
+    sensor("hall", &format!("{motion},{battery}"));
+    sensor("attic", &motion.replace("\"m\",", "\"a\","));
+    let all =
+        hub.wait_until(&["notice", "list"], |n| n.to_string().contains("attic") && n.to_string().contains("battery"));
+    assert!(all.to_string().contains("shared with nobody"));
+    // All of it in one notice, each thing once, over restarts and descriptions that come again too.
+    hub.stop();
+    let hub = again(hub, &broker, &dir);
+    sensor("hall", motion);
+    sensor("hall", &format!("{motion},{battery}"));
+    hub.wait_until(&["devices"], |d| d.to_string().contains("battery_percent"));
+    let [notice] = told(&hub).try_into().unwrap();
+    let mut lines: Vec<&str> = notice["lines"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    lines.sort_unstable();
+    assert_eq!(
+        lines,
+        [
+            "attic \u{201c}The attic\u{201d}, a new device: motion",
+            "hall \u{201c}The hall\u{201d}, a new device: motion",
+            "hall \u{201c}The hall\u{201d}, new on this device: battery",
+        ]
+    );
+    assert_eq!(notice["unseen_by"], json!(["alice", "bob"]));
+    assert_eq!(hub.cli_json(&["grant", "list"]).as_array().unwrap().len(), grants, "nothing is granted by itself");
+    // What alice has seen does not grow behind her back: the next is told anew.
+    done(&hub, &["notice", "seen", "--member", "alice"]);
+    sensor("cellar", &motion.replace("\"m\",", "\"c\","));
+    hub.wait_until(&["notice", "list"], |n| n.to_string().contains("cellar"));
+    let cellar = told(&hub).into_iter().find(|n| n["lines"].to_string().contains("cellar")).unwrap();
+    assert_eq!((&cellar["unseen_by"], cellar["lines"].as_array().unwrap().len()), (&json!(["alice", "bob"]), 1));
+}
