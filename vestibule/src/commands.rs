@@ -29,6 +29,13 @@ pub enum Request {
         /// Only on this link.
         link: Option<LinkId>,
     },
+    /// Says which room a device is in.
+    Room {
+        /// The device.
+        device: DeviceId,
+        /// Its room; none leaves it to the device's own word.
+        room: Option<String>,
+    },
     /// Makes what a device senses an endpoint of its own on a link, or puts it together again.
     Split {
         /// The device.
@@ -346,6 +353,9 @@ pub struct GrantWish {
     pub link: String,
     /// Only of this device.
     pub device: Option<DeviceId>,
+    /// Only of devices that are in this room now.
+    #[serde(default)]
+    pub room: Option<String>,
     /// Only of devices of which it is this kind.
     pub kind: Option<Kind>,
     /// The property.
@@ -387,6 +397,9 @@ pub struct GrantSelection {
     pub routine: Option<Name>,
     /// Their device.
     pub device: Option<DeviceId>,
+    /// The room that their device is in now.
+    #[serde(default)]
+    pub room: Option<String>,
     /// Their property.
     pub property: Option<Property>,
 }

@@ -61,6 +61,9 @@ pub const KEY_FILE: &str = "signing.key";
 /// How often devices are stored before a grant, while they go on describing themselves.
 const SAVE_TRIES: usize = 16;
 
+/// Rooms that are named where somebody has named one that is not there.
+const ROOMS_NAMED_MAX: usize = 16;
+
 /// Longest name that the household gives, in characters.
 const NAME_MAX_CHARS: usize = 128;
 
@@ -549,6 +552,7 @@ impl Core {
             for (device, description) in devices {
                 let before = shape(&gate, &device);
                 let pins = gate.registry.get(&device).map(|d| d.pins.keys().copied().collect::<BTreeSet<_>>());
+                let room = gate.registry.get(&device).map(|d| d.room().map(str::to_owned));
                 let done = match description {
                     Some(description) => match gate.describe(&device, description.clone()) {
                         Err(RegistryError::TooManyDevices) => {
@@ -570,6 +574,9 @@ impl Core {
                     Ok(true) => {
                         // To who becomes a member later it is no news.
                         let known = gate.registry.get(&device).filter(|_| has_members);
+                        if known.zip(room).is_some_and(|(d, before)| d.room() != before.as_deref()) {
+                            lock(&self.newcomers).moved(&device);
+                        }
                         lock(&self.newcomers).note(&device, pins, known.into_iter().flat_map(|d| d.pins.keys()));
                         if before != shape(&gate, &device) {
                             self.mark_stale();
@@ -1075,6 +1082,7 @@ impl Core {
             Request::Devices => Ok(self.devices()),
             Request::DeviceAdd { name, replace } => self.add_device_user(name, replace).await,
             Request::Name { device, name, link } => self.name(device, name, link).await,
+            Request::Room { device, room } => self.put_into_room(&device, room).await,
             Request::Split { device, link, split } => self.split(&device, &link, split).await,
             Request::Forget { device } => self.forget(device).await,
             Request::PolicyShow => self.policy_show().await,
@@ -1222,7 +1230,7 @@ impl Core {
                     .collect();
                 json!({
                     "id": id, "name": known.household_name.as_ref().unwrap_or(&known.description.name),
-                    "type": known.device_type(), "present": known.present, "vendor": known.description.vendor,
+                    "room": known.room(), "type": known.device_type(), "present": known.present, "vendor": known.description.vendor,
                     "product": known.description.product, "properties": properties,
                 })
             })
@@ -1291,6 +1299,46 @@ impl Core {
         };
         self.put(vec![(key, json)]).await?;
         Ok(json!({}))
+    }
+
+    /// The household says which room a device is in. What was granted for a room does not follow; members are told.
+    async fn put_into_room(&self, device: &DeviceId, room: Option<String>) -> Result<Value, String> {
+        let _one = self.changing.lock().await;
+        let room = room.map(|r| r.chars().filter(|c| !c.is_control()).take(NAME_MAX_CHARS).collect::<String>());
+        let room = room.map(|r| r.trim().to_owned()).filter(|r| !r.is_empty());
+        let now = {
+            let mut gate = self.state();
+            let room_of = |gate: &GateState| gate.registry.get(device).and_then(|d| d.room().map(str::to_owned));
+            let before = room_of(&gate);
+            if !gate.registry.put_into(device, room) {
+                return Err(format!("there is no device `{device}`; `vestibule devices` lists them"));
+            }
+            let now = room_of(&gate);
+            if before != now {
+                lock(&self.newcomers).moved(device);
+            }
+            now
+        };
+        lock(&self.unsaved).insert(device.clone());
+        self.store_devices().await?;
+        Ok(json!({"device": device, "room": now}))
+    }
+
+    /// The devices that are in a room now.
+    fn devices_in(&self, room: &str) -> Result<BTreeSet<DeviceId>, String> {
+        let gate = self.state();
+        let found: BTreeSet<DeviceId> =
+            gate.registry.iter().filter(|(_, d)| d.is_in(room)).map(|(id, _)| id.clone()).collect();
+        if found.is_empty() {
+            let rooms: BTreeSet<&str> = gate.registry.iter().filter_map(|(_, d)| d.room()).collect();
+            let rooms: Vec<&str> = rooms.into_iter().take(ROOMS_NAMED_MAX).collect();
+            let there =
+                if rooms.is_empty() { "no room is known".into() } else { format!("there is {}", rooms.join(", ")) };
+            return Err(format!(
+                "no device is in the room `{room}`; {there}: `vestibule devices room` puts a device into one"
+            ));
+        }
+        Ok(found)
     }
 
     async fn split(&self, device: &DeviceId, link: &LinkId, split: bool) -> Result<Value, String> {

@@ -103,6 +103,9 @@ pub(super) enum GrantCmd {
         /// Only of this device (of every device that has the property if not given)
         #[arg(long)]
         device: Option<String>,
+        /// Only of the devices that are in this room now; one that comes into it later is not among them
+        #[arg(long)]
+        room: Option<String>,
         /// Only where it is of this kind, as in comfort
         #[arg(long, value_parser = kind)]
         kind: Option<Kind>,
@@ -208,6 +211,9 @@ pub(super) struct Which {
     /// All of this device
     #[arg(long)]
     device: Option<String>,
+    /// All of the devices that are in this room now
+    #[arg(long)]
+    room: Option<String>,
     /// All of this property
     #[arg(long, value_parser = property)]
     property: Option<Property>,
@@ -220,6 +226,7 @@ impl Which {
             link: self.link,
             routine: self.routine,
             device: self.device.map(|d| id(DeviceId::new(d))).transpose()?,
+            room: self.room,
             property: self.property,
         })
     }
@@ -325,6 +332,7 @@ pub(super) fn grant(command: GrantCmd) -> Result<(), Failure> {
             link,
             property,
             device,
+            room,
             kind,
             triggers,
             rung,
@@ -345,6 +353,7 @@ pub(super) fn grant(command: GrantCmd) -> Result<(), Failure> {
             let wish = GrantWish {
                 link,
                 device,
+                room,
                 kind,
                 property,
                 triggers,

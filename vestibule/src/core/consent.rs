@@ -27,7 +27,7 @@ const PENDING_MAX: usize = 10_000;
 const HUB: &str = "hub";
 
 /// What members are told of devices and properties that have come.
-const NEWCOMERS: &str = "new in this home, and shared with nobody until a member grants it";
+const NEWCOMERS: &str = "new in this home or in a room, and shared with nobody until a member grants it";
 
 /// How the keys of what waits begin in the store.
 const PENDING: &str = "pending/";
@@ -96,9 +96,17 @@ pub(super) struct Notice {
     unseen: BTreeSet<MemberId>,
 }
 
-/// Devices that have come, and properties that are new on those that were there.
+/// What is new of one device.
 #[derive(Debug, Default)]
-pub(super) struct Newcomers(BTreeMap<DeviceId, (bool, BTreeSet<Property>)>);
+struct News {
+    is_new: bool,
+    properties: BTreeSet<Property>,
+    moved: bool,
+}
+
+/// Devices that have come, properties that are new on those that were there, and what was put into another room.
+#[derive(Debug, Default)]
+pub(super) struct Newcomers(BTreeMap<DeviceId, News>);
 
 impl Newcomers {
     /// A device has described itself: `before` is what was known of it, none for one that was not.
@@ -112,17 +120,24 @@ impl Newcomers {
         let before = before.unwrap_or_default();
         let new: BTreeSet<Property> = now.copied().filter(|p| !before.contains(p) && !p.is_metadata()).collect();
         if !new.is_empty() {
-            let (_, properties) = self.0.entry(device.clone()).or_insert((is_new, BTreeSet::new()));
-            properties.extend(new);
+            let news = self.0.entry(device.clone()).or_default();
+            news.is_new |= is_new;
+            news.properties.extend(new);
         }
+    }
+
+    /// A device is in another room.
+    pub(super) fn moved(&mut self, device: &DeviceId) {
+        self.0.entry(device.clone()).or_default().moved = true;
     }
 
     /// They could not be told of: they are told of later.
     pub(super) fn again(&mut self, earlier: Newcomers) {
-        for (device, (is_new, properties)) in earlier.0 {
-            let (was_new, all) = self.0.entry(device).or_default();
-            *was_new |= is_new;
-            all.extend(properties);
+        for (device, earlier) in earlier.0 {
+            let news = self.0.entry(device).or_default();
+            news.is_new |= earlier.is_new;
+            news.properties.extend(earlier.properties);
+            news.moved |= earlier.moved;
         }
     }
 }
@@ -386,15 +401,31 @@ impl Core {
 
     /// The entry of what members are told of newcomers: one notice, which grows for as long as nobody has seen it.
     pub(super) fn announced_newcomers(&self, newcomers: &Newcomers) -> Entries {
-        let line = |(device, (is_new, properties)): (&DeviceId, &(bool, BTreeSet<Property>))| {
-            let labels: Vec<&str> = properties.iter().map(|p| p.label()).collect();
-            let known = self.state().registry.get(device).map(|d| d.description.name.clone()).unwrap_or_default();
+        let lines_of = |(device, news): (&DeviceId, &News)| -> Vec<String> {
             // The device's own words: a person may know it by them, and nothing depends on them.
-            let name: String = known.chars().filter(|c| !c.is_control()).take(NEWCOMER_NAME_MAX_CHARS).collect();
-            let what = if *is_new { "a new device" } else { "new on this device" };
-            format!("{device} \u{201c}{name}\u{201d}, {what}: {}", labels.join(", "))
+            let short = |text: &str| -> String {
+                text.chars().filter(|c| !c.is_control()).take(NEWCOMER_NAME_MAX_CHARS).collect()
+            };
+            let (name, room) = {
+                let gate = self.state();
+                let known = gate.registry.get(device);
+                let name = known.map(|d| short(&d.description.name)).unwrap_or_default();
+                (name, known.and_then(|d| d.room().map(short)))
+            };
+            let labels: Vec<&str> = news.properties.iter().map(|p| p.label()).collect();
+            let what = if news.is_new { "a new device" } else { "new on this device" };
+            let new =
+                (!labels.is_empty()).then(|| format!("{device} \u{201c}{name}\u{201d}, {what}: {}", labels.join(", ")));
+            let moved = (news.moved && !news.is_new).then(|| match room {
+                Some(room) => format!(
+                    "{device} \u{201c}{name}\u{201d}, in the room \u{201c}{room}\u{201d} now: what was granted for that room \
+                     is not granted for it"
+                ),
+                None => format!("{device} \u{201c}{name}\u{201d}, in no room now: what was granted of it stays"),
+            });
+            new.into_iter().chain(moved).collect()
         };
-        let lines: Vec<String> = newcomers.0.iter().map(line).collect();
+        let lines: Vec<String> = newcomers.0.iter().flat_map(lines_of).collect();
         let all: BTreeSet<MemberId> = lock(&self.members).keys().cloned().collect();
         let (Ok(hub), false) = (MemberId::new(HUB), lines.is_empty() || all.is_empty()) else { return Entries::new() };
         let unseen = {
@@ -410,7 +441,8 @@ impl Core {
             return Entries::new();
         };
         notice.time = self.now();
-        for line in lines {
+        let before = notice.lines.clone();
+        for line in lines.into_iter().filter(|line| !before.contains(line)) {
             if notice.lines.len() < NOTICE_LINES_MAX { notice.lines.push(line) } else { notice.more += 1 }
         }
         to_json(&notice).map(|json| vec![(format!("{NOTICE}{id}"), Some(json))]).unwrap_or_default()

@@ -30,6 +30,9 @@ const PRESS_AGAIN_MS: i64 = 30_000;
 /// A press that is older when it would be obeyed, behind a slow disk, is not: whoever pressed may be elsewhere by then.
 const PRESS_OBEYED_WITHIN: Duration = Duration::from_secs(5);
 
+/// Characters of a room's name that the record has.
+const ROOM_RECORDED_MAX_CHARS: usize = 40;
+
 /// Who opens a window by its button, as the record has it: whoever may speak at the broker.
 const BROKER: &str = "mqtt";
 
@@ -101,7 +104,10 @@ impl Core {
         self.store_devices().await?;
         let by = self.by(doing.member.as_ref()).await?;
         let planned = self.plan_add(&wish, &by)?;
-        let text = format!("{} granted by hand, {} replaced", planned.add.len(), planned.remove.len());
+        // A leaf takes no more.
+        let cut = |room: &String| room.chars().take(ROOM_RECORDED_MAX_CHARS).collect::<String>();
+        let of = wish.room.as_ref().map_or(String::new(), |room| format!(" for the devices in the room {}", cut(room)));
+        let text = format!("{} granted by hand{of}, {} replaced", planned.add.len(), planned.remove.len());
         self.finish_plan(planned, text, &by, doing, &|_| false).await
     }
 
@@ -140,13 +146,20 @@ impl Core {
             return Err(format!("the {} counts at all times: leave out --hours and --window", property.label()));
         }
         let facts = self.facts();
+        let in_room = wish.room.as_deref().map(|room| self.devices_in(room)).transpose()?;
         let fits = |d: &&policy::DeviceFact| {
-            wish.device.as_ref().is_none_or(|id| d.device == *id)
+            in_room.as_ref().is_none_or(|all| all.contains(&d.device))
+                && wish.device.as_ref().is_none_or(|id| d.device == *id)
                 && d.properties.iter().any(|(p, kind)| *p == property && wish.kind.is_none_or(|k| *kind == k))
         };
         let devices: Vec<&policy::DeviceFact> = facts.devices.iter().filter(fits).collect();
         if devices.is_empty() {
-            let of = wish.device.as_ref().map_or("no device".to_owned(), |d| format!("`{d}`"));
+            let of = match (&wish.device, &wish.room) {
+                (Some(device), None) => format!("`{device}`"),
+                (Some(device), Some(room)) => format!("no device `{device}` in the room `{room}`"),
+                (None, Some(room)) => format!("no device in the room `{room}`"),
+                (None, None) => "no device".to_owned(),
+            };
             return Err(format!("{of} has {}; `vestibule devices` lists what there is", property.as_str()));
         }
         let existing = self.grants_of(|g| g.link == link.id);
@@ -299,10 +312,13 @@ impl Core {
             Some(who) => Some(self.links_named(who)?.into_iter().map(|l| l.id).collect()),
             None => None,
         };
-        let names_none = selection.ids.is_empty() && links.is_none() && selection.routine.is_none();
+        let in_room = selection.room.as_deref().map(|room| self.devices_in(room)).transpose()?;
+        let names_none =
+            selection.ids.is_empty() && links.is_none() && selection.routine.is_none() && in_room.is_none();
         if names_none && selection.device.is_none() && selection.property.is_none() {
             return Err(
-                "name the grants: by id (`vestibule grant list`), --link, --routine, --device or --property".into()
+                "name the grants: by id (`vestibule grant list`), --link, --routine, --device, --room or --property"
+                    .into(),
             );
         }
         Ok(move |g: &Grant| {
@@ -310,6 +326,7 @@ impl Core {
                 && links.as_ref().is_none_or(|l| l.contains(&g.link))
                 && selection.routine.as_ref().is_none_or(|r| g.routine.as_ref() == Some(r))
                 && selection.device.as_ref().is_none_or(|d| g.device == *d)
+                && in_room.as_ref().is_none_or(|all| all.contains(&g.device))
                 && selection.property.is_none_or(|p| g.property == p)
         })
     }

@@ -324,15 +324,45 @@ fn what_is_new_in_the_home_is_shared_with_nobody_and_members_are_told_of_it_once
     let all =
         hub.wait_until(&["notice", "list"], |n| n.to_string().contains("attic") && n.to_string().contains("battery"));
     assert!(all.to_string().contains("shared with nobody"));
+    // A grant for a room is one for the devices that are there, and no other; who comes later is announced.
+    let room = |args: &[&str]| hub.cli(&[&["devices", "room"], args].concat());
+    assert_eq!(room(&["hall", "Upstairs"]), "it is in the room Upstairs\n");
+    let data = hub.data.display().to_string();
+    let add = ["grant", "add", "alexa", "motion", "--trigger", "partner_poll", "--rung", "live", "--room"];
+    let nowhere = run(&[&add[..], &["cellar", "--yes", "--data", &data]].concat());
+    refused(&nowhere, "no device is in the room `cellar`; there is Upstairs");
+    let shown = hub.cli_json(&[&add[..], &["upstairs", "--dry-run"]].concat());
+    assert!(shown["difference"]["flows"].to_string().contains("hall"), "{shown}");
+    assert!(!shown.to_string().contains("attic"), "{shown}");
+    hub.cli(&[&add[..], &["upstairs", "--yes"]].concat());
+    let of = |device: &str| {
+        let all = hub.cli_json(&["grant", "list"]);
+        all.as_array().unwrap().iter().filter(|g| g["device"] == device).count()
+    };
+    assert_eq!((of("hall") > 0, of("attic")), (true, 0));
+    let attic = motion.replace("\"m\",", "\"a\",");
+    let config = format!(
+        r#"{{"dev":{{"ids":"attic","name":"The attic","sa":"UPSTAIRS"}},"o":{{"name":"test"}},"cmps":{{{attic}}}}}"#
+    );
+    crate::harness::publish(broker.port, "homeassistant/device/attic/config", &config);
+    let moved = "attic \u{201c}The attic\u{201d}, in the room \u{201c}UPSTAIRS\u{201d} now: what was granted for that room is not granted for it";
+    hub.wait_until(&["notice", "list"], |n| n.to_string().contains(moved));
+    assert_eq!(of("attic"), 0);
+    assert!(changes(&hub).iter().any(|c| c.contains("for the devices in the room upstairs")), "{:?}", changes(&hub));
+    hub.cli(&["grant", "revoke", "--room", "Upstairs"]);
+    assert_eq!(of("hall"), 0);
+
     // All of it in one notice, each thing once, over restarts and descriptions that come again too.
     hub.stop();
     let hub = again(hub, &broker, &dir);
     sensor("hall", motion);
     sensor("hall", &format!("{motion},{battery}"));
+    hub.cli(&["devices", "room", "hall"]);
     hub.wait_until(&["devices"], |d| d.to_string().contains("battery_percent"));
     let [notice] = told(&hub).try_into().unwrap();
     let mut lines: Vec<&str> = notice["lines"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
     lines.sort_unstable();
+    lines.retain(|line| !line.contains("room"));
     assert_eq!(
         lines,
         [
