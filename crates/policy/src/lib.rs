@@ -26,7 +26,7 @@ pub use consent::{Divided, WAIT_MS, divide, is_of_same, merged, taken_back, take
 pub use difference::{Changed, Difference, difference, longer};
 pub use document::{DOCUMENT_MAX_BYTES, Document, DocumentError};
 pub use grant::{Code, Grant, STEP_DOWN_DAYS, What, code_words, days_at_most, in_words};
-pub use impact::{Confidence, Impact, Works, impact};
+pub use impact::{Confidence, Does, Impact, Task, Works, impact, tasks};
 pub use profile::{Change, Cost, Profile, Terms, apply, opens, profile, profiles};
 pub use questions::{Answer, Proposal, Question, propose, questions};
 pub use table::{Decision, MatrixRow, Table, rung_words};
