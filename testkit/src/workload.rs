@@ -22,6 +22,9 @@ pub struct Workload {
     app_open: Vec<AppOpen>,
     #[serde(default)]
     command: Vec<Order>,
+    /// What is read off policies (`policy::tasks`), and is no part of the day.
+    #[serde(default, rename = "task")]
+    _tasks: serde::de::IgnoredAny,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -344,6 +344,16 @@ enum DevicesCmd {
         #[command(flatten)]
         data: DataArgs,
     },
+    /// Say which room a device is in, for `grant add --room`; its own word counts where you say nothing (`suggested_area` in
+    /// its MQTT discovery)
+    Room {
+        /// The device
+        device: String,
+        /// Its room; leave it out to leave it to the device
+        room: Option<String>,
+        #[command(flatten)]
+        data: DataArgs,
+    },
     /// Make what a device senses (temperature, humidity, motion, contact) an endpoint of its own towards a partner, so that
     /// this can be reported unasked where the rest is not
     Split {
@@ -545,6 +555,13 @@ fn dispatch(command: Cmd) -> Result<(), Failure> {
                 let link = link.map(|l| id(LinkId::new(l))).transpose()?;
                 ask(&data, Request::Name { device: id(DeviceId::new(device))?, name, link })?;
                 print("named\n")
+            }
+            DevicesCmd::Room { device, room, data } => {
+                let done = ask(&data, Request::Room { device: id(DeviceId::new(device))?, room })?;
+                match text(&done, "room").as_str() {
+                    "" => print("it is in no room\n"),
+                    room => print(&format!("it is in the room {room}\n")),
+                }
             }
             DevicesCmd::Split { device, link, undo, data } => {
                 let (device, link) = (id(DeviceId::new(device))?, id(LinkId::new(link))?);
@@ -896,10 +913,11 @@ fn devices(show: &ShowArgs) -> Result<(), Failure> {
                 let mut row = property.clone();
                 row["device"] = device["id"].clone();
                 row["name"] = device["name"].clone();
+                row["room"] = device["room"].clone();
                 flat.push(row);
             }
         }
-        table(&flat, &["device", "name", "property", "shown", "time", "desired", "readings"])?;
+        table(&flat, &["device", "name", "room", "property", "shown", "time", "desired", "readings"])?;
     }
     let dropped: Vec<String> = done["dropped"]
         .as_object()

@@ -2,7 +2,7 @@
 
 use links::oauth::ClientTerms;
 use model::{ClientId, DeviceId, GrantId, Kind, LinkId, PartnerId, Property, Rung, Trigger};
-use policy::{Code, Hours, Name};
+use policy::{Action, Code, Hours, Name};
 use serde::{Deserialize, Serialize};
 
 use crate::core::Role;
@@ -29,6 +29,13 @@ pub enum Request {
         /// Only on this link.
         link: Option<LinkId>,
     },
+    /// Says which room a device is in.
+    Room {
+        /// The device.
+        device: DeviceId,
+        /// Its room; none leaves it to the device's own word.
+        room: Option<String>,
+    },
     /// Makes what a device senses an endpoint of its own on a link, or puts it together again.
     Split {
         /// The device.
@@ -45,14 +52,14 @@ pub enum Request {
     },
     /// The whole matrix.
     PolicyShow,
-    /// Why a partner is told a property, or is not.
+    /// Why a partner is told a property, or may command it, or not.
     PolicyExplain {
         /// The partner, or the id of one of its links.
         partner: String,
         /// Of every device that has it.
         property: Property,
-        /// Only for this reason.
-        trigger: Option<Trigger>,
+        /// Only this; none is being told, for whatever reason.
+        action: Option<Action>,
     },
     /// What works at a partner, and what does not.
     PolicyImpact {
@@ -350,6 +357,9 @@ pub struct GrantWish {
     pub link: String,
     /// Only of this device.
     pub device: Option<DeviceId>,
+    /// Only of devices that are in this room now.
+    #[serde(default)]
+    pub room: Option<String>,
     /// Only of devices of which it is this kind.
     pub kind: Option<Kind>,
     /// The property.
@@ -391,6 +401,9 @@ pub struct GrantSelection {
     pub routine: Option<Name>,
     /// Their device.
     pub device: Option<DeviceId>,
+    /// The room that their device is in now.
+    #[serde(default)]
+    pub room: Option<String>,
     /// Their property.
     pub property: Option<Property>,
 }

@@ -61,6 +61,9 @@ pub const KEY_FILE: &str = "signing.key";
 /// How often devices are stored before a grant, while they go on describing themselves.
 const SAVE_TRIES: usize = 16;
 
+/// Rooms that are named where somebody has named one that is not there.
+const ROOMS_NAMED_MAX: usize = 16;
+
 /// Longest name that the household gives, in characters.
 const NAME_MAX_CHARS: usize = 128;
 
@@ -114,7 +117,7 @@ pub struct Core {
     consent: Mutex<Household>,
     /// The links' PINs.
     pins: Mutex<BTreeMap<LinkId, links::pin::Pin>>,
-    /// One PIN is looked at at a time.
+    /// One PIN is looked at at a time. Taken after `tokens`, if both are.
     pin_checks: tokio::sync::Mutex<()>,
     /// One change of links, grants or devices at a time.
     changing: tokio::sync::Mutex<()>,
@@ -130,6 +133,10 @@ pub struct Core {
     stood: std::sync::atomic::AtomicBool,
     /// Devices whose description is not stored yet.
     unsaved: Mutex<BTreeSet<DeviceId>>,
+    /// What devices can tell or do since they were stored last, and members have not been told of.
+    newcomers: Mutex<consent::Newcomers>,
+    /// One edit of what members are told at a time. Taken after `changing`, if both are.
+    telling: tokio::sync::Mutex<()>,
     running: Mutex<Running>,
     doors: Mutex<Vec<Arc<Door>>>,
     counters: Arc<Counters>,
@@ -316,6 +323,8 @@ impl Core {
             stale: std::sync::atomic::AtomicBool::new(has_expired),
             stood: std::sync::atomic::AtomicBool::default(),
             unsaved: Mutex::default(),
+            newcomers: Mutex::default(),
+            telling: tokio::sync::Mutex::default(),
             running: Mutex::default(),
             doors: Mutex::default(),
             counters: Arc::new(Counters::default()),
@@ -337,7 +346,16 @@ impl Core {
                 writes.extend(core.state().set_reporting(&link, true));
             }
         }
-        core.put(held(writes)).await?;
+        let mut entries = held(writes);
+        // A PIN that is left of a link that has ended opens nothing.
+        lock(&core.pins).retain(|link, _| {
+            let is_there = core.state().links.get(link).is_some();
+            if !is_there {
+                entries.push((pins::key(link), None));
+            }
+            is_there
+        });
+        core.put(entries).await?;
         Ok(core)
     }
 
@@ -533,10 +551,13 @@ impl Core {
         granted.extend(lock(&self.renewals).values().flat_map(Renewal::devices).cloned());
         granted.extend(lock(&self.consent).pending.values().map(|p| p.grant.device.clone()));
         let mut forgotten = Vec::new();
+        let has_members = !lock(&self.members).is_empty();
         {
             let mut gate = self.state();
             for (device, description) in devices {
                 let before = shape(&gate, &device);
+                let pins = gate.registry.get(&device).map(|d| d.pins.keys().copied().collect::<BTreeSet<_>>());
+                let room = gate.registry.get(&device).map(|d| d.room().map(str::to_owned));
                 let done = match description {
                     Some(description) => match gate.describe(&device, description.clone()) {
                         Err(RegistryError::TooManyDevices) => {
@@ -556,6 +577,12 @@ impl Core {
                 };
                 match done {
                     Ok(true) => {
+                        // To who becomes a member later it is no news.
+                        let known = gate.registry.get(&device).filter(|_| has_members);
+                        if known.zip(room).is_some_and(|(d, before)| d.room() != before.as_deref()) {
+                            lock(&self.newcomers).moved(&device);
+                        }
+                        lock(&self.newcomers).note(&device, pins, known.into_iter().flat_map(|d| d.pins.keys()));
                         if before != shape(&gate, &device) {
                             self.mark_stale();
                         }
@@ -588,18 +615,28 @@ impl Core {
 
     /// Stores the descriptions that have changed.
     pub async fn save_devices(&self) {
+        // One that is under way ends first: what it has taken out is stored by then, or is here again.
+        let _telling = self.telling.lock().await;
         let unsaved = std::mem::take(&mut *lock(&self.unsaved));
         if unsaved.is_empty() {
             return;
         }
-        let held = {
+        let mut held: Entries = {
             let gate = self.state();
             let json = |d: &DeviceId| gate.registry.get(d).and_then(|d| serde_json::to_string(d).ok());
             unsaved.iter().map(|d| (format!("device/{d}"), json(d))).collect()
         };
-        if let Err(error) = self.put(held).await {
-            tracing::error!(%error, "devices' descriptions could not be stored yet");
-            lock(&self.unsaved).extend(unsaved);
+        // Members are told in the same transaction: what is known to the home is announced, whatever happens.
+        let newcomers = std::mem::take(&mut *lock(&self.newcomers));
+        let told = self.announced_newcomers(&newcomers);
+        held.extend(told.clone());
+        match self.put(held).await {
+            Ok(()) => self.keep(&told),
+            Err(error) => {
+                tracing::error!(%error, "devices' descriptions could not be stored yet");
+                lock(&self.unsaved).extend(unsaved);
+                lock(&self.newcomers).again(newcomers);
+            }
         }
     }
 
@@ -723,35 +760,34 @@ impl Core {
         self.put(entries).await
     }
 
-    /// Puts a changed set of grants in force and records it. Narrowing takes effect before it is recorded, widening after:
-    /// in doubt less is shared. What stays granted stays open all the time. `add` may hold grants anew that are there.
-    async fn change_grants(
-        &self,
-        links: &[Link],
-        (add, remove): (Vec<Grant>, Vec<GrantId>),
-        by: &MemberId,
-        change: String,
-        mut drafts: Vec<Draft>,
-        mut held: Vec<(String, Option<String>)>,
-    ) -> Result<(), String> {
+    /// Puts a changed set of grants in force and records it, all in one transaction. Narrowing takes effect before it is
+    /// recorded, widening after: in doubt less is shared. What stays granted stays open all the time. When it can't be
+    /// recorded, what it takes back is taken back, and nothing else is done.
+    async fn change_grants(&self, change: Changing<'_>) -> Result<(), String> {
+        let Changing { links, add, remove, by, text, profile, mut drafts, mut held, whole } = change;
+        // What waited and is not meant any more is gone at once, like what is taken back below.
+        let unmeant: Entries = held.iter().filter(|(_, json)| json.is_none()).cloned().collect();
+        self.keep(&unmeant);
         let before = Arc::clone(self.state().table());
         let previous = Digest::new(before.policy_hash());
-        let standing = lock(&self.grants).clone();
-        let mut narrowed = standing.clone();
-        remove.iter().for_each(|id| drop(narrowed.remove(id)));
+        let mut narrowed = lock(&self.grants).clone();
+        // What is replaced by as much goes only with what replaces it.
+        let taken = policy::taken_back(&add, &remove, &narrowed);
         let mut after = narrowed.clone();
+        taken.iter().for_each(|id| drop(narrowed.remove(id)));
+        remove.iter().for_each(|id| drop(after.remove(id)));
         after.extend(add.iter().map(|g| (g.id.clone(), g.clone())));
         let widened = match self.compile_aside(after.values().cloned().collect(), self.now()).await {
             Ok(table) => table,
             // What is taken back is taken back, whatever else fails.
             Err(error) => {
                 *lock(&self.grants) = narrowed;
-                self.narrow(by, links, &remove, previous, held).await?;
+                self.narrow((links, by), &taken, previous, held, None).await?;
                 return Err(error);
             }
         };
-        if !remove.is_empty() {
-            lock(&self.grants).clone_from(&narrowed);
+        if !taken.is_empty() {
+            *lock(&self.grants) = narrowed;
             let now = self.now();
             let writes = self.state().replace_table(Arc::new(before.meet(&widened)), now);
             held.extend(self::held(writes));
@@ -759,56 +795,121 @@ impl Core {
         faults::pass(faults::GRANTS_NARROWED);
         let next = Digest::new(widened.policy_hash());
         let now = self.now();
-        drafts.push(self.policy_leaf_of(now, (previous, next), by, change, links)?);
-        let mut puts = held.clone();
-        puts.extend(remove.iter().map(|id| (format!("grant/{id}"), None)));
-        for grant in &add {
-            puts.push((format!("grant/{}", grant.id), Some(to_json(grant)?)));
+        drafts.push(self.policy_leaf_of(now, (previous, next), by, text.clone(), links)?);
+        let mut given = whole;
+        if let (Some(profile), [link]) = (profile, links) {
+            let mut link = link.clone();
+            profile.clone_into(&mut link.profile);
+            given.push((format!("link/{}", link.id), Some(to_json(&link)?)));
         }
+        for grant in &add {
+            given.push((format!("grant/{}", grant.id), Some(to_json(grant)?)));
+        }
+        let mut puts: Entries = held.iter().chain(&given).cloned().collect();
+        puts.extend(remove.iter().map(|id| (format!("grant/{id}"), None)));
         // The value with which a grant begins is stored along with it.
         let begun = self.state().begin(&widened, now);
         puts.extend(self::held(begun.writes()));
         if let Err(error) = self.try_append(&drafts, &puts).await {
-            if remove.is_empty() {
-                let takes_back = puts.iter().any(|(_, json)| json.is_none());
-                return if takes_back { self.append(drafts, puts).await.map(drop) } else { Err(error) };
+            let only_takes = given.is_empty();
+            if !only_takes {
+                given.extend(remove.iter().filter(|id| !taken.contains(id)).map(|id| (format!("grant/{id}"), None)));
+                self.unmake(by.as_str(), &given);
             }
-            drafts.pop();
             // Owed is what has come true: that something was taken back, and nothing given.
+            drafts.pop();
             self.owed.later(drafts, Vec::new());
-            self.narrow(by, links, &remove, previous, held).await?;
-            return Err(error);
+            self.narrow((links, by), &taken, previous, held, only_takes.then_some(text)).await?;
+            return if only_takes { Ok(()) } else { Err(error) };
         }
-        *lock(&self.grants) = after;
         self.keep(&puts);
+        if let (Some(profile), [link]) = (profile, links)
+            && let Some(link) = self.state().links.get_mut(&link.id)
+        {
+            profile.clone_into(&mut link.profile);
+        }
         faults::pass(faults::GRANTS_RECORDED);
-        let writes = self.state().replace_begun(Arc::new(widened), begun, now);
-        self.put(self::held(writes)).await
+        self.put_in_force(after, widened, begun, now).await;
+        Ok(())
     }
 
-    /// Puts the grants that are left in force and records that the others were taken back, now or when it can be.
+    /// Puts in force what has been recorded.
+    async fn put_in_force(&self, grants: BTreeMap<GrantId, Grant>, table: Table, begun: gate::Begun, now: Timestamp) {
+        *lock(&self.grants) = grants;
+        let writes = self.state().replace_begun(Arc::new(table), begun, now);
+        if let Err(error) = self.put(held(writes)).await {
+            tracing::error!(%error, "what is held for a link could not be stored yet");
+        }
+    }
+
+    /// Puts the grants that are left in force and records that the others were taken back, now or when it can be. Where nothing
+    /// was taken back, nothing is done.
     async fn narrow(
         &self,
-        by: &MemberId,
-        links: &[Link],
+        (links, by): (&[Link], &MemberId),
         remove: &[GrantId],
         previous: Digest,
-        mut held: Vec<(String, Option<String>)>,
+        mut held: Entries,
+        text: Option<String>,
     ) -> Result<(), String> {
-        if remove.is_empty() {
+        if remove.is_empty() && held.iter().all(|(_, json)| json.is_some()) {
             return Ok(());
         }
-        held.retain(|(key, json)| json.is_none() || !consent::is_promise(key));
         let now = self.now();
         let grants: Vec<Grant> = lock(&self.grants).values().cloned().collect();
-        let table = self.compile_aside(grants, now).await?;
+        let table = match self.compile_aside(grants, now).await {
+            Ok(table) => table,
+            // All that they had a part in is refused until a table can be made.
+            Err(error) => {
+                tracing::error!(%error, "the policies could not be compiled: more is refused than was taken back");
+                self.mark_stale();
+                let standing = Arc::clone(self.state().table());
+                standing.without(&remove.iter().map(ToString::to_string).collect())
+            }
+        };
         let next = Digest::new(table.policy_hash());
         let writes = self.state().replace_table(Arc::new(table), now);
         held.extend(self::held(writes));
         held.extend(remove.iter().map(|id| (format!("grant/{id}"), None)));
-        let change = format!("{} grants taken back", remove.len());
+        let change = text.unwrap_or_else(|| match remove.len() {
+            0 => "what waited was taken back".to_owned(),
+            count => format!("{count} grants taken back"),
+        });
         let leaf = self.policy_leaf_of(now, (previous, next), by, change, links)?;
         self.append(vec![leaf], held).await.map(drop)
+    }
+
+    /// What could not be recorded may be stored all the same. It was told as failed: it is put back as it was before anything
+    /// else is written, also over a restart. Else it would come true with one, and nobody would know of it.
+    fn unmake(&self, by: &str, given: &[(String, Option<String>)]) {
+        let entries: Entries = given.iter().filter_map(|(key, _)| Some((key.clone(), self.as_it_is(key)?))).collect();
+        let hash = Digest::new(self.state().table().policy_hash());
+        let text = "a change could not be confirmed, and was not made".to_owned();
+        let leaf = policy_leaf(self.now(), (hash, hash), by, text, None, Vec::new());
+        if !self.owed.keep(leaf.into_iter().collect(), &entries) {
+            tracing::error!(
+                "what was told as failed may come true with a restart, unless the disk takes something before it"
+            );
+        }
+    }
+
+    /// What the store is to hold of a key: none of one that this is not said of.
+    fn as_it_is(&self, key: &str) -> Option<Option<String>> {
+        let json = |value: Option<Result<String, String>>| value.and_then(Result::ok);
+        if let Some(id) = key.strip_prefix("grant/") {
+            return Some(json(GrantId::new(id).ok().and_then(|id| lock(&self.grants).get(&id).map(to_json))));
+        }
+        if let Some(id) = key.strip_prefix("link/") {
+            return Some(json(LinkId::new(id).ok().and_then(|id| self.state().links.get(&id).map(to_json))));
+        }
+        if let Some(id) = key.strip_prefix("member/") {
+            return Some(json(MemberId::new(id).ok().and_then(|id| lock(&self.members).get(&id).map(to_json))));
+        }
+        if let Some(name) = key.strip_prefix(WINDOW) {
+            let until = |name: Name| lock(&self.windows).get(&name).map(|until| to_json(&until.as_millis()));
+            return Some(json(name.parse().ok().and_then(until)));
+        }
+        lock(&self.consent).entry(key).or_else(|| pins::entry(&lock(&self.pins), key))
     }
 
     /// The leaf of a change of grants: of one link by its name, of several without.
@@ -838,10 +939,12 @@ impl Core {
         match self.try_append(&drafts, &held).await {
             Ok(receipts) => Ok(receipts),
             Err(error) => {
-                let gone: Entries = held.into_iter().filter(|(_, json)| json.is_none()).collect();
-                if gone.is_empty() {
+                if held.iter().all(|(_, json)| json.is_some()) {
                     return Err(error);
                 }
+                // With what members are told of it.
+                let is_owed = |(key, json): &(String, Option<String>)| json.is_none() || consent::is_notice(key);
+                let gone: Entries = held.into_iter().filter(is_owed).collect();
                 Err(match self.owed.keep(drafts, &gone) {
                     true => format!(
                         "it is in force, and not recorded yet; a restart leaves it so, and it is tried again: {error}"
@@ -984,11 +1087,12 @@ impl Core {
             Request::Devices => Ok(self.devices()),
             Request::DeviceAdd { name, replace } => self.add_device_user(name, replace).await,
             Request::Name { device, name, link } => self.name(device, name, link).await,
+            Request::Room { device, room } => self.put_into_room(&device, room).await,
             Request::Split { device, link, split } => self.split(&device, &link, split).await,
             Request::Forget { device } => self.forget(device).await,
             Request::PolicyShow => self.policy_show().await,
-            Request::PolicyExplain { partner, property, trigger } => {
-                self.policy_explain(&partner, property, trigger).await
+            Request::PolicyExplain { partner, property, action } => {
+                self.policy_explain(&partner, property, action).await
             }
             Request::PolicyImpact { link } => self.policy_impact(link.as_deref()).await,
             Request::PolicyDiff { document, ceiling } => self.policy_diff(document.as_deref(), ceiling.as_deref()),
@@ -1002,7 +1106,7 @@ impl Core {
             Request::GrantList { link } => self.grant_list(link.as_deref()),
             Request::Suggest { link, days, with_refused } => self.suggest(link.as_deref(), days, with_refused).await,
             Request::Windows => Ok(self.window_rows()),
-            Request::WindowOpen { name, minutes } => self.window_open(name, minutes, OWNER).await,
+            Request::WindowOpen { name, minutes } => self.window_open(name, minutes, None).await,
             Request::WindowButton { name, minutes, off } => self.window_button(name, minutes, off).await,
             Request::WindowClose { name } => self.window_close(&name).await,
             Request::GrantRevoke { selection } => self.grant_revoke(&selection).await,
@@ -1131,7 +1235,7 @@ impl Core {
                     .collect();
                 json!({
                     "id": id, "name": known.household_name.as_ref().unwrap_or(&known.description.name),
-                    "type": known.device_type(), "present": known.present, "vendor": known.description.vendor,
+                    "room": known.room(), "type": known.device_type(), "present": known.present, "vendor": known.description.vendor,
                     "product": known.description.product, "properties": properties,
                 })
             })
@@ -1202,6 +1306,46 @@ impl Core {
         Ok(json!({}))
     }
 
+    /// The household says which room a device is in. What was granted for a room does not follow; members are told.
+    async fn put_into_room(&self, device: &DeviceId, room: Option<String>) -> Result<Value, String> {
+        let _one = self.changing.lock().await;
+        let room = room.map(|r| r.chars().filter(|c| !c.is_control()).take(NAME_MAX_CHARS).collect::<String>());
+        let room = room.map(|r| r.trim().to_owned()).filter(|r| !r.is_empty());
+        let now = {
+            let mut gate = self.state();
+            let room_of = |gate: &GateState| gate.registry.get(device).and_then(|d| d.room().map(str::to_owned));
+            let before = room_of(&gate);
+            if !gate.registry.put_into(device, room) {
+                return Err(format!("there is no device `{device}`; `vestibule devices` lists them"));
+            }
+            let now = room_of(&gate);
+            if before != now {
+                lock(&self.newcomers).moved(device);
+            }
+            now
+        };
+        lock(&self.unsaved).insert(device.clone());
+        self.store_devices().await?;
+        Ok(json!({"device": device, "room": now}))
+    }
+
+    /// The devices that are in a room now.
+    fn devices_in(&self, room: &str) -> Result<BTreeSet<DeviceId>, String> {
+        let gate = self.state();
+        let found: BTreeSet<DeviceId> =
+            gate.registry.iter().filter(|(_, d)| d.is_in(room)).map(|(id, _)| id.clone()).collect();
+        if found.is_empty() {
+            let rooms: BTreeSet<&str> = gate.registry.iter().filter_map(|(_, d)| d.room()).collect();
+            let rooms: Vec<&str> = rooms.into_iter().take(ROOMS_NAMED_MAX).collect();
+            let there =
+                if rooms.is_empty() { "no room is known".into() } else { format!("there is {}", rooms.join(", ")) };
+            return Err(format!(
+                "no device is in the room `{room}`; {there}: `vestibule devices room` puts a device into one"
+            ));
+        }
+        Ok(found)
+    }
+
     async fn split(&self, device: &DeviceId, link: &LinkId, split: bool) -> Result<Value, String> {
         let _one = self.changing.lock().await;
         let entry = {
@@ -1243,7 +1387,9 @@ impl Core {
                 held.push((renewal::key(link), Some(to_json(renewal)?)));
             }
         }
-        held.extend(self.forget_pending(|p| p.grant.device == device));
+        let waited = self.waiting_keys(|p| p.grant.device == device);
+        self.keep(&waited);
+        held.extend(waited);
         let known = self.writer.reader().load_held().map_err(|e| chain(&e))?;
         let of_device = |key: &String| {
             key.strip_prefix("known/").is_some_and(|k| k.split('/').next() == Some(device.as_str()))
@@ -1402,13 +1548,27 @@ impl Core {
         if lock(&self.renewals).remove(&id).is_some() {
             held.push((renewal::key(&id), None));
         }
-        held.extend(self.forget_pending(|p| p.grant.link == id));
-        if lock(&self.pins).remove(&id).is_some() {
-            held.push((pins::key(&id), None));
+        held.extend(self.waiting_keys(|p| p.grant.link == id));
+        {
+            // While one is looked at, what counts against it is written: it goes after that, and none comes.
+            let _checked = self.pin_checks.lock().await;
+            lock(&self.pins).remove(&id);
         }
+        held.push((pins::key(&id), None));
         let of_link = |key: &str| key.starts_with(&prefix) || EventLines::is_of(key, &id);
         held.extend(told.into_iter().filter(|(k, _)| of_link(k)).map(|(k, _)| (k, None)));
-        self.change_grants(&[link], (Vec::new(), remove), &owner()?, change, vec![leaf], held).await?;
+        self.change_grants(Changing {
+            links: &[link],
+            add: Vec::new(),
+            remove,
+            by: &owner()?,
+            text: change,
+            profile: None,
+            drafts: vec![leaf],
+            held,
+            whole: Vec::new(),
+        })
+        .await?;
         self.tally.forget(&id);
         Ok(json!({}))
     }
@@ -1512,22 +1672,23 @@ impl Core {
     ) -> Result<Applied, String> {
         self.store_devices().await?;
         let change = self.difference(id, profile, &by.id()?, devices)?;
-        self.enroll(id)?;
-        let link = {
-            let mut gate = self.state();
-            let link = gate.links.get_mut(id).ok_or_else(|| no_link(id))?;
-            link.profile.clone_from(&profile.slug);
-            link.clone()
-        };
+        let link = self.enroll(id)?;
         // What waits on this link and is not of the profile is not meant any more.
         let wanted: Vec<Grant> = change.add.clone();
         let is_left =
             |p: &consent::Pending| p.grant.link == *id && !wanted.iter().any(|g| policy::is_of_same(g, &p.grant));
-        self.drop_pending(&is_left, by).await?;
         let (added, removed) = (change.add.len(), change.remove.len());
         let text = format!("profile {} applied: {added} granted, {removed} taken back", profile.slug);
-        let held = vec![(format!("link/{id}"), Some(to_json(&link)?))];
-        let waiting = self.give(&[link], (change.add, change.remove), by, text, held).await?;
+        let gift = consent::Gift {
+            links: &[link],
+            add: change.add,
+            remove: change.remove,
+            unmeant: &is_left,
+            text,
+            profile: Some(&profile.slug),
+            held: Vec::new(),
+        };
+        let waiting = self.give(gift, by).await?;
         Ok(Applied { added, removed, rows: change.rows, waiting })
     }
 
@@ -1808,6 +1969,28 @@ impl Default for Button {
     fn default() -> Self {
         Self { minutes: WINDOW_MINUTES, off: false }
     }
+}
+
+/// A change of grants.
+struct Changing<'a> {
+    /// Of which links.
+    links: &'a [Link],
+    /// What is given. It may be there already, and is then as it is here.
+    add: Vec<Grant>,
+    /// What is taken back.
+    remove: Vec<GrantId>,
+    /// In whose name.
+    by: &'a MemberId,
+    /// What the record says of it.
+    text: String,
+    /// The profile that the only link of it is given so.
+    profile: Option<&'a str>,
+    /// Leaves that are recorded with its own.
+    drafts: Vec<Draft>,
+    /// What is stored with it. What this deletes is taken back, and that holds whatever becomes of the rest.
+    held: Entries,
+    /// What is stored only together with all the rest: what waits, and what members are told.
+    whole: Entries,
 }
 
 /// What became of a profile that was applied.

@@ -26,6 +26,9 @@ const HOME_ASSISTANT: &str = "home-assistant";
 /// The name of all that were named, held by partners who put together what they know.
 const TOGETHER: &str = "together";
 
+/// What people do with a partner: a list that is fixed, so that profiles can be compared by it.
+const WORKLOAD: &str = include_str!("../../workloads/household-day.toml");
+
 /// For what is drawn: the same home gives the same figures each time.
 const SEED: u64 = 1;
 
@@ -286,8 +289,10 @@ impl Home {
             exposure::expose(&self.recorded, (link, table), self.span, poll_ms, sink)
                 .map_err(|e| Failure::Failed(e.to_string()))
         })?;
-        let impact = policy::impact(table, &pretended.facts, &link.id, true);
-        Ok((exposed, impact.into_iter().map(|row| (row.what, row.works)).collect()))
+        let tasks = policy::tasks(WORKLOAD).map_err(Failure::Failed)?;
+        let works =
+            |task: policy::Task| task.works(table, &pretended.facts, &link.id, true).map(|works| (task.says, works));
+        Ok((exposed, tasks.into_iter().filter_map(works).collect()))
     }
 
     fn study<R>(&self, with: impl FnOnce(&Study<'_>) -> R) -> R {
@@ -333,7 +338,7 @@ impl Home {
 }
 
 /// What a person does with the partner, and whether it works.
-type Tasks = Vec<(&'static str, Works)>;
+type Tasks = Vec<(String, Works)>;
 
 /// What is printed of one profile.
 struct Line<'a> {
@@ -380,8 +385,7 @@ impl Line<'_> {
             targets.insert(target.as_str().to_owned(), of);
         }
         let bits = |i: &inference::Information| json!({"bits": three(i.bits), "chance": three(i.chance)});
-        let tasks: Map<String, Json> =
-            self.tasks.iter().map(|(what, works)| ((*what).to_owned(), json!(works))).collect();
+        let tasks: Map<String, Json> = self.tasks.iter().map(|(says, works)| (says.clone(), json!(works))).collect();
         json!({
             "profile": self.profile, "facts_per_day": self.facts, "messages_per_day": self.messages,
             "bytes_per_day": self.bytes, "fewer_facts": three(self.fewer), "targets": targets,

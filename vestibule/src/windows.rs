@@ -130,11 +130,11 @@ pub async fn run(core: Arc<Core>, url: String) {
                 }
                 // Clearing what the broker has kept is heard as an order without words.
                 FaceEvent::Order { payload, .. } if payload != PRESS => {}
-                FaceEvent::Order { topic, .. } => {
+                FaceEvent::Order { topic, at, .. } => {
                     let pressed = topic.strip_prefix(&format!("{}/", topics.base)).and_then(|t| t.strip_suffix("/press"));
                     let name = buttons.iter().map(|(name, _)| name).find(|name| Some(slug(name).as_str()) == pressed);
                     match name {
-                        Some(name) => if let Err(error) = core.window_pressed(name).await {
+                        Some(name) => if let Err(error) = core.window_pressed(name, at).await {
                             tracing::warn!(window = %name, %error, "a window was not opened by its button");
                         },
                         None => tracing::warn!("a button was pressed of a window that no grant names"),

@@ -362,6 +362,7 @@ mod tests {
             },
             pins: BTreeMap::new(),
             household_name: None,
+            household_room: None,
             present: true,
         }
     }

@@ -29,6 +29,8 @@ pub struct Description {
     pub serial: Option<String>,
     /// Firmware: untrusted text.
     pub firmware: Option<String>,
+    /// The room that it says it is in: untrusted text.
+    pub room: Option<String>,
 }
 
 /// One property of a device.
@@ -50,6 +52,9 @@ pub struct Registered {
     pub pins: BTreeMap<Property, PropertyDescription>,
     /// The household's own name for it, if it gave one.
     pub household_name: Option<String>,
+    /// The room that the household has put it into, if it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub household_room: Option<String>,
     /// False when the device has withdrawn its description (an empty discovery payload).
     pub present: bool,
 }
@@ -72,6 +77,16 @@ impl Registered {
     pub fn has(&self, property: Property) -> bool {
         let always = property.is_metadata() || property == Property::Reachable;
         self.present && (always || self.description.properties.contains_key(&property))
+    }
+
+    /// The room that it is in: the household's word, else its own.
+    pub fn room(&self) -> Option<&str> {
+        self.household_room.as_deref().or(self.description.room.as_deref())
+    }
+
+    /// Whether it is in this room. People write a room's name in large and small letters.
+    pub fn is_in(&self, room: &str) -> bool {
+        self.room().is_some_and(|r| r.to_lowercase() == room.to_lowercase())
     }
 
     /// Pins what is new in the description. True when something was.
@@ -124,7 +139,13 @@ impl Registry {
         match self.devices.get_mut(id) {
             None if count >= DEVICES_MAX => Err(RegistryError::TooManyDevices),
             None => {
-                let mut new = Registered { description, pins: BTreeMap::new(), household_name: None, present: true };
+                let mut new = Registered {
+                    description,
+                    pins: BTreeMap::new(),
+                    household_name: None,
+                    household_room: None,
+                    present: true,
+                };
                 new.pin();
                 self.devices.insert(id.clone(), new);
                 Ok(true)
@@ -170,6 +191,17 @@ impl Registry {
         match self.devices.get_mut(id) {
             Some(known) => {
                 known.household_name = name;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Puts a device into a room, or takes the household's word for it back.
+    pub fn put_into(&mut self, id: &DeviceId, room: Option<String>) -> bool {
+        match self.devices.get_mut(id) {
+            Some(known) => {
+                known.household_room = room;
                 true
             }
             None => false,

@@ -630,7 +630,8 @@ mod tests {
         let (property, trigger) = (Property::LocalTemperature, Trigger::PartnerPoll);
         let table = |maker: Option<&str>| compile(&facts(), &grants, maker, Timestamp::default()).unwrap();
         let decide = |maker: Option<&str>| table(maker).decide(&link(0), &device(0), property, trigger).rung;
-        let explain = |maker: Option<&str>| table(maker).explain(&link(0), &device(0), property, trigger);
+        let explain =
+            |maker: Option<&str>| table(maker).explain(&link(0), &device(0), property, crate::Action::Told(trigger));
         assert_eq!(decide(None), Ok(Rung::Live));
         // Cedar alone would skip this policy, and the permit would win.
         let errs = "@id(\"x\") forbid(principal, action, resource) when { 9223372036854775807 + 1 == 0 };";
@@ -645,7 +646,7 @@ mod tests {
         assert_eq!(explain(None), format!("alexa is told {what}, exact, at once, by g0."));
         assert_eq!(explain(Some(none)), format!("alexa is not told {what}: x forbids it, whatever is granted."));
         assert_eq!(explain(Some(errs)), format!("alexa is not told {what}: x failed, and an error is a refusal."));
-        let other = table(None).explain(&link(1), &device(0), property, trigger);
+        let other = table(None).explain(&link(1), &device(0), property, crate::Action::Told(trigger));
         assert_eq!(other, format!("alexa is not told {what}: nobody has granted it."));
     }
 

@@ -3,10 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::{GrantId, Kind, Reveals, Timestamp, Trigger};
+use model::{DeviceId, GrantId, Kind, LinkId, Property, Reveals, Timestamp, Trigger};
 
 use crate::compile::CompileError;
-use crate::grant::{Grant, What, in_words};
+use crate::grant::{Code, Grant, What, in_words};
+use crate::when::{Hours, Name};
 
 /// How long what is granted waits when it waits, in milliseconds.
 pub const WAIT_MS: i64 = 86_400_000;
@@ -38,6 +39,51 @@ pub struct Divided {
 /// Whether two grants are of one thing, at whatever rung and under whatever conditions.
 pub fn is_of_same(a: &Grant, b: &Grant) -> bool {
     (&a.link, &a.device, a.property) == (&b.link, &b.device, b.property) && a.what.is_same(b.what)
+}
+
+/// All that a grant gives, and for what; not by whom, nor how long.
+type Given<'a> = (&'a LinkId, &'a DeviceId, Property, What, &'a [Hours], [Option<&'a Name>; 2], Option<Code>);
+
+fn given(grant: &Grant) -> Given<'_> {
+    let names = [grant.window.as_ref(), grant.routine.as_ref()];
+    (&grant.link, &grant.device, grant.property, grant.what, &grant.hours, names, grant.needs())
+}
+
+/// A change in which what is given takes the place of all that gives the same: of what was told as failed and is stored all the
+/// same, and is given again, one is left. Of two in the change itself that is the one that lasts longer.
+pub fn merged(
+    (mut add, mut remove): (Vec<Grant>, Vec<GrantId>),
+    standing: &BTreeMap<GrantId, Grant>,
+) -> (Vec<Grant>, Vec<GrantId>) {
+    let end = |grant: &Grant| grant.expires.map_or(i64::MAX, Timestamp::as_millis);
+    let mut last: BTreeMap<Given<'_>, &Grant> = BTreeMap::new();
+    for new in &add {
+        let kept = last.entry(given(new)).or_insert(new);
+        if end(new) > end(kept) {
+            *kept = new;
+        }
+    }
+    let ids: BTreeSet<GrantId> = last.values().map(|g| g.id.clone()).collect();
+    let doubled = standing.values().filter(|old| !ids.contains(&old.id) && last.contains_key(&given(old)));
+    remove.extend(doubled.map(|old| old.id.clone()));
+    add.retain(|g| ids.contains(&g.id));
+    remove.sort();
+    remove.dedup();
+    (add, remove)
+}
+
+/// Which of these grants are taken back, and not only replaced by what lets through as much.
+pub fn taken_back(add: &[Grant], remove: &[GrantId], standing: &BTreeMap<GrantId, Grant>) -> Vec<GrantId> {
+    let mut of_cell: BTreeMap<_, Vec<&Grant>> = BTreeMap::new();
+    for new in add {
+        of_cell.entry((&new.link, &new.device, new.property)).or_default().push(new);
+    }
+    let is_taken = |id: &&GrantId| {
+        let Some(old) = standing.get(*id) else { return true };
+        let new = of_cell.get(&(&old.link, &old.device, old.property)).into_iter().flatten().copied();
+        widens(old, new)
+    };
+    remove.iter().filter(is_taken).cloned().collect()
 }
 
 /// Whether, while both stand, the first lets through all that the second does.
@@ -231,6 +277,48 @@ mod tests {
         let coarser = grant("new", Rung::HourCoarse, 100);
         let all = divided(&[grant("old", Rung::Live, 100)], vec![coarser.clone()]);
         assert_eq!((all.add, all.remove.len(), all.later.len()), (vec![coarser], 1, 0));
+    }
+
+    #[test]
+    fn what_is_given_again_takes_the_place_of_all_that_gives_the_same_and_of_nothing_else() {
+        let hours = |text: &str| vec![text.parse().unwrap()];
+        let others = [
+            grant("finer", Rung::Live, 100),
+            Grant { hours: hours("daily 22:00-06:00"), ..grant("hours", Rung::Hour, 100) },
+            Grant { window: Some("guests".parse().unwrap()), ..grant("window", Rung::Hour, 100) },
+            Grant { routine: Some("guests".parse().unwrap()), ..grant("routine", Rung::Hour, 100) },
+            Grant { device: DeviceId::new("other").unwrap(), ..grant("device", Rung::Hour, 100) },
+        ];
+        let twins = [grant("a", Rung::Hour, 50), grant("b", Rung::Hour, 200)];
+        let all = standing(&[&others[..], &twins].concat());
+        let new = [grant("shorter", Rung::Hour, 90), grant("longer", Rung::Hour, 100)];
+        let (add, remove) = merged((new.to_vec(), Vec::new()), &all);
+        assert_eq!(add, new[1..]);
+        assert_eq!(remove, [GrantId::new("a").unwrap(), GrantId::new("b").unwrap()]);
+        // Renewed, both become one.
+        let renewed = twins.map(|g| Grant { expires: new[1].expires, ..g });
+        let (add, remove) = merged((renewed.to_vec(), Vec::new()), &all);
+        assert_eq!((add, remove), (renewed[..1].to_vec(), vec![GrantId::new("b").unwrap()]));
+    }
+
+    #[test]
+    fn what_is_replaced_by_as_much_is_not_taken_back() {
+        let old = grant("old", Rung::Hour, 100);
+        for (new, is_taken) in [
+            (grant("finer", Rung::Live, 100), false),
+            (grant("same", Rung::Hour, 100), false),
+            (grant("coarser", Rung::HourCoarse, 100), true),
+            (grant("shorter", Rung::Live, 50), true),
+            (Grant { hours: vec!["daily 22:00-06:00".parse().unwrap()], ..grant("hours", Rung::Live, 100) }, true),
+            (Grant { device: DeviceId::new("other").unwrap(), ..grant("device", Rung::Live, 100) }, true),
+        ] {
+            let taken = taken_back(
+                std::slice::from_ref(&new),
+                std::slice::from_ref(&old.id),
+                &standing(std::slice::from_ref(&old)),
+            );
+            assert_eq!(!taken.is_empty(), is_taken, "{}", new.id);
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use model::{DeviceId, LinkId, Property, Reveals, Trigger};
+use model::{DeviceId, DeviceType, LinkId, Property, Reveals, Trigger};
 use serde::{Deserialize, Serialize};
 
 use crate::compile::Facts;
@@ -36,6 +36,8 @@ enum Needs {
     Told,
     /// That all of them are.
     Everything,
+    /// That it can be commanded, and that a poll tells what was commanded.
+    Tile,
     /// That nothing of it which tells this much is told over and over.
     Privacy,
 }
@@ -107,9 +109,97 @@ pub fn impact(table: &Table, facts: &Facts, link: &LinkId, speaks_first: bool) -
 }
 
 fn weigh(feature: &'static Feature, table: &Table, facts: &Facts, link: &LinkId, speaks_first: bool) -> Option<Impact> {
+    let Feature { what, why, confidence, source, .. } = feature;
+    let (works, with, without) = weighed(feature.asked(), (table, facts, link), speaks_first)?;
+    Some(Impact { link: link.clone(), what, works, with, without, why, confidence: *confidence, source })
+}
+
+/// What has to be so, and of which properties.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    needs: Needs,
+    /// Of devices of this type; none is of all.
+    device: Option<DeviceType>,
+    properties: &'a [Property],
+    triggers: &'a [Trigger],
+    reveals: &'a [Reveals],
+}
+
+impl Feature {
+    fn asked(&self) -> Asked<'_> {
+        let Feature { needs, properties, triggers, reveals, .. } = self;
+        Asked { needs: *needs, device: None, properties, triggers, reveals }
+    }
+}
+
+/// What a person does with a partner, as the file of the household's day lists it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Task {
+    /// In a person's words.
+    pub says: String,
+    /// What sort of thing it is.
+    pub does: Does,
+    /// Of devices of this type; none is of all.
+    #[serde(default)]
+    pub device: Option<DeviceType>,
+    /// Of a device with one of these.
+    pub properties: Vec<Property>,
+}
+
+/// What a task takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Does {
+    /// An order.
+    Command,
+    /// An order to unlock or open.
+    Open,
+    /// An answer.
+    Ask,
+    /// An order, and answers from then on that tell what was ordered.
+    Tile,
+    /// A report that nobody asked for.
+    Routine,
+}
+
+/// The tasks in a workload's text, which may hold other things too.
+///
+/// # Errors
+/// What is wrong with the text.
+pub fn tasks(text: &str) -> Result<Vec<Task>, String> {
+    #[derive(Deserialize)]
+    struct File {
+        #[serde(default)]
+        task: Vec<Task>,
+    }
+    toml::from_str::<File>(text).map(|file| file.task).map_err(|e| format!("the tasks can't be read: {e}"))
+}
+
+impl Task {
+    /// Whether it can be done under a table; none where the home has no device for it. `speaks_first` as for [`impact`].
+    pub fn works(&self, table: &Table, facts: &Facts, link: &LinkId, speaks_first: bool) -> Option<Works> {
+        let (needs, triggers) = match self.does {
+            Does::Command => (Needs::Control, &[][..]),
+            Does::Open => (Needs::Open, &[][..]),
+            Does::Ask => (Needs::Told, &[Trigger::PartnerPoll][..]),
+            Does::Tile => (Needs::Tile, &[Trigger::PartnerPoll][..]),
+            Does::Routine => (Needs::Told, &[Trigger::ProactiveReport][..]),
+        };
+        let asked = Asked { needs, device: self.device, properties: &self.properties, triggers, reveals: &[] };
+        weighed(asked, (table, facts, link), speaks_first).map(|(works, ..)| works)
+    }
+}
+
+/// Whether it is so, with the devices of which it is and those of which it is not; none where it concerns no device.
+fn weighed(
+    feature: Asked<'_>,
+    (table, facts, link): (&Table, &Facts, &LinkId),
+    speaks_first: bool,
+) -> Option<(Works, Vec<DeviceId>, Vec<DeviceId>)> {
     let (mut with, mut without) = (Vec::new(), Vec::new());
-    for device in &facts.devices {
-        let counts = |p: Property| match feature.properties.as_slice() {
+    for device in facts.devices.iter().filter(|d| feature.device.is_none_or(|t| d.device_type == t)) {
+        let counts = |p: Property| match feature.properties {
             [] => !p.is_metadata() && p != Property::Reachable && p != Property::BatteryPercent,
             some => some.contains(&p),
         };
@@ -132,6 +222,10 @@ fn weigh(feature: &'static Feature, table: &Table, facts: &Facts, link: &LinkId,
                 let open = feature.needs == Needs::Open;
                 let concerned: Vec<&Property> = properties.iter().filter(|p| takes(p, open)).collect();
                 (!concerned.is_empty()).then(|| concerned.iter().any(|p| may(p, open)))
+            }
+            Needs::Tile => {
+                let concerned: Vec<&Property> = properties.iter().filter(|p| takes(p, false)).collect();
+                (!concerned.is_empty()).then(|| concerned.iter().any(|p| may(p, false) && told_at_all(p)))
             }
             Needs::Told => (!properties.is_empty()).then(|| properties.iter().any(told_at_all)),
             Needs::Everything => {
@@ -162,8 +256,7 @@ fn weigh(feature: &'static Feature, table: &Table, facts: &Facts, link: &LinkId,
         (false, false) if matches!(feature.needs, Needs::Privacy | Needs::Everything) => Works::No,
         (false, false) => Works::Partly,
     };
-    let Feature { what, why, confidence, source, .. } = feature;
-    Some(Impact { link: link.clone(), what, works, with, without, why, confidence: *confidence, source })
+    Some((works, with, without))
 }
 
 #[cfg(test)]

@@ -22,12 +22,12 @@ pub use compile::{
     CEILING_MAX_BYTES, CELL_POLICIES_MAX, Ceiling, CompileError, DeviceFact, Facts, LinkFact, Provenance,
     check_ceiling, compile, compile_as,
 };
-pub use consent::{Divided, WAIT_MS, divide, is_of_same, takes_force, waits, widens, wider};
+pub use consent::{Divided, WAIT_MS, divide, is_of_same, merged, taken_back, takes_force, waits, widens, wider};
 pub use difference::{Changed, Difference, difference, longer};
 pub use document::{DOCUMENT_MAX_BYTES, Document, DocumentError};
 pub use grant::{Code, Grant, STEP_DOWN_DAYS, What, code_words, days_at_most, in_words};
-pub use impact::{Confidence, Impact, Works, impact};
-pub use profile::{Change, Cost, Profile, Terms, apply, profile, profiles};
+pub use impact::{Confidence, Does, Impact, Task, Works, impact, tasks};
+pub use profile::{Change, Cost, Profile, Terms, apply, opens, profile, profiles};
 pub use questions::{Answer, Proposal, Question, propose, questions};
 pub use table::{Decision, MatrixRow, Table, rung_words};
 pub use when::{

@@ -211,7 +211,7 @@ pub(crate) fn commandable(property: Property, kind: Kind) -> bool {
 
 /// Whether commanding it can open or unlock something. A blind that reports as a door takes the door's command, and its
 /// opening is asked for as `open`.
-pub(crate) fn opens(property: Property, kind: Kind) -> bool {
+pub fn opens(property: Property, kind: Kind) -> bool {
     commandable(property, kind) && (matches!(kind, Kind::Opening | Kind::Lock) || property == Property::DoorState)
 }
 

@@ -9,7 +9,8 @@ use model::{
 };
 use serde::Serialize;
 
-use crate::grant::Code;
+use crate::grant::{Code, code_words};
+use crate::world::Action;
 
 /// What the policies say of one cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,7 +102,12 @@ impl Table {
 
     /// Decides by one look-up. What the table does not know is refused.
     pub fn decide(&self, link: &LinkId, device: &DeviceId, property: Property, trigger: Trigger) -> Decision<'_> {
-        match self.cell(link, device, property, trigger as usize) {
+        self.decide_action(link, device, property, Action::Told(trigger))
+    }
+
+    /// The same of whatever a link would do: of a command, [`Rung::Live`] means yes.
+    pub fn decide_action(&self, link: &LinkId, device: &DeviceId, property: Property, action: Action) -> Decision<'_> {
+        match self.cell(link, device, property, action.index()) {
             Some(cell) => Decision { rung: cell.rung, policies: &cell.policies },
             None => Decision { rung: Err(Refusal::NoGrant), policies: &NO_POLICIES },
         }
@@ -187,29 +193,32 @@ impl Table {
     }
 
     /// Why a cell is as it is, in one sentence.
-    pub fn explain(&self, link: &LinkId, device: &DeviceId, property: Property, trigger: Trigger) -> String {
+    pub fn explain(&self, link: &LinkId, device: &DeviceId, property: Property, action: Action) -> String {
         let Some(partner) = self.partners.get(link) else {
             return format!("There is no link `{link}`: what is not known is refused.");
         };
-        let Some(cell) = self.cell(link, device, property, trigger as usize) else {
-            return format!("`{device}` has no {} that policies know: what is not known is refused.", property.label());
+        let label = property.label();
+        let Some(cell) = self.cell(link, device, property, action.index()) else {
+            return format!("`{device}` has no {label} that policies know: what is not known is refused.");
         };
-        let (label, by) = (property.label(), cell.policies.join(", "));
+        let by = cell.policies.join(", ");
+        let (does, does_not, what) = match action {
+            Action::Told(trigger) => ("is told", "is not told", format!("the {label} of `{device}` at {trigger}")),
+            Action::Control => ("may command", "may not command", format!("the {label} of `{device}`")),
+            Action::Open => ("may unlock or open", "may not unlock or open", format!("`{device}` by its {label}")),
+        };
+        let how = match action {
+            Action::Told(_) => cell.rung.ok().map(|rung| rung_words(rung).to_owned()),
+            Action::Control | Action::Open => cell.code.map(|code| code_words(code).to_owned()),
+        };
+        let how = how.map_or(String::new(), |how| format!(", {how}"));
         match cell.rung {
-            Ok(rung) => {
-                format!("{partner} is told the {label} of `{device}` at {trigger}, {}, by {by}.", rung_words(rung))
-            }
-            Err(Refusal::Ceiling) => {
-                format!(
-                    "{partner} is not told the {label} of `{device}` at {trigger}: {by} forbids it, whatever is granted."
-                )
-            }
+            Ok(_) => format!("{partner} {does} {what}{how}, by {by}."),
+            Err(Refusal::Ceiling) => format!("{partner} {does_not} {what}: {by} forbids it, whatever is granted."),
             Err(Refusal::PolicyError) => {
-                format!(
-                    "{partner} is not told the {label} of `{device}` at {trigger}: {by} failed, and an error is a refusal."
-                )
+                format!("{partner} {does_not} {what}: {by} failed, and an error is a refusal.")
             }
-            Err(_) => format!("{partner} is not told the {label} of `{device}` at {trigger}: nobody has granted it."),
+            Err(_) => format!("{partner} {does_not} {what}: nobody has granted it."),
         }
     }
 

@@ -5,16 +5,18 @@ use cedar_policy::{
     AuthorizationError, Authorizer, Context, Decision, Entities, Policy, PolicyId, PolicySet, Request, Schema,
 };
 use disclosure::Refusal;
-use model::{DeviceId, LinkId, Property, Rung, Timestamp, Trigger};
+use model::{ALL_TRIGGERS, DeviceId, LinkId, Property, Rung, Timestamp, Trigger};
+use serde::{Deserialize, Serialize};
 
 use crate::compile::{
     Ceiling, CompileError, Facts, Provenance, Types, ceiling, code_name, entities, policies, refer, uid,
 };
-use crate::grant::{Code, Grant, resource};
+use crate::grant::{Code, Grant, What, resource};
 use crate::schema;
 
 /// What a link would do with a property.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Action {
     /// Be told it, for this reason.
     Told(Trigger),
@@ -34,6 +36,25 @@ impl Action {
         Action::Control,
         Action::Open,
     ];
+
+    /// What a grant of it, at whatever rung, is of.
+    pub fn is_of(self, what: What) -> bool {
+        match (self, what) {
+            (Action::Told(a), What::Disclose { trigger: b, .. }) => a == b,
+            (Action::Control, What::Control { open }) => !open,
+            (Action::Open, What::Control { open }) => open,
+            _ => false,
+        }
+    }
+
+    /// Its place in the order of the table.
+    pub(crate) fn index(self) -> usize {
+        match self {
+            Action::Told(trigger) => trigger as usize,
+            Action::Control => ALL_TRIGGERS.len(),
+            Action::Open => ALL_TRIGGERS.len() + 1,
+        }
+    }
 
     /// The name used in policies.
     pub fn as_str(self) -> &'static str {

@@ -74,6 +74,7 @@ fn device(id: &str, features: Features, properties: &[(Property, bool, Class)]) 
         product: text("Model"),
         serial: text("Serial"),
         firmware: text("Firmware"),
+        room: text("Room"),
     };
     Device { id: DeviceId::new(id).unwrap(), description }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use model::{ALL_PROPERTIES, ALL_RUNGS, ALL_TRIGGERS, DeviceId, GrantId, Kind, Property, Rung, Trigger};
-use policy::{Code, Hours, Name};
+use policy::{Action, Code, Hours, Name};
 use serde_json::Value;
 
 use super::{DataArgs, Failure, ShowArgs, ask, id, listing, print, print_json, table, text};
@@ -15,6 +15,9 @@ use crate::commands::{Doing, GrantSelection, GrantWish, Request};
 /// Messages of a link that are printed; the rest is counted.
 const MESSAGES_SHOWN_MAX: usize = 40;
 
+/// To command, as people say it where policies say `control`.
+const COMMAND: &str = "command";
+
 /// Changes that are printed; the rest is counted.
 const SHOWN_MAX: usize = 200;
 
@@ -22,16 +25,17 @@ const SHOWN_MAX: usize = 200;
 pub(super) enum PolicyCmd {
     /// Show the whole matrix: link, device, property, and what each trigger may tell
     Show(ShowArgs),
-    /// Say why a partner is told a property, or is not, and what would change it
+    /// Say why a partner is told a property, or may command it, or not, and what would change it
     Explain {
         /// The partner, or the id of one of its links
         partner: String,
         /// The property, as in local_temperature
         #[arg(value_parser = property)]
         property: Property,
-        /// Only for this reason: discovery, directive_response, partner_poll or proactive_report
-        #[arg(value_parser = trigger)]
-        trigger: Option<Trigger>,
+        /// Only for this reason: discovery, directive_response, partner_poll or proactive_report; or what it may do: command, or
+        /// open (to unlock or open)
+        #[arg(value_parser = action)]
+        trigger: Option<Action>,
         #[command(flatten)]
         show: ShowArgs,
     },
@@ -106,6 +110,9 @@ pub(super) enum GrantCmd {
         /// Only of this device (of every device that has the property if not given)
         #[arg(long)]
         device: Option<String>,
+        /// Only of the devices that are in this room now; one that comes into it later is not among them
+        #[arg(long)]
+        room: Option<String>,
         /// Only where it is of this kind, as in comfort
         #[arg(long, value_parser = kind)]
         kind: Option<Kind>,
@@ -211,6 +218,9 @@ pub(super) struct Which {
     /// All of this device
     #[arg(long)]
     device: Option<String>,
+    /// All of the devices that are in this room now
+    #[arg(long)]
+    room: Option<String>,
     /// All of this property
     #[arg(long, value_parser = property)]
     property: Option<Property>,
@@ -223,6 +233,7 @@ impl Which {
             link: self.link,
             routine: self.routine,
             device: self.device.map(|d| id(DeviceId::new(d))).transpose()?,
+            room: self.room,
             property: self.property,
         })
     }
@@ -247,6 +258,12 @@ fn trigger(text: &str) -> Result<Trigger, String> {
     named("trigger", &ALL_TRIGGERS, text, Trigger::as_str)
 }
 
+/// A trigger, or what may be done.
+fn action(text: &str) -> Result<Action, String> {
+    let word = |action: Action| if action == Action::Control { COMMAND } else { action.as_str() };
+    named("trigger", &Action::ALL, text, word)
+}
+
 fn rung(text: &str) -> Result<Rung, String> {
     named("rung", &ALL_RUNGS, text, Rung::as_str)
 }
@@ -255,7 +272,7 @@ pub(super) fn policy(command: PolicyCmd) -> Result<(), Failure> {
     match command {
         PolicyCmd::Show(show) => matrix(&show),
         PolicyCmd::Explain { partner, property, trigger, show } => {
-            let done = ask(&show.data, Request::PolicyExplain { partner, property, trigger })?;
+            let done = ask(&show.data, Request::PolicyExplain { partner, property, action: trigger })?;
             if show.json {
                 return print_json(&done);
             }
@@ -273,6 +290,12 @@ pub(super) fn policy(command: PolicyCmd) -> Result<(), Failure> {
                         text(grant, "created"),
                         text(grant, "expires"),
                     ))?;
+                    if !text(grant, "conditions").is_empty() {
+                        print(&format!("    {}\n", text(grant, "conditions")))?;
+                    }
+                }
+                if !text(row, "needs").is_empty() {
+                    print(&format!("  and it needs: {}\n", text(row, "needs")))?;
                 }
                 if !text(row, "change").is_empty() {
                     print(&format!("  to change it: {}\n", text(row, "change")))?;
@@ -319,6 +342,7 @@ pub(super) fn grant(command: GrantCmd) -> Result<(), Failure> {
             link,
             property,
             device,
+            room,
             kind,
             triggers,
             rung,
@@ -339,6 +363,7 @@ pub(super) fn grant(command: GrantCmd) -> Result<(), Failure> {
             let wish = GrantWish {
                 link,
                 device,
+                room,
                 kind,
                 property,
                 triggers,

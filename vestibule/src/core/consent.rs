@@ -4,7 +4,7 @@
 //! Whoever may read the data directory could take everything out of it, and acts as an owner here. That others are asked holds
 //! among people who live together; it is no lock against who runs the machine.
 
-use policy::{divide, is_of_same, takes_force, waits, widens, wider};
+use policy::{divide, is_of_same, merged, takes_force, waits, widens, wider};
 use serde::{Deserialize, Serialize};
 
 use super::linking::Role;
@@ -17,8 +17,17 @@ const NOTICES_MAX: usize = 256;
 /// Lines of one notice; further ones are counted.
 const NOTICE_LINES_MAX: usize = 20;
 
+/// Characters of a new device's own name that members are told.
+const NEWCOMER_NAME_MAX_CHARS: usize = 48;
+
 /// Most grants that wait.
 const PENDING_MAX: usize = 10_000;
+
+/// Who speaks where nobody has done anything.
+const HUB: &str = "hub";
+
+/// What members are told of devices and properties that have come.
+const NEWCOMERS: &str = "new in this home or in a room, and shared with nobody until a member grants it";
 
 /// How the keys of what waits begin in the store.
 const PENDING: &str = "pending/";
@@ -87,6 +96,52 @@ pub(super) struct Notice {
     unseen: BTreeSet<MemberId>,
 }
 
+/// What is new of one device.
+#[derive(Debug, Default)]
+struct News {
+    is_new: bool,
+    properties: BTreeSet<Property>,
+    moved: bool,
+}
+
+/// Devices that have come, properties that are new on those that were there, and what was put into another room.
+#[derive(Debug, Default)]
+pub(super) struct Newcomers(BTreeMap<DeviceId, News>);
+
+impl Newcomers {
+    /// A device has described itself: `before` is what was known of it, none for one that was not.
+    pub(super) fn note<'a>(
+        &mut self,
+        device: &DeviceId,
+        before: Option<BTreeSet<Property>>,
+        now: impl Iterator<Item = &'a Property>,
+    ) {
+        let is_new = before.is_none();
+        let before = before.unwrap_or_default();
+        let new: BTreeSet<Property> = now.copied().filter(|p| !before.contains(p) && !p.is_metadata()).collect();
+        if !new.is_empty() {
+            let news = self.0.entry(device.clone()).or_default();
+            news.is_new |= is_new;
+            news.properties.extend(new);
+        }
+    }
+
+    /// A device is in another room.
+    pub(super) fn moved(&mut self, device: &DeviceId) {
+        self.0.entry(device.clone()).or_default().moved = true;
+    }
+
+    /// They could not be told of: they are told of later.
+    pub(super) fn again(&mut self, earlier: Newcomers) {
+        for (device, earlier) in earlier.0 {
+            let news = self.0.entry(device).or_default();
+            news.is_new |= earlier.is_new;
+            news.properties.extend(earlier.properties);
+            news.moved |= earlier.moved;
+        }
+    }
+}
+
 /// What waits and what is told, of one home.
 #[derive(Debug, Default)]
 pub(super) struct Household {
@@ -104,20 +159,45 @@ impl Household {
         let id = key.strip_prefix(NOTICE)?;
         Some(serde_json::from_str(value).map(|notice| self.notices.insert(id.to_owned(), notice)).is_ok())
     }
+
+    /// What the store is to hold of a key: none of one that is of something else.
+    pub(super) fn entry(&self, key: &str) -> Option<Option<String>> {
+        if let Some(id) = key.strip_prefix(PENDING) {
+            return Some(GrantId::new(id).ok().and_then(|id| to_json(self.pending.get(&id)?).ok()));
+        }
+        let id = key.strip_prefix(NOTICE)?;
+        Some(self.notices.get(id).and_then(|notice| to_json(notice).ok()))
+    }
+}
+
+/// What a member gives and takes back.
+pub(super) struct Gift<'a> {
+    /// Of which links.
+    pub(super) links: &'a [Link],
+    pub(super) add: Vec<Grant>,
+    pub(super) remove: Vec<GrantId>,
+    /// What waits and is not meant any more, beside what this itself takes the place of.
+    pub(super) unmeant: &'a (dyn Fn(&Pending) -> bool + Sync),
+    /// What the record says of it.
+    pub(super) text: String,
+    /// The profile that the only link of it is given so.
+    pub(super) profile: Option<&'a str>,
+    /// What is stored with it.
+    pub(super) held: Entries,
 }
 
 /// A change that is thought through to its new table.
 pub(super) struct Widened {
-    grants: BTreeMap<GrantId, Grant>,
-    table: Table,
-    begun: gate::Begun,
+    pub(super) grants: BTreeMap<GrantId, Grant>,
+    pub(super) table: Table,
+    pub(super) begun: gate::Begun,
     pub(super) leaf: Draft,
     pub(super) puts: Entries,
 }
 
-/// Whether a stored entry only promises or tells: where nothing is given, it is not stored either.
-pub(super) fn is_promise(key: &str) -> bool {
-    key.starts_with(PENDING) || key.starts_with(NOTICE)
+/// Whether a stored entry is what members are told.
+pub(super) fn is_notice(key: &str) -> bool {
+    key.starts_with(NOTICE)
 }
 
 /// The store's key of a grant that waits.
@@ -192,53 +272,84 @@ impl Core {
         Ok(self.divided(change, by)?.later.len())
     }
 
-    /// Gives and takes back: what narrows at once, what every owner is to agree to later. Members are told what is new. Gives
+    /// Gives and takes back: what narrows at once, what every owner is to agree to later. Members are told what is new. All of
+    /// it is one change: what waited is gone only when what comes in its place is recorded, but for what is taken back. Gives
     /// the ids of what waits. The caller holds `changing`.
-    pub(super) async fn give(
-        &self,
-        links: &[Link],
-        (add, remove): (Vec<Grant>, Vec<GrantId>),
-        by: &By,
-        text: String,
-        mut held: Entries,
-    ) -> Result<Vec<GrantId>, String> {
-        let standing = lock(&self.grants).clone();
+    pub(super) async fn give(&self, gift: Gift<'_>, by: &By) -> Result<Vec<GrantId>, String> {
+        let Gift { links, add, remove, unmeant, mut text, profile, mut held } = gift;
+        let mut whole = Entries::new();
+        let (standing, now) = (lock(&self.grants).clone(), self.now());
+        let (add, remove) = merged((add, remove), &standing);
         let told = wider(&standing, &add);
         let wanted = add.clone();
         let mut divided = self.divided((add, remove), by)?;
-        // What waits already goes on waiting. What waited for the same thing otherwise, or in the place of what is taken back, is
-        // not meant any more.
         let taken: BTreeSet<&GrantId> = divided.remove.iter().collect();
-        let (mut kept, mut fresh) = (BTreeSet::new(), Vec::new());
+        // What waits already goes on waiting, and who gives it again agrees to it. What waited for the same thing otherwise, or in
+        // the place of what is taken back, is not meant any more.
+        let (mut kept, mut fresh, mut agreed, mut gone) = (BTreeSet::new(), Vec::new(), Vec::new(), BTreeSet::new());
+        let giver = self.owners().into_iter().find(|owner| *by == By::Member(owner.clone()));
         {
             let household = lock(&self.consent);
             for (new, instead) in divided.later {
                 let is_it = |p: &&Pending| {
                     p.is_for(&new) && !p.replaces.iter().any(|id| taken.contains(id)) && p.replaces == instead
                 };
-                match household.pending.values().find(is_it) {
-                    Some(same) => drop(kept.insert(same.grant.id.clone())),
-                    None => fresh.push((new, instead)),
+                let Some(same) = household.pending.values().find(is_it) else {
+                    fresh.push((new, instead));
+                    continue;
+                };
+                kept.insert(same.grant.id.clone());
+                if let Some(owner) = giver.iter().find(|owner| !same.confirmed.contains(*owner)) {
+                    let mut same = same.clone();
+                    same.confirmed.insert(owner.clone());
+                    agreed.push(same);
+                }
+            }
+            for p in household.pending.values().filter(|p| !kept.contains(&p.grant.id)) {
+                let key = (pending_key(&p.grant.id), None);
+                if unmeant(p) || p.replaces.iter().any(|id| taken.contains(id)) {
+                    gone.insert(p.grant.id.clone());
+                    held.push(key);
+                } else if wanted.iter().any(|new| is_of_same(new, &p.grant)) {
+                    whole.push(key);
                 }
             }
         }
-        let is_meant_anew = |p: &Pending| {
-            let touched = wanted.iter().any(|new| is_of_same(new, &p.grant));
-            !kept.contains(&p.grant.id) && (touched || p.replaces.iter().any(|id| taken.contains(id)))
-        };
-        self.drop_pending(&is_meant_anew, by).await?;
-        divided.later = fresh;
-        let waiting = self.pend(divided.later, by, &mut held)?;
+        if !gone.is_empty() {
+            text = format!("{text}; {} that waited are taken back", gone.len());
+        }
+        let (ready, agreed): (Vec<Pending>, Vec<Pending>) = agreed.into_iter().partition(|p| self.is_agreed(p));
+        if !ready.is_empty() {
+            text = format!("{text}; {} that waited take force: every owner has confirmed them", ready.len());
+        }
+        for p in ready {
+            kept.remove(&p.grant.id);
+            whole.push((pending_key(&p.grant.id), None));
+            divided.remove.extend(p.replaces.into_iter().filter(|id| standing.contains_key(id)));
+            divided.add.extend(Some(p.grant).filter(|g| g.holds_at(now)));
+        }
+        if !agreed.is_empty() {
+            text = format!("{text}; {} that wait are confirmed", agreed.len());
+        }
+        for p in &agreed {
+            whole.push((pending_key(&p.grant.id), Some(to_json(p)?)));
+        }
+        let waiting = self.pend(fresh, by, &mut whole)?;
         let from = waiting.first().map(|(_, from)| *from);
         if !told.is_empty() {
-            held.extend(self.notice(by, &text, told, from)?);
+            whole.extend(self.notice(by, &text, told, from)?);
         }
-        let text = match from {
-            Some(from) => format!("{text}; {} wait until {}", waiting.len(), from.to_rfc3339()),
-            None => text,
-        };
-        self.change_grants(links, (divided.add, divided.remove), &by.id()?, text, Vec::new(), held).await?;
+        if let Some(from) = from {
+            text = format!("{text}; {} wait until {}", waiting.len(), from.to_rfc3339());
+        }
+        let (add, remove, by) = (divided.add, divided.remove, &by.id()?);
+        self.change_grants(Changing { links, add, remove, by, text, profile, drafts: Vec::new(), held, whole }).await?;
         Ok(waiting.into_iter().map(|(id, _)| id).chain(kept).collect())
+    }
+
+    /// Whether every owner has agreed.
+    fn is_agreed(&self, pending: &Pending) -> bool {
+        self.owners().is_subset(&pending.confirmed)
     }
 
     /// Puts entries for grants that wait beside others, and gives their ids with when they take force.
@@ -288,6 +399,55 @@ impl Core {
         Ok(Some((format!("{NOTICE}{}", random_id("n")?), Some(to_json(&notice)?))))
     }
 
+    /// The entry of what members are told of newcomers: one notice, which grows for as long as nobody has seen it.
+    pub(super) fn announced_newcomers(&self, newcomers: &Newcomers) -> Entries {
+        let lines_of = |(device, news): (&DeviceId, &News)| -> Vec<String> {
+            // The device's own words: a person may know it by them, and nothing depends on them.
+            let short = |text: &str| -> String {
+                text.chars().filter(|c| !c.is_control()).take(NEWCOMER_NAME_MAX_CHARS).collect()
+            };
+            let (name, room) = {
+                let gate = self.state();
+                let known = gate.registry.get(device);
+                let name = known.map(|d| short(&d.description.name)).unwrap_or_default();
+                (name, known.and_then(|d| d.room().map(short)))
+            };
+            let labels: Vec<&str> = news.properties.iter().map(|p| p.label()).collect();
+            let what = if news.is_new { "a new device" } else { "new on this device" };
+            let new =
+                (!labels.is_empty()).then(|| format!("{device} \u{201c}{name}\u{201d}, {what}: {}", labels.join(", ")));
+            let moved = (news.moved && !news.is_new).then(|| match room {
+                Some(room) => format!(
+                    "{device} \u{201c}{name}\u{201d}, in the room \u{201c}{room}\u{201d} now: what was granted for that room \
+                     is not granted for it"
+                ),
+                None => format!("{device} \u{201c}{name}\u{201d}, in no room now: what was granted of it stays"),
+            });
+            new.into_iter().chain(moved).collect()
+        };
+        let lines: Vec<String> = newcomers.0.iter().flat_map(lines_of).collect();
+        let all: BTreeSet<MemberId> = lock(&self.members).keys().cloned().collect();
+        let (Ok(hub), false) = (MemberId::new(HUB), lines.is_empty() || all.is_empty()) else { return Entries::new() };
+        let unseen = {
+            let household = lock(&self.consent);
+            let is_it = |(_, n): &(&String, &Notice)| n.by == hub && n.text == NEWCOMERS && n.unseen == all;
+            household.notices.iter().find(is_it).map(|(id, n)| (id.clone(), n.clone()))
+        };
+        let Some((id, mut notice)) = unseen.or_else(|| {
+            let (time, text) = (self.now(), NEWCOMERS.to_owned());
+            let (by, lines, from) = (hub.clone(), Vec::new(), None);
+            Some((random_id("n").ok()?, Notice { time, by, text, lines, more: 0, from, unseen: all.clone() }))
+        }) else {
+            return Entries::new();
+        };
+        notice.time = self.now();
+        let before = notice.lines.clone();
+        for line in lines.into_iter().filter(|line| !before.contains(line)) {
+            if notice.lines.len() < NOTICE_LINES_MAX { notice.lines.push(line) } else { notice.more += 1 }
+        }
+        to_json(&notice).map(|json| vec![(format!("{NOTICE}{id}"), Some(json))]).unwrap_or_default()
+    }
+
     /// Takes in what has been stored of the household.
     pub(super) fn keep(&self, entries: &Entries) {
         let mut household = lock(&self.consent);
@@ -312,26 +472,10 @@ impl Core {
         }
     }
 
-    /// Takes back what waits and fits: at once, whatever the disk does. Gives how many there were.
-    pub(super) async fn drop_pending(&self, fits: &impl Fn(&Pending) -> bool, by: &By) -> Result<usize, String> {
-        let gone = self.forget_pending(fits);
-        if gone.is_empty() {
-            return Ok(0);
-        }
-        let hash = Digest::new(self.state().table().policy_hash());
-        let change = format!("{} grants that waited are taken back", gone.len());
-        let leaf = policy_leaf(self.now(), (hash, hash), by.id()?.as_str(), change, None, Vec::new())?;
-        let count = gone.len();
-        self.append(vec![leaf], gone).await?;
-        Ok(count)
-    }
-
-    /// The same where the record is made of something else: gives what is to be deleted from the store.
-    pub(super) fn forget_pending(&self, fits: impl Fn(&Pending) -> bool) -> Entries {
-        let mut household = lock(&self.consent);
-        let gone: Vec<GrantId> = household.pending.iter().filter(|(_, p)| fits(p)).map(|(id, _)| id.clone()).collect();
-        gone.iter().for_each(|id| drop(household.pending.remove(id)));
-        gone.iter().map(|id| (pending_key(id), None)).collect()
+    /// Where in the store stands what waits and fits, to be deleted with something else.
+    pub(super) fn waiting_keys(&self, fits: impl Fn(&Pending) -> bool) -> Entries {
+        let household = lock(&self.consent);
+        household.pending.values().filter(|p| fits(p)).map(|p| (pending_key(&p.grant.id), None)).collect()
     }
 
     /// Thinks a change that only widens through, so that it can be recorded with something else.
@@ -359,15 +503,6 @@ impl Core {
         Ok(Widened { grants, table, begun, leaf, puts })
     }
 
-    /// Puts in force what has been recorded.
-    pub(super) async fn put_in_force(&self, widened: Widened, now: Timestamp) {
-        *lock(&self.grants) = widened.grants;
-        let writes = self.state().replace_begun(Arc::new(widened.table), widened.begun, now);
-        if let Err(error) = self.put(held(writes)).await {
-            tracing::error!(%error, "what is held for a link could not be stored yet");
-        }
-    }
-
     // ---- What waits ----
 
     /// Whether something that waits is due.
@@ -381,11 +516,11 @@ impl Core {
             let household = lock(&self.consent);
             household.pending.values().filter(|p| p.from <= now).cloned().collect()
         };
-        self.bring_in(due, "hub", "take force, a day after they were given").await
+        self.bring_in(due, ("hub", &By::Shell), "take force, a day after they were given").await
     }
 
-    /// Puts in force what has waited: all of it is recorded first, or nothing happens.
-    async fn bring_in(&self, due: Vec<Pending>, by: &str, why: &str) -> Result<(), String> {
+    /// Puts in force what has waited: all of it is recorded first, or nothing happens. Whoever else is a member is told.
+    async fn bring_in(&self, due: Vec<Pending>, (by, knows): (&str, &By), why: &str) -> Result<(), String> {
         if due.is_empty() {
             return Ok(());
         }
@@ -397,46 +532,67 @@ impl Core {
         let add: Vec<Grant> = due.into_iter().map(|p| p.grant).filter(|g| g.holds_at(now)).collect();
         let standing = lock(&self.grants).clone();
         let remove: Vec<GrantId> = replaces.into_iter().filter(|id| standing.contains_key(id)).collect();
+        let (add, remove) = merged((add, remove), &standing);
         let text = format!("{} grants {why}", add.len());
         let told = wider(&standing, &add);
         let mut widened = self.widened((&add, &remove), by, text.clone(), link, now).await?;
         if !told.is_empty() {
-            gone.extend(self.notice(&By::Shell, &text, told, None)?);
+            gone.extend(self.notice(knows, &text, told, None)?);
         }
         widened.puts.extend(gone.iter().cloned());
-        self.try_append(std::slice::from_ref(&widened.leaf), &widened.puts).await?;
+        if let Err(error) = self.try_append(std::slice::from_ref(&widened.leaf), &widened.puts).await {
+            self.unmake(by, &widened.puts);
+            return Err(error);
+        }
         self.keep(&gone);
-        self.put_in_force(widened, now).await;
+        self.put_in_force(widened.grants, widened.table, widened.begun, now).await;
         Ok(())
     }
 
     /// An owner agrees to what waits; what every owner has agreed to takes force.
     pub(super) async fn grant_confirm(&self, selection: &GrantSelection, login: &Login) -> Result<Value, String> {
-        let By::Member(member) = self.by(Some(login)).await? else { return Err("name the owner who confirms".into()) };
-        if !self.owners().contains(&member) {
+        let by = self.by(Some(login)).await?;
+        let By::Member(member) = &by else { return Err("name the owner who confirms".into()) };
+        if !self.owners().contains(member) {
             return Err(format!("`{member}` is no owner: what waits takes force when its day has passed"));
         }
         let _one = self.changing.lock().await;
-        let found = self.pending_selected(selection)?;
+        let mut found = self.pending_selected(selection)?;
         if found.is_empty() {
             return Err("nothing that waits is named by this; `vestibule grant list` lists it".into());
         }
-        let (mut ready, mut entries, mut waiting) = (Vec::new(), Entries::new(), Vec::new());
-        let owners = self.owners();
-        for mut pending in found {
-            pending.confirmed.insert(member.clone());
-            if owners.is_subset(&pending.confirmed) {
-                ready.push(pending);
-            } else {
-                entries.push((pending_key(&pending.grant.id), Some(to_json(&pending)?)));
-                waiting.push(pending.grant.id);
-            }
+        for p in &mut found {
+            p.confirmed.insert(member.clone());
         }
-        self.try_append(&[], &entries).await?;
-        self.keep(&entries);
-        let in_force = ready.len();
-        self.bring_in(ready, member.as_str(), "take force: every owner has confirmed them").await?;
+        let (ready, waiting): (Vec<Pending>, Vec<Pending>) = found.into_iter().partition(|p| self.is_agreed(p));
+        if !waiting.is_empty() {
+            let text = format!("{} grants that wait are confirmed by {member}", waiting.len());
+            let grants: Vec<Grant> = waiting.iter().map(|p| p.grant.clone()).collect();
+            let until = waiting.iter().map(|p| p.from).max();
+            let mut entries = Entries::new();
+            for p in &waiting {
+                entries.push((pending_key(&p.grant.id), Some(to_json(p)?)));
+            }
+            entries.extend(self.notice(&by, &text, wider(&BTreeMap::new(), &grants), until)?);
+            self.tell(text, &by, entries).await?;
+        }
+        let (in_force, why) = (ready.len(), "take force: every owner has confirmed them");
+        self.bring_in(ready, (member.as_str(), &by), why).await?;
+        let waiting: Vec<GrantId> = waiting.into_iter().map(|p| p.grant.id).collect();
         Ok(json!({"confirmed": in_force + waiting.len(), "in_force": in_force, "waiting": waiting}))
+    }
+
+    /// Records what a member has done that leaves the table as it is, with what is stored of it, and takes that in. Nothing is
+    /// done when it can't be recorded.
+    pub(super) async fn tell(&self, text: String, by: &By, entries: Entries) -> Result<(), String> {
+        let (hash, by) = (Digest::new(self.state().table().policy_hash()), by.id()?);
+        let leaf = policy_leaf(self.now(), (hash, hash), by.as_str(), text, None, Vec::new())?;
+        if let Err(error) = self.try_append(&[leaf], &entries).await {
+            self.unmake(by.as_str(), &entries);
+            return Err(error);
+        }
+        self.keep(&entries);
+        Ok(())
     }
 
     /// What waits of what a selection names.
@@ -491,6 +647,7 @@ impl Core {
     pub(super) async fn notices_seen(&self, login: &Login) -> Result<Value, String> {
         let By::Member(member) = self.by(Some(login)).await? else { return Err("name the member".into()) };
         let _one = self.changing.lock().await;
+        let _telling = self.telling.lock().await;
         let (seen, entries) = self.without(&member)?;
         self.try_append(&[], &entries).await?;
         self.keep(&entries);

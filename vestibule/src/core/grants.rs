@@ -2,19 +2,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
+use disclosure::Refusal;
 use ledger::Digest;
 use links::Link;
 use model::{ALL_RUNGS, ALL_TRIGGERS, DeviceId, GrantId, LinkId, Property, Rung, Timestamp, Trigger};
 use policy::{
-    Code, Difference, Document, Grant, HOURS_MAX, Name, Table, Terms, WINDOW_MAX_MINUTES, What, Windows, days_at_most,
-    difference, in_words, longer,
+    Action, Code, Difference, Document, Grant, HOURS_MAX, Name, Table, Terms, WINDOW_MAX_MINUTES, What, Windows,
+    days_at_most, difference, in_words, longer,
 };
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
-use super::consent::{By, Pending};
+use super::consent::{By, Gift, Pending};
 use super::{
-    BUTTON, BUTTONS, Button, Core, OWNER, WINDOW, chain, held, lock, no_link, owner, policy_leaf, random_id, to_json,
+    BUTTON, BUTTONS, Button, Changing, Core, OWNER, WINDOW, chain, held, lock, no_link, owner, policy_leaf, random_id,
+    to_json,
 };
 use crate::commands::{Doing, GrantSelection, GrantWish};
 
@@ -22,6 +26,12 @@ const DAY_MS: i64 = 86_400_000;
 
 /// A button that is pressed again within this time does nothing.
 const PRESS_AGAIN_MS: i64 = 30_000;
+
+/// A press that is older when it would be obeyed, behind a slow disk, is not: whoever pressed may be elsewhere by then.
+const PRESS_OBEYED_WITHIN: Duration = Duration::from_secs(5);
+
+/// Characters of a room's name that the record has.
+const ROOM_RECORDED_MAX_CHARS: usize = 40;
 
 /// Who opens a window by its button, as the record has it: whoever may speak at the broker.
 const BROKER: &str = "mqtt";
@@ -94,8 +104,11 @@ impl Core {
         self.store_devices().await?;
         let by = self.by(doing.member.as_ref()).await?;
         let planned = self.plan_add(&wish, &by)?;
-        let text = format!("{} granted by hand, {} replaced", planned.add.len(), planned.remove.len());
-        self.finish_plan(planned, text, &by, doing).await
+        // A leaf takes no more.
+        let cut = |room: &String| room.chars().take(ROOM_RECORDED_MAX_CHARS).collect::<String>();
+        let of = wish.room.as_ref().map_or(String::new(), |room| format!(" for the devices in the room {}", cut(room)));
+        let text = format!("{} granted by hand{of}, {} replaced", planned.add.len(), planned.remove.len());
+        self.finish_plan(planned, text, &by, doing, &|_| false).await
     }
 
     fn plan_add(&self, wish: &GrantWish, by: &By) -> Result<Planned, String> {
@@ -140,13 +153,20 @@ impl Core {
             return Err(format!("the {} counts at all times: leave out --hours and --window", property.label()));
         }
         let facts = self.facts();
+        let in_room = wish.room.as_deref().map(|room| self.devices_in(room)).transpose()?;
         let fits = |d: &&policy::DeviceFact| {
-            wish.device.as_ref().is_none_or(|id| d.device == *id)
+            in_room.as_ref().is_none_or(|all| all.contains(&d.device))
+                && wish.device.as_ref().is_none_or(|id| d.device == *id)
                 && d.properties.iter().any(|(p, kind)| *p == property && wish.kind.is_none_or(|k| *kind == k))
         };
         let devices: Vec<&policy::DeviceFact> = facts.devices.iter().filter(fits).collect();
         if devices.is_empty() {
-            let of = wish.device.as_ref().map_or("no device".to_owned(), |d| format!("`{d}`"));
+            let of = match (&wish.device, &wish.room) {
+                (Some(device), None) => format!("`{device}`"),
+                (Some(device), Some(room)) => format!("no device `{device}` in the room `{room}`"),
+                (None, Some(room)) => format!("no device in the room `{room}`"),
+                (None, None) => "no device".to_owned(),
+            };
             return Err(format!("{of} has {}; `vestibule devices` lists what there is", property.as_str()));
         }
         let existing = self.grants_of(|g| g.link == link.id);
@@ -224,8 +244,15 @@ impl Core {
         self.planned(vec![link.id], add, remove)
     }
 
-    /// Makes a planned change, or only shows it. All of it is made, or nothing is granted.
-    async fn finish_plan(&self, planned: Planned, change: String, by: &By, doing: &Doing) -> Result<Value, String> {
+    /// Makes a planned change, or only shows it. All of it is made, or nothing is granted. `unmeant` is what waits and goes with it.
+    async fn finish_plan(
+        &self,
+        planned: Planned,
+        text: String,
+        by: &By,
+        doing: &Doing,
+        unmeant: &(dyn Fn(&Pending) -> bool + Sync),
+    ) -> Result<Value, String> {
         let shown = planned.shown();
         if doing.shown.as_ref().is_some_and(|before| *before != shown) {
             return Err("the home or its grants have changed since this was shown: nothing was done; look again".into());
@@ -238,13 +265,15 @@ impl Core {
             "conditions": conditions, "waits": waits, "waiting": [],
             "grants": add.iter().map(|g| &g.id).collect::<Vec<_>>(), "difference": difference, "longer": longer,
         });
-        if doing.apply && !(add.is_empty() && remove.is_empty()) {
+        let changes = !(add.is_empty() && remove.is_empty() && self.waiting_keys(unmeant).is_empty());
+        if doing.apply && changes {
             let links = links.iter().map(|id| self.enroll(id)).collect::<Result<Vec<_>, _>>()?;
             let mut held = Vec::new();
             for link in &links {
                 held.push((format!("link/{}", link.id), Some(to_json(link)?)));
             }
-            answer["waiting"] = json!(self.give(&links, (add, remove), by, change, held).await?);
+            let gift = Gift { links: &links, add, remove, unmeant, text, profile: None, held };
+            answer["waiting"] = json!(self.give(gift, by).await?);
         }
         Ok(answer)
     }
@@ -290,10 +319,13 @@ impl Core {
             Some(who) => Some(self.links_named(who)?.into_iter().map(|l| l.id).collect()),
             None => None,
         };
-        let names_none = selection.ids.is_empty() && links.is_none() && selection.routine.is_none();
+        let in_room = selection.room.as_deref().map(|room| self.devices_in(room)).transpose()?;
+        let names_none =
+            selection.ids.is_empty() && links.is_none() && selection.routine.is_none() && in_room.is_none();
         if names_none && selection.device.is_none() && selection.property.is_none() {
             return Err(
-                "name the grants: by id (`vestibule grant list`), --link, --routine, --device or --property".into()
+                "name the grants: by id (`vestibule grant list`), --link, --routine, --device, --room or --property"
+                    .into(),
             );
         }
         Ok(move |g: &Grant| {
@@ -301,6 +333,7 @@ impl Core {
                 && links.as_ref().is_none_or(|l| l.contains(&g.link))
                 && selection.routine.as_ref().is_none_or(|r| g.routine.as_ref() == Some(r))
                 && selection.device.as_ref().is_none_or(|d| g.device == *d)
+                && in_room.as_ref().is_none_or(|all| all.contains(&g.device))
                 && selection.property.is_none_or(|p| g.property == p)
         })
     }
@@ -326,15 +359,27 @@ impl Core {
         let links = self.links_of(&grants)?;
         let remove: Vec<GrantId> = grants.into_iter().map(|g| g.id).collect();
         let is_meant = |p: &Pending| waiting.contains(&p.grant.id) || p.replaces.iter().any(|id| remove.contains(id));
-        let waited = self.drop_pending(&is_meant, &By::Shell).await;
-        let removed = remove.len();
-        if removed == 0 {
-            return Ok(json!({"removed": waited?, "stops": []}));
-        }
+        let held = self.waiting_keys(is_meant);
+        let (removed, waited) = (remove.len(), held.len());
         let planned = self.planned(links.iter().map(|l| l.id.clone()).collect(), Vec::new(), remove)?;
-        let change = format!("{removed} grants taken back");
-        self.change_grants(&links, (Vec::new(), planned.remove), &owner()?, change, Vec::new(), Vec::new()).await?;
-        Ok(json!({"removed": removed + waited?, "stops": planned.difference.stops}))
+        let text = match (removed, waited) {
+            (removed, 0) => format!("{removed} grants taken back"),
+            (0, waited) => format!("{waited} grants that waited are taken back"),
+            (removed, waited) => format!("{removed} grants taken back, and {waited} that waited"),
+        };
+        self.change_grants(Changing {
+            links: &links,
+            add: Vec::new(),
+            remove: planned.remove,
+            by: &owner()?,
+            text,
+            profile: None,
+            drafts: Vec::new(),
+            held,
+            whole: Vec::new(),
+        })
+        .await?;
+        Ok(json!({"removed": removed + waited, "stops": planned.difference.stops}))
     }
 
     /// Renews grants: the same for as long again, never for less.
@@ -360,8 +405,16 @@ impl Core {
         if renewed == 0 {
             return Err("what is named by this waits, and has nothing to renew".into());
         }
-        let change = format!("{renewed} grants renewed");
-        let waiting = self.give(&links, (add, Vec::new()), &By::Shell, change, Vec::new()).await?;
+        let gift = Gift {
+            links: &links,
+            add,
+            remove: Vec::new(),
+            unmeant: &|_| false,
+            text: format!("{renewed} grants renewed"),
+            profile: None,
+            held: Vec::new(),
+        };
+        let waiting = self.give(gift, &By::Shell).await?;
         Ok(json!({"renewed": renewed, "waiting": waiting}))
     }
 
@@ -430,21 +483,26 @@ impl Core {
         Ok(())
     }
 
-    /// Somebody has pressed a window's button. Pressed again right away it does nothing, so that nobody fills the record by it.
+    /// Somebody has pressed a window's button, then. Pressed again right away it does nothing, so that nobody fills the record by it.
     ///
     /// # Errors
     /// Why the window was not opened.
-    pub async fn window_pressed(&self, name: &Name) -> Result<(), String> {
+    pub async fn window_pressed(&self, name: &Name, at: Instant) -> Result<(), String> {
         let minutes = lock(&self.buttons).get(name).copied().unwrap_or_default().minutes;
         let since = lock(&self.windows).get(name).map(|until| until.plus_millis(-i64::from(minutes) * 60_000));
         if since.is_some_and(|since| self.now().as_millis() - since.as_millis() < PRESS_AGAIN_MS) {
             return Ok(());
         }
-        self.window_open(name.clone(), Some(minutes), BROKER).await.map(drop)
+        self.window_open(name.clone(), Some(minutes), Some(at)).await.map(drop)
     }
 
-    /// Opens a window: what it lets through is recorded first.
-    pub(super) async fn window_open(&self, name: Name, minutes: Option<u16>, by: &str) -> Result<Value, String> {
+    /// Opens a window: what it lets through is recorded first. `pressed` is when its button was, if it was that.
+    pub(super) async fn window_open(
+        &self,
+        name: Name,
+        minutes: Option<u16>,
+        pressed: Option<Instant>,
+    ) -> Result<Value, String> {
         let usual = lock(&self.buttons).get(&name).copied().unwrap_or_default().minutes;
         let minutes = minutes.unwrap_or(usual);
         if !(1..=WINDOW_MAX_MINUTES).contains(&minutes) {
@@ -464,13 +522,37 @@ impl Core {
         let mut windows = lock(&self.windows).clone();
         windows.insert(name.clone(), until);
         let table = self.compile_under(self.grants_of(|_| true), windows.clone(), now).await?;
-        let pressed = if by == BROKER { ", by its button" } else { "" };
-        let change = format!("window {name} opened until {}, for {} grants{pressed}", until.to_rfc3339(), named.len());
-        let entries = vec![(format!("{WINDOW}{name}"), Some(to_json(&until.as_millis())?))];
-        self.try_append(&[self.window_leaf(&table, change, by)?], &entries).await?;
+        let (by, how) = if pressed.is_some() { (BROKER, ", by its button") } else { (OWNER, "") };
+        let change = format!("window {name} opened until {}, for {} grants{how}", until.to_rfc3339(), named.len());
+        let key = format!("{WINDOW}{name}");
+        let entries = vec![(key.clone(), Some(to_json(&until.as_millis())?))];
+        let is_late = || pressed.is_some_and(|at| at.elapsed() > PRESS_OBEYED_WITHIN);
+        let late = || {
+            let most = PRESS_OBEYED_WITHIN.as_secs();
+            format!("its button was pressed more than {most} seconds ago: press it again, if it is still meant")
+        };
+        if is_late() {
+            return Err(late());
+        }
+        if let Err(error) = self.try_append(&[self.window_leaf(&table, change, by)?], &entries).await {
+            self.unmake(by, &entries);
+            return Err(error);
+        }
+        if is_late() {
+            // It is on record, and has let nothing through.
+            let text = format!("window {name} was not opened after all: {}", late());
+            let next = Digest::new(self.state().table().policy_hash());
+            let hashes = (Digest::new(table.policy_hash()), next);
+            let leaf = policy_leaf(self.now(), hashes, by, text, None, Vec::new())?;
+            let before = self.as_it_is(&key).flatten();
+            self.take_back(vec![leaf], vec![(key, before)]).await?;
+            return Err(late());
+        }
         *lock(&self.windows) = windows;
         let writes = self.state().replace_table(Arc::new(table), now);
-        self.put(held(writes)).await?;
+        if let Err(error) = self.put(held(writes)).await {
+            tracing::error!(%error, "what is held for a link could not be stored yet");
+        }
         Ok(json!({"window": name, "open_until": until.to_rfc3339(), "grants": named.len()}))
     }
 
@@ -504,12 +586,12 @@ impl Core {
         ids.into_iter().map(|id| gate.links.get(id).cloned().ok_or_else(|| no_link(id))).collect()
     }
 
-    /// Why a partner is told a property, or is not, device by device, and what would change it.
+    /// Why a partner is told a property, or may command it, or not, device by device, and what would change it.
     pub(super) async fn policy_explain(
         &self,
         who: &str,
         property: Property,
-        trigger: Option<Trigger>,
+        action: Option<Action>,
     ) -> Result<Value, String> {
         self.recompile_if_due().await?;
         let links = self.links_named(who)?;
@@ -522,12 +604,12 @@ impl Core {
         if devices.is_empty() {
             return Err(format!("no device has {}; `vestibule devices` lists what there is", property.as_str()));
         }
-        let triggers: Vec<Trigger> = trigger.map_or(ALL_TRIGGERS.to_vec(), |t| vec![t]);
+        let actions = action.map_or(ALL_TRIGGERS.map(Action::Told).to_vec(), |action| vec![action]);
         let mut rows = Vec::new();
         for link in &links {
             for device in &devices {
-                for trigger in &triggers {
-                    rows.push(self.explained(&table, link, device, property, *trigger));
+                for action in &actions {
+                    rows.push(self.explained(&table, link, device, property, *action));
                 }
             }
         }
@@ -550,52 +632,112 @@ impl Core {
         conditional.chain(pending).collect()
     }
 
-    fn explained(&self, table: &Table, link: &Link, device: &DeviceId, property: Property, trigger: Trigger) -> Value {
-        let decision = table.decide(&link.id, device, property, trigger);
+    fn explained(&self, table: &Table, link: &Link, device: &DeviceId, property: Property, action: Action) -> Value {
+        let decision = table.decide_action(&link.id, device, property, action);
         let mut grants = Vec::new();
         for policy in decision.policies.iter() {
             let id = GrantId::new(policy.as_str()).ok();
             grants.extend(id.and_then(|id| lock(&self.grants).get(&id).cloned()));
         }
         let waiting: Vec<(Grant, String)> = match decision.rung {
-            Err(disclosure::Refusal::NoGrant) => self.waiting(|g| {
-                (&g.link, &g.device, g.property) == (&link.id, device, property)
-                    && matches!(g.what, What::Disclose { trigger: t, .. } if t == trigger)
-            }),
+            Err(Refusal::NoGrant) => self
+                .waiting(|g| (&g.link, &g.device, g.property) == (&link.id, device, property) && action.is_of(g.what)),
             _ => Vec::new(),
         };
-        let change = match decision.rung {
-            Err(_) if !waiting.is_empty() => {
+        let add =
+            |what: String| format!("vestibule grant add {} {} --device {device} {what}", link.id, property.as_str());
+        let change = match (decision.rung, action) {
+            (Err(_), _) if !waiting.is_empty() => {
                 let when: Vec<&str> = waiting.iter().map(|(_, when)| when.as_str()).collect();
                 format!("nothing: it is granted, {}", when.join("; "))
             }
-            Ok(_) if grants.is_empty() => String::new(),
-            Ok(_) => {
+            (Ok(_), _) if grants.is_empty() => String::new(),
+            (Ok(_), _) => {
                 let ids: Vec<&str> = grants.iter().map(|g| g.id.as_str()).collect();
                 format!("vestibule grant revoke {}", ids.join(" "))
             }
             // Discovery tells what a device is, and of its readings nothing.
-            Err(disclosure::Refusal::NoGrant) if property.is_metadata() != (trigger == Trigger::Discovery) => {
+            (Err(Refusal::NoGrant), Action::Told(trigger))
+                if property.is_metadata() != (trigger == Trigger::Discovery) =>
+            {
                 "nothing: there it is never told".to_owned()
             }
-            Err(disclosure::Refusal::NoGrant) => format!(
-                "vestibule grant add {} {} --device {device} --trigger {trigger} --rung {}",
-                link.id,
-                property.as_str(),
-                if property.is_live_only() { Rung::Live } else { Rung::HourCoarse },
-            ),
-            Err(_) => "nothing that this household can do: the ceiling stands above its grants".to_owned(),
+            (Err(Refusal::NoGrant), Action::Told(trigger)) => {
+                let rung = if property.is_live_only() { Rung::Live } else { Rung::HourCoarse };
+                add(format!("--trigger {trigger} --rung {rung}"))
+            }
+            (Err(Refusal::NoGrant), _) if !self.is_commanded(device, property, action) => {
+                "nothing: the device takes no such command".to_owned()
+            }
+            (Err(Refusal::NoGrant), Action::Control) => add("--control".to_owned()),
+            (Err(Refusal::NoGrant), Action::Open) if links::hands_pins(&link.partner) => add("--open".to_owned()),
+            (Err(Refusal::NoGrant), Action::Open) => add("--open --partner-code".to_owned()),
+            (Err(_), _) => "nothing that this household can do: the ceiling stands above its grants".to_owned(),
+        };
+        let needs = match decision.rung {
+            Ok(_) => self.needed(table, link, device, property, action),
+            Err(_) => None,
+        };
+        let trigger = match action {
+            Action::Told(trigger) => Some(trigger),
+            Action::Control | Action::Open => None,
         };
         json!({
             "link": link.id, "partner": link.partner, "device": device, "property": property, "trigger": trigger,
-            "allowed": decision.rung.is_ok(), "rung": decision.rung.ok(), "refusal": decision.rung.err().map(|r| r.as_str()),
-            "policies": decision.policies.to_vec(), "why": table.explain(&link.id, device, property, trigger),
+            "action": action.as_str(), "allowed": decision.rung.is_ok(), "rung": decision.rung.ok().filter(|_| trigger.is_some()),
+            "refusal": decision.rung.err().map(|r| r.as_str()), "needs": needs,
+            "policies": decision.policies.to_vec(), "why": table.explain(&link.id, device, property, action),
             "granted": grants.iter().map(|g| (g, g.conditions())).chain(waiting.iter().map(|(g, w)| (g, w.clone()))).map(|(g, when)| json!({
                 "conditions": when, "id": g.id, "by": g.granted_by, "affects": g.affects, "created": g.created.to_rfc3339(),
                 "expires": g.expires.map(Timestamp::to_rfc3339), "profile": g.profile,
             })).collect::<Vec<_>>(),
             "change": change,
         })
+    }
+
+    /// Whether a device takes this sort of command for a property.
+    fn is_commanded(&self, device: &DeviceId, property: Property, action: Action) -> bool {
+        let gate = self.state();
+        let known = gate.registry.get(device);
+        known.is_some_and(|d| {
+            d.description.properties.get(&property).is_some_and(|p| p.command)
+                && (action != Action::Open || policy::opens(property, d.kind(property)))
+        })
+    }
+
+    /// What a command that is allowed needs beside that, and does not have.
+    fn needed(
+        &self,
+        table: &Table,
+        link: &Link,
+        device: &DeviceId,
+        property: Property,
+        action: Action,
+    ) -> Option<String> {
+        let open = match action {
+            Action::Told(_) => return None,
+            Action::Control => false,
+            Action::Open => true,
+        };
+        let id = &link.id;
+        if !self.is_commanded(device, property, action) {
+            return Some("a device that takes such a command: this one does not".to_owned());
+        }
+        if table.decide(id, device, Property::DeviceTypeName, Trigger::Discovery).rung.is_err() {
+            let name = Property::DeviceTypeName.as_str();
+            return Some(format!(
+                "to know of the device: vestibule grant add {id} {name} --device {device} --trigger discovery --rung live"
+            ));
+        }
+        if table.code(id, device, property, open) != Some(Code::Pin) {
+            return None;
+        }
+        match lock(&self.pins).get(id) {
+            None => Some(format!("a PIN, and the link has none: vestibule pin set {id}")),
+            Some(pin) => pin
+                .locked(self.now())
+                .map(|until| format!("a PIN, and none is taken until {}, for too many were wrong", until.to_rfc3339())),
+        }
     }
 
     /// What works at each link, and what does not.
@@ -681,13 +823,9 @@ impl Core {
         let wanted = add.clone();
         let change = format!("grants imported: {} granted, {} taken back", add.len(), remove.len());
         let planned = self.planned(links.into_iter().collect(), add, remove)?;
-        let answer = self.finish_plan(planned, change, &by, doing).await?;
-        if doing.apply {
-            // What waits and is not in the file is not meant any more.
-            let is_left = |p: &Pending| !wanted.iter().any(|g| policy::is_of_same(g, &p.grant));
-            self.drop_pending(&is_left, &by).await?;
-        }
-        Ok(answer)
+        // What waits and is not in the file is not meant any more.
+        let is_left = |p: &Pending| !wanted.iter().any(|g| policy::is_of_same(g, &p.grant));
+        self.finish_plan(planned, change, &by, doing, &is_left).await
     }
 
     /// A document of this household.

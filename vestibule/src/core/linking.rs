@@ -43,6 +43,15 @@ pub enum Role {
     Resident,
 }
 
+impl Role {
+    fn words(self) -> &'static str {
+        match self {
+            Role::Owner => "an owner",
+            Role::Resident => "a resident",
+        }
+    }
+}
+
 /// A person who may link partners.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -64,22 +73,31 @@ impl Core {
         let hash = tokio::task::spawn_blocking(move || password::hash(&password, &salt)).await;
         let hash = hash.map_err(|e| e.to_string())?.map_err(|e| chain(&e))?;
         let _one = self.changing.lock().await;
-        let role = {
+        let (role, before) = {
             let members = lock(&self.members);
             if members.len() >= MEMBERS_MAX && !members.contains_key(&id) {
                 return Err(format!("there are {MEMBERS_MAX} members already; remove one first"));
             }
-            let role = role.or(members.get(&id).map(|m| m.role)).unwrap_or_default();
+            let before = members.get(&id).map(|m| m.role);
+            let role = role.or(before).unwrap_or_default();
             if role != Role::Owner && !has_owner_beside(&members, &id) {
                 return Err(format!(
                     "somebody has to be an owner: make another member one before `{id}` is a resident"
                 ));
             }
-            role
+            (role, before)
+        };
+        let text = match before {
+            None => format!("{id} is a member now, as {}", role.words()),
+            Some(before) if before == role => format!("{id} has a new password"),
+            Some(_) => format!("{id} has a new password, and is {} now", role.words()),
         };
         let member = Member { hash, created: self.now(), role };
-        self.put(vec![(format!("member/{id}"), Some(to_json(&member)?))]).await?;
-        let before = lock(&self.members).insert(id.clone(), member);
+        let mut entries = vec![(format!("member/{id}"), Some(to_json(&member)?))];
+        // Who is one already is told too: it may have been somebody else who did it.
+        entries.extend(self.notice(&By::Shell, &text, Vec::new(), None)?);
+        self.tell(text, &By::Shell, entries).await?;
+        lock(&self.members).insert(id.clone(), member);
         Ok(json!({"member": id, "changed": before.is_some()}))
     }
 
@@ -104,10 +122,15 @@ impl Core {
             // At once, whatever happens to the store.
             members.remove(&id).ok_or_else(|| format!("there is no member `{id}`"))?;
         }
+        let _telling = self.telling.lock().await;
         let (_, mut entries) = self.without(&id)?;
+        let text = format!("{id} is no member any more");
+        entries.extend(self.notice(&By::Shell, &text, Vec::new(), None)?);
         self.keep(&entries);
         entries.push((format!("member/{id}"), None));
-        self.put(entries).await?;
+        let hash = Digest::new(self.state().table().policy_hash());
+        let leaf = policy_leaf(self.now(), (hash, hash), OWNER, text, None, Vec::new())?;
+        self.append(vec![leaf], entries).await?;
         let links = self.state().links.oauth.families().filter(|f| f.member == id).count();
         Ok(json!({"links": links}))
     }

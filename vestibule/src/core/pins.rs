@@ -21,6 +21,12 @@ pub(super) fn restore(pins: &mut BTreeMap<LinkId, Pin>, key: &str, value: &str) 
     Some(read.map(|(link, pin)| pins.insert(link, pin)).is_some())
 }
 
+/// What the store is to hold of a key: none of one that is of something else.
+pub(super) fn entry(pins: &BTreeMap<LinkId, Pin>, key: &str) -> Option<Option<String>> {
+    let link = key.strip_prefix(PREFIX)?;
+    Some(LinkId::new(link).ok().and_then(|link| to_json(pins.get(&link)?).ok()))
+}
+
 impl Core {
     /// Gives a link a PIN; attempts are counted anew.
     pub(super) async fn pin_set(&self, who: &str, digits: String) -> Result<Value, String> {
@@ -34,8 +40,16 @@ impl Core {
         let salt = random::<16>()?;
         let pin = blocking(move || Pin::new(&digits, &salt).map_err(|e| chain(&e))).await?;
         let _one = self.pin_checks.lock().await;
+        // It may have ended meanwhile: nothing of it is left then.
+        if self.state().links.get(&link.id).is_none() {
+            return Err(no_link(&link.id));
+        }
         let leaf = self.pin_leaf(&link, "set")?;
-        self.try_append(&[leaf], &[(key(&link.id), Some(to_json(&pin)?))]).await?;
+        let entries = vec![(key(&link.id), Some(to_json(&pin)?))];
+        if let Err(error) = self.try_append(&[leaf], &entries).await {
+            self.unmake(OWNER, &entries);
+            return Err(error);
+        }
         lock(&self.pins).insert(link.id.clone(), pin);
         Ok(json!({"link": link.id}))
     }
@@ -128,6 +142,7 @@ mod tests {
         let partner = PartnerId::new("somebody").unwrap();
         let now = core.now();
         let (link, _) = Link::new(id.clone(), core.household.clone(), partner, "none".into(), now, ([1; 32], [2; 32]));
+        core.put(vec![(format!("link/{id}"), Some(to_json(&link).unwrap()))]).await.unwrap();
         core.state().links.insert(link);
         (core, id)
     }
@@ -166,5 +181,38 @@ mod tests {
             let bytes = std::fs::read(entry.unwrap().path()).unwrap_or_default();
             assert!(!bytes.windows(8).any(|w| w == b"83615204" || w == b"83615205"));
         }
+    }
+
+    #[tokio::test]
+    async fn a_pin_ends_with_its_link_also_while_one_is_looked_at_or_set() {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Arc::new(At(1_764_000_000_000.into()));
+        let (core, link) = hub(dir.path(), &clock).await;
+        core.pin_set("lnk", "83615204".to_owned()).await.unwrap();
+        let (_, ended) =
+            tokio::join!(core.check_pin(&link, Secret::new("83615204"), core.now()), core.unlink(link.clone()));
+        ended.unwrap();
+        let stored = |core: &Core| {
+            let all = core.writer.reader().load_held().unwrap();
+            all.into_iter().filter(|(key, _)| key.starts_with(PREFIX)).count()
+        };
+        assert_eq!((core.pin_rows(), stored(&core)), (json!([]), 0));
+        core.close().await;
+        drop(core);
+        // Set for a link that ends while it is hashed.
+        let (core, _) = hub(dir.path(), &clock).await;
+        let (set, ended) = tokio::join!(core.pin_set("lnk", "83615204".to_owned()), core.unlink(link.clone()));
+        ended.unwrap();
+        assert!(set.unwrap_err().contains("there is no link `lnk`"));
+        assert_eq!((core.pin_rows(), stored(&core)), (json!([]), 0));
+        // What an older version has left is taken out.
+        core.put(vec![(key(&link), Some(to_json(&Pin::new("83615204", &[0; 16]).unwrap()).unwrap()))]).await.unwrap();
+        assert_eq!(stored(&core), 1);
+        core.close().await;
+        drop(core);
+        let config = Config::load(None, std::iter::empty()).unwrap();
+        let core = Core::open(dir.path(), config, Arc::<At>::clone(&clock)).await.unwrap();
+        assert_eq!((core.pin_rows(), stored(&core)), (json!([]), 0));
+        core.close().await;
     }
 }

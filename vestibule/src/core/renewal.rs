@@ -11,7 +11,7 @@ use policy::{DeviceFact, Grant, Profile, divide};
 use serde::{Deserialize, Serialize};
 
 use super::consent::{self, By};
-use super::{Core, lock, no_link, to_json};
+use super::{Changing, Core, lock, no_link, to_json};
 
 /// How the keys of the store begin.
 pub(super) const PREFIX: &str = "renewal/";
@@ -55,13 +55,17 @@ pub(super) fn restore(renewals: &mut BTreeMap<LinkId, Renewal>, link: &str, json
     Some(())
 }
 
+fn in_one_word(grants: &[Grant]) -> String {
+    Digest::of(&serde_json::to_vec(grants).unwrap_or_default()).to_string()
+}
+
 impl Core {
     /// What the link's grants are, in one word.
     fn standing(&self, link: &LinkId) -> String {
         let mut all: Vec<Grant> = lock(&self.grants).values().filter(|g| g.link == *link).cloned().collect();
         // What waits counts as much: it is what the household means by now.
         all.extend(lock(&self.consent).pending.values().map(|p| p.grant.clone()).filter(|g| g.link == *link));
-        Digest::of(&serde_json::to_vec(&all).unwrap_or_default()).to_string()
+        in_one_word(&all)
     }
 
     /// A member has agreed to a profile for a link that has tokens: narrows it at once, and keeps the rest. The caller holds
@@ -81,26 +85,35 @@ impl Core {
         // Whatever widens waits here, commands too: the old tokens may be in other hands.
         let now =
             divide((change.add, change.remove), &standing, |_| true, consent::fresh).map_err(|e| super::chain(&e))?;
-        if !(now.add.is_empty() && now.remove.is_empty()) {
-            let text = format!(
-                "profile {} agreed to anew: {} taken back at once, {} made coarser",
-                profile.slug,
-                now.remove.len(),
-                now.add.len()
-            );
-            self.change_grants(&[link], (now.add, now.remove), &member, text, Vec::new(), Vec::new()).await?;
-        }
         // What waited on this link is what was agreed to before.
-        self.drop_pending(&|p: &consent::Pending| p.grant.link == *id, by).await?;
+        let held = self.waiting_keys(|p| p.grant.link == *id);
+        let mut left = standing;
+        now.remove.iter().for_each(|id| drop(left.remove(id)));
+        left.extend(now.add.iter().map(|g| (g.id.clone(), g.clone())));
+        let left: Vec<Grant> = left.into_values().filter(|g| g.link == *id).collect();
         let (add, remove): (Vec<Grant>, Vec<Vec<GrantId>>) = now.later.into_iter().unzip();
         let renewal = Renewal {
             member,
             profile: profile.slug.clone(),
             add,
             remove: remove.into_iter().flatten().collect(),
-            standing: self.standing(id),
+            standing: in_one_word(&left),
         };
-        self.put(vec![(key(id), Some(to_json(&renewal)?))]).await?;
+        let whole = vec![(key(id), Some(to_json(&renewal)?))];
+        if now.add.is_empty() && now.remove.is_empty() && held.is_empty() {
+            self.put(whole).await?;
+        } else {
+            let text = format!(
+                "profile {} agreed to anew: {} taken back at once, {} made coarser",
+                profile.slug,
+                now.remove.len(),
+                now.add.len()
+            );
+            let by = &renewal.member;
+            let (add, remove, drafts) = (now.add, now.remove, Vec::new());
+            let (links, profile) = (&[link][..], None);
+            self.change_grants(Changing { links, add, remove, by, text, profile, drafts, held, whole }).await?;
+        }
         lock(&self.renewals).insert(id.clone(), renewal);
         Ok(())
     }
@@ -152,7 +165,7 @@ impl Core {
             if let Some(link) = self.state().links.get_mut(id) {
                 link.profile = renewal.profile;
             }
-            self.put_in_force(widened, now).await;
+            self.put_in_force(widened.grants, widened.table, widened.begun, now).await;
         }
         Ok(receipts.into_iter().next())
     }

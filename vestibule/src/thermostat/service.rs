@@ -607,7 +607,7 @@ impl Service {
                 self.face.publish(self.topics.status("online")).await;
                 self.face.publish(self.topics.say("state", self.shown.to_string())).await;
             }
-            FaceEvent::Order { topic, payload } => {
+            FaceEvent::Order { topic, payload, .. } => {
                 let what = topic.rsplit('/').next().unwrap_or_default();
                 let Some(order) = order(what, payload.trim()) else {
                     // What was said may be a code with a slip in it: it is not written down.

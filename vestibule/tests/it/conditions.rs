@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::harness::{Hub, Mosquitto, Publisher, Subscriber, program, publish, run};
-use crate::promises::{TEXTS, begin_at, one, set_clock, state};
+use crate::promises::{FAULTS, TEXTS, arm, begin_at, one, set_clock, state};
 
 const MINUTE_MS: i64 = 60_000;
 const DAY_MS: i64 = 24 * 60 * MINUTE_MS;
@@ -36,7 +36,7 @@ pub fn again(hub: Hub, broker: &Mosquitto, dir: &tempfile::TempDir) -> Hub {
     drop(hub);
     let mut command = program();
     command.args(["serve", "--data"]).arg(&data).env("VESTIBULE__MQTT__URL", broker.url());
-    command.env("VESTIBULE_CLOCK", dir.path().join("clock"));
+    command.env("VESTIBULE_CLOCK", dir.path().join("clock")).env("VESTIBULE_FAULTS", dir.path().join(FAULTS));
     Hub::spawn(command, &data)
 }
 
@@ -238,6 +238,24 @@ fn a_press_of_its_button_at_the_broker_opens_a_window_and_one_that_the_broker_ke
     assert!(changes(&hub).iter().any(|c| c.contains("for 1 grants, by its button")), "{:?}", changes(&hub));
     set_clock(&dir, MONDAY_MS + 6 * MINUTE_MS);
     temperature(&hub, &token, None);
+
+    // Behind a disk that is busy for long both are obeyed too late: neither window opens then.
+    let shut = |windows: &Value| windows.as_array().unwrap().iter().all(|w| w["open_until"].is_null());
+    set_clock(&dir, MONDAY_MS + 20 * MINUTE_MS);
+    hub.wait_until(&["window", "list"], shut);
+    arm(&dir, &format!("{} wait:7000 1 1", ::faults::RECORD_BEFORE));
+    presser.publish("PRESS");
+    let mut second = Publisher::start(broker.port, other["command_topic"].as_str().unwrap());
+    second.publish("PRESS");
+    for _ in 0..2 {
+        hub.process.wait_for_next("pressed more than 5 seconds ago");
+    }
+    assert!(shut(&hub.cli_json(&["window", "list"])));
+    temperature(&hub, &token, None);
+    assert!(changes(&hub).iter().any(|c| c.contains("was not opened after all")), "{:?}", changes(&hub));
+    presser.publish("PRESS");
+    temperature(&hub, &token, Some(19.4));
+    hub.cli(&["window", "close", "guests & friends"]);
 
     // Of its own buttons the hub counts nothing as dropped; and a window without a grant has none.
     assert_eq!(hub.cli_json(&["devices"])["dropped"]["config_unsupported"], Value::Null);

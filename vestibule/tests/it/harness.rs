@@ -95,6 +95,17 @@ impl Process {
         }
     }
 
+    /// Waits for a line that holds this text and has not been read yet.
+    pub fn wait_for_next(&mut self, text: &str) {
+        loop {
+            let line = self.lines.recv_timeout(PATIENCE).expect("another line");
+            self.seen.push(line);
+            if self.seen.last().is_some_and(|line| line.contains(text)) {
+                return;
+            }
+        }
+    }
+
     /// The same; none when it does not come before the program ends.
     pub fn wait_for_or_end(&mut self, text: &str) -> Option<String> {
         if let Some(rest) = self.seen.iter().find_map(|l| l.split_once(text).map(|(_, r)| r.to_owned())) {

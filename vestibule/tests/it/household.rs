@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::conditions::{again, changes, linked, temperature};
 use crate::harness::{Hub, program, run};
 use crate::member::{Browser, PASSWORD, add_client, add_member};
-use crate::promises::{begin_at, set_clock};
+use crate::promises::{arm, begin_at, set_clock};
 
 const HOUR_MS: i64 = 3_600_000;
 
@@ -88,7 +88,8 @@ fn what_tells_who_is_at_home_waits_for_a_day_where_there_are_two_owners() {
     let (_, page) = crate::harness::get(&format!("{}/api/overview", hub.console));
     let page: Value = serde_json::from_str(&page).unwrap();
     assert_eq!((&page["waiting"][0]["id"], &page["waiting"][0]["partner"]), (&row["id"], &json!("alexa")));
-    assert_eq!(page["notices"][0]["unseen_by"], json!(["alice", "bob"]));
+    let told = page["notices"].as_array().unwrap();
+    assert_eq!(told.iter().find(|n| n["lines"] != json!([])).unwrap()["unseen_by"], json!(["alice", "bob"]));
     // Given again, it does not begin anew.
     set_clock(&dir, MONDAY_MS + 20 * HOUR_MS);
     hub.cli(&ADD);
@@ -204,4 +205,178 @@ fn what_one_owner_agrees_to_when_linking_waits_for_the_other_and_a_renewal_does_
     assert_eq!(confirmed["in_force"].as_u64().unwrap(), all.len() as u64);
     temperature(&hub, &token, Some(19.0));
     assert_eq!(hub.cli_json(&["ledger", "verify"])["ok"], true);
+}
+
+#[test]
+fn what_waits_is_gone_only_when_what_comes_in_its_place_is_stored() {
+    let (broker, mut hub, dir) = begin_at(Some(MONDAY_MS));
+    add_member(&hub, "alice");
+    add_member(&hub, "bob");
+    linked(&hub);
+    hub.cli(&ADD);
+    let words = |hub: &Hub| -> Vec<Value> { waiting(hub).iter().map(|g| g["words"].clone()).collect() };
+    let mut stands = words(&hub);
+    assert_eq!(stands.len(), 1);
+    let data = hub.data.display().to_string();
+    let mut failed = 0;
+    for (point, rung) in [(::faults::RECORD_BEFORE, "hour"), (::faults::RECORD_AFTER, "hour_coarse")] {
+        for (at, rung) in [(1, rung), (2, "live"), (1, "quarter_hour")] {
+            arm(&dir, &format!("{point} fail {at} 1"));
+            let add =
+                ["grant", "add", "alexa", "local_temperature", "--trigger", "partner_poll", "--rung", rung, "--yes"];
+            let out = run(&[&add[..], &["--data", &data]].concat());
+            if out.status.success() {
+                stands = words(&hub);
+            } else {
+                failed += 1;
+            }
+            assert_eq!((words(&hub), stands.len()), (stands.clone(), 1), "{point} {at} {rung}");
+            hub.process.signal("KILL");
+            hub.process.child.wait().unwrap();
+            arm(&dir, "");
+            hub = again(hub, &broker, &dir);
+            assert_eq!(words(&hub), stands, "after a restart: {point} {at} {rung}");
+        }
+    }
+    assert!(failed >= 2);
+    assert_eq!(hub.cli_json(&["ledger", "verify"])["ok"], true);
+}
+
+#[test]
+fn who_is_a_member_and_who_agrees_is_on_record_and_told_to_the_others() {
+    let (_broker, hub, _dir) = begin_at(Some(MONDAY_MS));
+    let told = |text: &str| -> Vec<Value> {
+        let all = hub.cli_json(&["notice", "list"]);
+        let unseen = all.as_array().unwrap().iter().filter(|n| n["text"].as_str().unwrap().contains(text));
+        unseen.map(|n| n["unseen_by"].clone()).collect()
+    };
+    let add = |args: &[&str]| {
+        let out = with_password(&hub, PASSWORD, &[&["member", "add"], args].concat());
+        assert!(out.status.success(), "{out:?}");
+    };
+    for name in ["alice", "bob", "carol"] {
+        add_member(&hub, name);
+    }
+    assert_eq!(told("carol is a member now, as an owner"), [json!(["alice", "bob"])]);
+    add(&["carol", "--role", "resident"]);
+    assert_eq!(told("carol has a new password, and is a resident now"), [json!(["alice", "bob", "carol"])]);
+    add(&["carol", "--role", "owner"]);
+    add(&["bob"]);
+    assert_eq!(told("bob has a new password"), [json!(["alice", "bob", "carol"])]);
+
+    // One owner of three agrees: it is not in force, and the others see who has.
+    let token = linked(&hub);
+    let given = hub.cli_json(&ADD);
+    let id = given["waiting"][0].as_str().unwrap();
+    done(&hub, &["grant", "confirm", id, "--member", "bob"]);
+    assert_eq!(told("1 grants that wait are confirmed by bob"), [json!(["alice", "carol"])]);
+    // Who gives what waits agrees to it; given again in nobody's name it goes on waiting.
+    hub.cli(&ADD);
+    done(&hub, &[&ADD[..], &["--member", "alice"]].concat());
+    assert_eq!(waiting(&hub)[0]["waits"]["missing"], json!(["carol"]));
+    temperature(&hub, &token, None);
+    let last = done(&hub, &[&ADD[..], &["--member", "carol"]].concat());
+    assert_eq!((&last["waiting"], waiting(&hub)), (&json!([]), vec![]));
+    temperature(&hub, &token, Some(19.4));
+
+    hub.cli(&["member", "remove", "bob"]);
+    assert_eq!(told("bob is no member any more"), [json!(["alice", "carol"])]);
+    let said = changes(&hub);
+    for wanted in [
+        "carol is a member now, as an owner",
+        "carol has a new password, and is a resident now",
+        "bob has a new password",
+        "1 grants that wait are confirmed by bob",
+        "1 that wait are confirmed",
+        "1 that waited take force: every owner has confirmed them",
+        "bob is no member any more",
+    ] {
+        assert!(said.iter().any(|c| c.contains(wanted)), "{wanted}: {said:?}");
+    }
+    assert_eq!(hub.cli_json(&["ledger", "verify"])["ok"], true);
+}
+
+#[test]
+fn what_is_new_in_the_home_is_shared_with_nobody_and_members_are_told_of_it_once() {
+    let (broker, mut hub, dir) = begin_at(Some(MONDAY_MS));
+    for name in ["alice", "bob"] {
+        add_member(&hub, name);
+    }
+    linked(&hub);
+    let told = |hub: &Hub| -> Vec<Value> {
+        let all = hub.cli_json(&["notice", "list"]);
+        all.as_array().unwrap().iter().filter(|n| n["by"] == "hub").cloned().collect()
+    };
+    // What was there before anybody was a member is no news.
+    assert_eq!(told(&hub), Vec::<Value>::new());
+    let grants = hub.cli_json(&["grant", "list"]).as_array().unwrap().len();
+    let sensor = |id: &str, components: &str| {
+        let config =
+            format!(r#"{{"dev":{{"ids":"{id}","name":"The {id}"}},"o":{{"name":"test"}},"cmps":{{{components}}}}}"#);
+        crate::harness::publish(broker.port, &format!("homeassistant/device/{id}/config"), &config);
+    };
+    let motion = r#""m":{"p":"binary_sensor","dev_cla":"motion","uniq_id":"m","stat_t":"m/m"}"#;
+    let battery = r#""b":{"p":"sensor","dev_cla":"battery","unit_of_meas":"%","uniq_id":"b","stat_t":"m/b"}"#;
+    sensor("hall", motion);
+    hub.wait_until(&["notice", "list"], |n| n.to_string().contains("hall"));
+    sensor("hall", &format!("{motion},{battery}"));
+    sensor("attic", &motion.replace("\"m\",", "\"a\","));
+    let all =
+        hub.wait_until(&["notice", "list"], |n| n.to_string().contains("attic") && n.to_string().contains("battery"));
+    assert!(all.to_string().contains("shared with nobody"));
+    // A grant for a room is one for the devices that are there, and no other; who comes later is announced.
+    let room = |args: &[&str]| hub.cli(&[&["devices", "room"], args].concat());
+    assert_eq!(room(&["hall", "Upstairs"]), "it is in the room Upstairs\n");
+    let data = hub.data.display().to_string();
+    let add = ["grant", "add", "alexa", "motion", "--trigger", "partner_poll", "--rung", "live", "--room"];
+    let nowhere = run(&[&add[..], &["cellar", "--yes", "--data", &data]].concat());
+    refused(&nowhere, "no device is in the room `cellar`; there is Upstairs");
+    let shown = hub.cli_json(&[&add[..], &["upstairs", "--dry-run"]].concat());
+    assert!(shown["difference"]["flows"].to_string().contains("hall"), "{shown}");
+    assert!(!shown.to_string().contains("attic"), "{shown}");
+    hub.cli(&[&add[..], &["upstairs", "--yes"]].concat());
+    let of = |device: &str| {
+        let all = hub.cli_json(&["grant", "list"]);
+        all.as_array().unwrap().iter().filter(|g| g["device"] == device).count()
+    };
+    assert_eq!((of("hall") > 0, of("attic")), (true, 0));
+    let attic = motion.replace("\"m\",", "\"a\",");
+    let config = format!(
+        r#"{{"dev":{{"ids":"attic","name":"The attic","sa":"UPSTAIRS"}},"o":{{"name":"test"}},"cmps":{{{attic}}}}}"#
+    );
+    crate::harness::publish(broker.port, "homeassistant/device/attic/config", &config);
+    let moved = "attic \u{201c}The attic\u{201d}, in the room \u{201c}UPSTAIRS\u{201d} now: what was granted for that room is not granted for it";
+    hub.wait_until(&["notice", "list"], |n| n.to_string().contains(moved));
+    assert_eq!(of("attic"), 0);
+    assert!(changes(&hub).iter().any(|c| c.contains("for the devices in the room upstairs")), "{:?}", changes(&hub));
+    hub.cli(&["grant", "revoke", "--room", "Upstairs"]);
+    assert_eq!(of("hall"), 0);
+
+    // All of it in one notice, each thing once, over restarts and descriptions that come again too.
+    hub.stop();
+    let hub = again(hub, &broker, &dir);
+    sensor("hall", motion);
+    sensor("hall", &format!("{motion},{battery}"));
+    hub.cli(&["devices", "room", "hall"]);
+    hub.wait_until(&["devices"], |d| d.to_string().contains("battery_percent"));
+    let [notice] = told(&hub).try_into().unwrap();
+    let mut lines: Vec<&str> = notice["lines"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    lines.sort_unstable();
+    lines.retain(|line| !line.contains("room"));
+    assert_eq!(
+        lines,
+        [
+            "attic \u{201c}The attic\u{201d}, a new device: motion",
+            "hall \u{201c}The hall\u{201d}, a new device: motion",
+            "hall \u{201c}The hall\u{201d}, new on this device: battery",
+        ]
+    );
+    assert_eq!(notice["unseen_by"], json!(["alice", "bob"]));
+    assert_eq!(hub.cli_json(&["grant", "list"]).as_array().unwrap().len(), grants, "nothing is granted by itself");
+    // What alice has seen does not grow behind her back: the next is told anew.
+    done(&hub, &["notice", "seen", "--member", "alice"]);
+    sensor("cellar", &motion.replace("\"m\",", "\"c\","));
+    hub.wait_until(&["notice", "list"], |n| n.to_string().contains("cellar"));
+    let cellar = told(&hub).into_iter().find(|n| n["lines"].to_string().contains("cellar")).unwrap();
+    assert_eq!((&cellar["unseen_by"], cellar["lines"].as_array().unwrap().len()), (&json!(["alice", "bob"]), 1));
 }

@@ -228,10 +228,10 @@ fn a_client_that_is_removed_takes_every_link_along_whatever_happens_meanwhile() 
     Browser::default().link(hub, &client, "glance", "");
     hub.cli(&["client", "remove", &client.id]);
     assert!(story.links().is_empty(), "{:?}", story.links());
-    // With a write that fails in the middle: the first link's.
+    // With a write that fails in the middle, and again when it is tried again: the first link's.
     let client = add_client(hub, &[]);
     let held: Vec<_> = (0..3).map(|_| story.linked(&client, "glance", "")).collect();
-    story.faults.arm(&format!("{} fail 2 1", faults::RECORD_BEFORE));
+    story.faults.arm(&format!("{} fail 2 2", faults::RECORD_BEFORE));
     let removed = control(&data, &json!({"client_remove": {"client": client.id}}));
     assert!(removed.is_err(), "that a write failed is said: {removed:?}");
     assert!(story.links().is_empty(), "{:?}", story.links());

@@ -69,6 +69,7 @@ pub fn begin_at(millis: Option<i64>) -> (Mosquitto, Hub, tempfile::TempDir) {
     let data = dir.path().join("data");
     let mut command = program();
     command.args(["serve", "--data"]).arg(&data).env("VESTIBULE__MQTT__URL", mosquitto.url());
+    command.env("VESTIBULE_FAULTS", dir.path().join(FAULTS));
     if let Some(millis) = millis {
         set_clock(&dir, millis);
         command.env("VESTIBULE_CLOCK", dir.path().join(CLOCK));
@@ -81,8 +82,16 @@ pub fn begin_at(millis: Option<i64>) -> (Mosquitto, Hub, tempfile::TempDir) {
 /// The file that a moved clock is read from.
 const CLOCK: &str = "clock";
 
+/// The file of the points at which it fails.
+pub const FAULTS: &str = "faults";
+
 pub fn set_clock(dir: &tempfile::TempDir, millis: i64) {
     replace(&dir.path().join(CLOCK), &millis.to_string());
+}
+
+/// Arms points at which that hub fails, waits or dies (see the crate `faults`), in place of those before.
+pub fn arm(dir: &tempfile::TempDir, plan: &str) {
+    replace(&dir.path().join(FAULTS), plan);
 }
 
 const MINUTE_MS: i64 = 60_000;

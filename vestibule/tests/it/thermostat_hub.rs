@@ -119,7 +119,7 @@ impl House {
     async fn settle(&mut self, hub: &Hub) -> Value {
         let mut last = Value::Null;
         for _ in 0..6000 {
-            if let Ok(FaceEvent::Order { topic, payload }) =
+            if let Ok(FaceEvent::Order { topic, payload, .. }) =
                 tokio::time::timeout(Duration::from_millis(5), self.face.next()).await
             {
                 assert_eq!(topic, "house/furnace/set");
@@ -451,7 +451,7 @@ fn complaint_a_guided_thermostat_and_the_hub_order_each_other_about() {
                     let at_ms = move_clock(30);
                     for _ in 0..2000 {
                         while let Ok(event) = tokio::time::timeout(Duration::from_millis(4), face.next()).await {
-                            let FaceEvent::Order { topic, payload } = event else { continue };
+                            let FaceEvent::Order { topic, payload, .. } = event else { continue };
                             if topic == "house/point/set" {
                                 let rounded = payload.parse::<f64>().expect("a number").round();
                                 face.publish(say("house/point", &format!("{rounded:.0}"))).await;

@@ -182,7 +182,7 @@ impl House {
     async fn settle(&mut self) {
         for _ in 0..6000 {
             while let Ok(event) = tokio::time::timeout(Duration::from_millis(4), self.face.next()).await {
-                let FaceEvent::Order { topic, payload } = event else { continue };
+                let FaceEvent::Order { topic, payload, .. } = event else { continue };
                 let relay = topic.split('/').nth(1).expect("a relay").to_owned();
                 let on = payload == "ON";
                 if self.on.insert(relay.clone(), on) != Some(on) {

@@ -167,6 +167,8 @@ pub struct Entity {
     pub serial: Option<String>,
     /// Firmware.
     pub firmware: Option<String>,
+    /// The room that it is in.
+    pub room: Option<String>,
     /// Its properties.
     pub properties: Vec<(Property, PropertyDescription)>,
     /// Where they are read.
@@ -265,6 +267,7 @@ pub fn understand(component: &Component, home_unit: TemperatureScale) -> Result<
         product: text(device, "model"),
         serial: text(device, "serial_number"),
         firmware: text(device, "sw_version"),
+        room: text(device, "suggested_area"),
         properties: Vec::new(),
         sources: Vec::new(),
         sinks: Vec::new(),

@@ -2,6 +2,7 @@
 //! own, so that the broker's last will says when the hub is gone.
 
 use rumqttc::{ClientBuildError, PublishOptions, QoS};
+use tokio::time::Instant;
 
 use crate::mqtt::house::Publication;
 use crate::mqtt::hub::{self, UrlError};
@@ -32,6 +33,8 @@ pub enum FaceEvent {
         topic: String,
         /// In these words.
         payload: String,
+        /// When it came: whoever hears it may be busy until much later.
+        at: Instant,
     },
     /// Something was said on a topic that is listened to, now or before: the broker may have kept it.
     Said {
@@ -98,7 +101,7 @@ impl Face {
                     return std::future::pending().await;
                 },
                 order = self.wire.commands.recv() => {
-                    let Some(order) = order else { return std::future::pending().await };
+                    let Some((at, order)) = order else { return std::future::pending().await };
                     let Ok(topic) = String::from_utf8(order.topic.to_vec()) else { continue };
                     let said = self.topics.contains(&topic);
                     let longest = if said { SAID_MAX_BYTES } else { ORDER_MAX_BYTES };
@@ -111,7 +114,10 @@ impl Face {
                         continue;
                     }
                     let Ok(payload) = String::from_utf8(order.payload.to_vec()) else { continue };
-                    return if said { FaceEvent::Said { topic, payload } } else { FaceEvent::Order { topic, payload } };
+                    return match said {
+                        true => FaceEvent::Said { topic, payload },
+                        false => FaceEvent::Order { topic, payload, at },
+                    };
                 }
             }
         }

@@ -426,6 +426,7 @@ impl House {
                 (&mut d.product, &e.product),
                 (&mut d.serial, &e.serial),
                 (&mut d.firmware, &e.firmware),
+                (&mut d.room, &e.room),
             ] {
                 if mine.is_none() {
                     mine.clone_from(theirs);

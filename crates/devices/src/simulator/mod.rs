@@ -505,7 +505,7 @@ pub async fn run(
     loop {
         let publications = tokio::select! {
             _ = shutdown.wait_for(|stop| *stop) => break,
-            Some(command) = wire.commands.recv() => {
+            Some((_, command)) = wire.commands.recv() => {
                 let topic = String::from_utf8_lossy(&command.topic);
                 simulation.handle(&topic, &command.payload, clock.now())
             }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use rumqttc::{AsyncClient, ClientBuildError, ConnectionError, Event, LastWill, MqttOptions, Packet, Publish, QoS};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::Publication;
 
@@ -46,7 +47,8 @@ pub(crate) enum Status {
 pub(crate) struct Wire {
     pub(crate) client: AsyncClient,
     pub(crate) status: watch::Receiver<Status>,
-    pub(crate) commands: mpsc::Receiver<Publish>,
+    /// What arrives, and when it did.
+    pub(crate) commands: mpsc::Receiver<(Instant, Publish)>,
     pump: JoinHandle<()>,
 }
 
@@ -70,7 +72,7 @@ impl Wire {
                         status_in.send_replace(Status::Up(connections));
                     }
                     Ok(Event::Incoming(Packet::Publish(publish))) => {
-                        if commands_in.try_send(publish).is_err() {
+                        if commands_in.try_send((Instant::now(), publish)).is_err() {
                             tracing::warn!("a command was dropped: {MAX_QUEUED_COMMANDS} are waiting");
                         }
                     }

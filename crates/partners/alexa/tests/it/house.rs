@@ -76,6 +76,7 @@ fn described(name: &str, class: Class, sets: &[Property], tells: &[Property], fe
         product: Some("SECRET model".into()),
         serial: Some(format!("SECRET serial of {name}")),
         firmware: Some("SECRET firmware".into()),
+        room: Some("SECRET room".into()),
     }
 }
 
