@@ -20,6 +20,9 @@ const DAYS_MAX: i64 = 31;
 
 const DAY_MS: i64 = 86_400_000;
 
+/// So much of the history before the days is looked at as well: the day before, whole, whenever the first one begins.
+const BEFORE_MS: i64 = 2 * DAY_MS + 3_600_000;
+
 /// Commands that are read from the ledger at once.
 const COMMANDS_AT_ONCE: usize = 1000;
 
@@ -59,7 +62,8 @@ impl Core {
             None => lock(&self.grants).values().cloned().collect(),
         };
         let (facts, ceiling) = (self.facts(), ceiling.or_else(|| self.ceiling.clone()));
-        let recorded = self.recorded(span).await?;
+        // What was told in the first hours follows from the days before: a mean, a held value.
+        let recorded = self.recorded(Span { from: span.from.plus_millis(-BEFORE_MS), ..span }).await?;
         let links: Vec<Link> = self.state().links.iter().cloned().collect();
         let poll_ms = i64::from(every) * 60_000;
         // Those that have ended by now are not among them, and the others stand all the time.

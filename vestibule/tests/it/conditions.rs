@@ -145,6 +145,11 @@ fn means_and_what_is_late_are_told_when_their_hour_is_over_also_after_a_restart(
     set_clock(&dir, MONDAY_MS + 180 * MINUTE_MS + 1000);
     temperature(&hub, &token, Some(25.0));
     assert_eq!(hub.cli_json(&["ledger", "verify"])["ok"], true);
+    // Played again, a mean is of what was before the hour that is played.
+    hub.cli(&[&add[..], &["hour_mean"]].concat());
+    let (from, to) = ("2025-11-24T07:30:00Z", "2025-11-24T08:00:00Z");
+    let played = hub.cli_json(&["policy", "simulate", "--from", from, "--to", to]).to_string();
+    assert!(played.contains("23.6") && !played.contains("\"value\":25"), "{played}");
 }
 
 #[test]
