@@ -54,7 +54,7 @@ fn row(what: impl Into<String>, figure: f64, unit: &str, bar: Option<f64>) -> Va
 }
 
 /// Nanoseconds that this thread has been on a core: what takes one thread takes as long on a machine that is quiet.
-fn cpu_nanos() -> Result<u64, Fail> {
+pub fn cpu_nanos() -> Result<u64, Fail> {
     let text = fs::read_to_string("/proc/thread-self/schedstat")?;
     Ok(text.split(' ').next().ok_or("no schedstat")?.parse()?)
 }
