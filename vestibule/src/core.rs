@@ -742,7 +742,7 @@ impl Core {
             let mut held = self::held(self.state().replace_table(Arc::new(before.meet(&table)), now));
             held.append(&mut entries);
             let change = match (ended.expired, ended.stepped) {
-                (0, 0) if stands => "the clock was set back: hours and windows wait for it".to_owned(),
+                (0, 0) if stands => format!("{CLOCK_SET_BACK}: hours and windows wait for it"),
                 (0, 0) => "hours or windows of grants have begun or ended".to_owned(),
                 (expired, 0) => format!("{expired} grants expired"),
                 (expired, stepped) => format!("{expired} grants expired, {stepped} tell a rung less"),
@@ -1937,6 +1937,9 @@ fn restore(
         _ => gate.restore(key, value),
     }
 }
+
+/// What the record says where hours and windows end since time stands.
+const CLOCK_SET_BACK: &str = "the clock was set back";
 
 /// Key of the stored windows.
 const WINDOW: &str = "window/";

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
 use exposure::{Count, DayCount, Recorded, Sent, Span};
@@ -285,8 +286,10 @@ impl Home {
         let pretended = exposure::under_profile(&self.recorded, profile, (&partner, gatekeeper), None)
             .map_err(|e| Failure::Failed(chain(&e)))?;
         let (link, table) = (&pretended.link, &pretended.table);
+        // No profile has hours or windows.
+        let tables = [(self.span.from, Arc::clone(table))];
         let exposed = self.seen(|sink| {
-            exposure::expose(&self.recorded, (link, table), self.span, poll_ms, sink)
+            exposure::expose(&self.recorded, (link, &tables), self.span, poll_ms, sink)
                 .map_err(|e| Failure::Failed(e.to_string()))
         })?;
         let tasks = policy::tasks(WORKLOAD).map_err(Failure::Failed)?;

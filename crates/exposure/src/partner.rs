@@ -30,6 +30,9 @@ pub enum ExposeError {
     /// The partner's own words could not be made.
     #[error("a question of the pretended partner is no directive: this is a fault of the program, please report it")]
     Question,
+    /// Nothing says what is granted.
+    #[error("there is no table to decide by: this is a fault of the program, please report it")]
+    NoTable,
     /// It asks without a pause.
     #[error("a partner can't ask every {0} ms: say 1 or more")]
     Pause(i64),
@@ -49,7 +52,8 @@ impl Actuator for Nothing {
 /// The partner asks for each device that it knows of at the multiples of `poll_ms` milliseconds, and is told unasked what is
 /// granted unasked, as once events are set up. Discovery is asked for once, at the start.
 ///
-/// The grants stand from before it and all the time, so that at the start the partner holds what it would hold. Rounds of
+/// `tables` are what is granted, each from a time on, in order; the first stands from before the start, so that then the
+/// partner holds what it would hold. More than one there are where grants count at some times alone. Rounds of
 /// what is told unasked, which go on every ten seconds, are played where anything can differ from the last: after a reading,
 /// and at each tick of the ladder.
 ///
@@ -57,7 +61,7 @@ impl Actuator for Nothing {
 /// When the pretended partner can't ask.
 pub fn expose(
     recorded: &Recorded,
-    (link, table): (&Link, &Arc<Table>),
+    (link, tables): (&Link, &[(Timestamp, Arc<Table>)]),
     span: Span,
     poll_ms: i64,
     mut sink: impl FnMut(Sent),
@@ -65,6 +69,8 @@ pub fn expose(
     if poll_ms < 1 {
         return Err(ExposeError::Pause(poll_ms));
     }
+    let Some(((_, table), later)) = tables.split_first() else { return Err(ExposeError::NoTable) };
+    let mut later = later.iter().peekable();
     let mut state = GateState::new(recorded.zone.clone(), Arc::clone(table));
     for (id, device) in &recorded.devices {
         state.registry.restore(id.clone(), device.clone());
@@ -95,14 +101,21 @@ pub fn expose(
     loop {
         let coming = readings.peek().map(|r| told_at(r));
         let round = [Some(tick), due, coming].into_iter().flatten().min().filter(|_| unasked);
-        let now = round.map_or(poll, |round| round.min(poll));
+        let next_table = later.peek().map(|(at, _)| *at);
+        let now = round.into_iter().chain(next_table).fold(poll, Timestamp::min);
         if now >= span.to {
             return Ok(());
         }
+        let mut due_at = |at: Timestamp| due = Some(due.map_or(at, |due| due.min(at)));
         while let Some(reading) = readings.next_if(|r| r.time <= now) {
-            let at = told_at(reading);
-            due = Some(due.map_or(at, |due| due.min(at)));
+            due_at(told_at(reading));
             partner.lock().report(reading.clone());
+        }
+        if let Some((_, table)) = later.next_if(|(at, _)| *at <= now) {
+            partner.lock().replace_table(Arc::clone(table), now);
+            // What began or ended is told by the next round, which may be this moment's.
+            due_at(now.plus_millis(-1).floor_to(REPORT_GRID_MS).plus_millis(REPORT_GRID_MS));
+            continue;
         }
         if round == Some(now) {
             partner.round(now, &mut sink);
@@ -119,7 +132,8 @@ pub fn expose(
 /// Whether anything at all is granted unasked. Without, no round is begun: the right to send would not be asked for.
 fn is_told_unasked(recorded: &Recorded, link: &Link, table: &Table) -> bool {
     let told = |device: &DeviceId, property: Property| {
-        table.decide(&link.id, device, property, Trigger::ProactiveReport).rung.is_ok()
+        // Also what is told at some times alone.
+        table.promised().decide(&link.id, device, property, Trigger::ProactiveReport).rung.is_ok()
     };
     recorded.devices.iter().any(|(id, device)| device.pins.keys().any(|property| told(id, *property)))
 }

@@ -93,7 +93,7 @@ fn pretended(recorded: &Recorded, slug: &str) -> Pretended {
 fn played(recorded: &Recorded, slug: &str, poll_ms: i64) -> Vec<Sent> {
     let Pretended { link, table, .. } = pretended(recorded, slug);
     let mut all = Vec::new();
-    expose(recorded, (&link, &table), span(), poll_ms, |sent| all.push(sent)).unwrap();
+    expose(recorded, (&link, &[(Timestamp::default(), table)]), span(), poll_ms, |sent| all.push(sent)).unwrap();
     all
 }
 

@@ -685,6 +685,13 @@ fn simulated(done: &Value) -> Result<(), Failure> {
     if links.is_empty() {
         return print("no links: nobody would have been sent anything\n");
     }
+    for open in done["windows"].as_array().into_iter().flatten() {
+        let (window, from, until) = (text(open, "window"), text(open, "from"), text(open, "until"));
+        print(&format!("window {window}: open from {from} until {until}\n"))?;
+    }
+    for window in done["shut"].as_array().into_iter().flatten() {
+        print(&format!("window {}: taken as shut, for it was never opened then\n", super::shown(window)))?;
+    }
     for link in links {
         print(&format!(
             "{} ({}), asking every {} minutes\n",

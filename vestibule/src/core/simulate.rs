@@ -1,17 +1,18 @@
 //! What each link would have been sent over the home's own recorded days, by the code that answers it today.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use exposure::{Count, Recorded, Span};
 use home::Reading;
+use jiff::tz::TimeZone;
 use links::Link;
-use model::{EndpointId, Timestamp};
-use policy::{Grant, Table};
+use model::{EndpointId, GrantId, Timestamp};
+use policy::{Grant, Moment, Name, Table, Windows};
 use serde_json::{Value, json};
 use store::ledger::Filter;
 
-use super::{Core, blocking, chain, lock};
+use super::{CLOCK_SET_BACK, Core, blocking, chain, lock, table_at};
 use crate::infer::Days;
 
 /// Most days that are played at once.
@@ -60,22 +61,65 @@ impl Core {
         let recorded = self.recorded(span).await?;
         let links: Vec<Link> = self.state().links.iter().cloned().collect();
         let poll_ms = i64::from(every) * 60_000;
+        // Those that have ended by now are not among them, and the others stand all the time.
+        let grants: Vec<Grant> = grants.into_iter().filter(|g| g.holds_at(now)).collect();
+        let opened = self.opened_windows(&grants, span)?;
         blocking(move || {
-            // As if hours and windows always held.
-            let table = policy::compile(&facts, &grants, ceiling.as_deref(), now).map_err(|e| chain(&e))?;
-            let table = Arc::new(table);
+            let named: BTreeSet<&Name> = grants.iter().filter_map(|g| g.window.as_ref()).collect();
+            let shut: Vec<Name> =
+                named.into_iter().filter(|name| opened.iter().all(|o| o.name != **name)).cloned().collect();
+            let standing = grants.into_iter().map(|g| Grant { expires: None, ..g }).collect();
+            let tables = tables_over(span, (&facts, standing, ceiling.as_deref()), &recorded.zone, &opened)?;
             let mut room = LISTED_MAX_BYTES;
             let one = |mut link: Link| {
                 // What was never granted to it before gets its id now, as a grant would give it.
                 link.enroll(recorded.devices.iter().map(|(id, device)| (id, device.device_type())));
-                of_link(&recorded, (&link, &table), span, poll_ms, &mut room)
+                of_link(&recorded, (&link, &tables), span, poll_ms, &mut room)
             };
             let links = links.into_iter().map(one).collect::<Result<Vec<_>, _>>()?;
+            let row =
+                |o: &Opened| json!({"window": o.name, "from": o.from.to_rfc3339(), "until": o.until.to_rfc3339()});
             Ok(json!({
                 "from": span.from.to_rfc3339(), "to": span.to.to_rfc3339(), "every": every, "links": links,
+                "windows": opened.iter().map(row).collect::<Vec<_>>(), "shut": shut,
             }))
         })
         .await
+    }
+
+    /// When the windows that these grants name were open, by the record.
+    fn opened_windows(&self, grants: &[Grant], span: Span) -> Result<Vec<Opened>, String> {
+        let names: BTreeSet<&Name> = grants.iter().filter_map(|g| g.window.as_ref()).collect();
+        let mut all: Vec<Opened> = Vec::new();
+        if names.is_empty() {
+            return Ok(all);
+        }
+        let filter = Filter { kind: Some("policy".into()), ..Filter::default() };
+        let mut next = 0;
+        loop {
+            let rows = self.writer.reader().list(next, COMMANDS_AT_ONCE, &filter).map_err(|e| chain(&e))?;
+            let Some(last) = rows.last() else { break };
+            next = last.index + 1;
+            for row in &rows {
+                let Some(time) = Timestamp::from_rfc3339(&row.time) else { continue };
+                if row.summary.starts_with(CLOCK_SET_BACK) {
+                    all.iter_mut().for_each(|o| o.until = o.until.min(time));
+                }
+                for name in &names {
+                    let Some(what) = row.summary.strip_prefix(&format!("window {name} ")) else { continue };
+                    let until = what.strip_prefix("opened until ").and_then(|rest| rest.split(',').next());
+                    if let Some(until) = until.and_then(Timestamp::from_rfc3339) {
+                        // Opened again while it is open, it is open for longer.
+                        all.push(Opened { name: (*name).clone(), from: time, until });
+                    } else {
+                        let open = all.iter_mut().filter(|o| o.name == **name);
+                        open.for_each(|o| o.until = o.until.min(time));
+                    }
+                }
+            }
+        }
+        all.retain(|o| o.from < o.until && o.until > span.from && o.from < span.to);
+        Ok(all)
     }
 
     /// The home's history of some days, with what was true when they began.
@@ -150,9 +194,52 @@ impl Core {
     }
 }
 
+/// A window that was open.
+struct Opened {
+    name: Name,
+    from: Timestamp,
+    until: Timestamp,
+}
+
+/// What is granted over some days, each table from its time on: at each edge of hours, and where a window was opened or shut.
+fn tables_over(
+    span: Span,
+    (facts, grants, ceiling): (&policy::Facts, Vec<Grant>, Option<&str>),
+    zone: &TimeZone,
+    opened: &[Opened],
+) -> Result<Vec<(Timestamp, Arc<Table>)>, String> {
+    let (mut tables, mut now) = (Vec::new(), span.from);
+    // Which grants count comes again from day to day.
+    let mut known: BTreeMap<Vec<GrantId>, Arc<Table>> = BTreeMap::new();
+    loop {
+        let mut windows = Windows::new();
+        for o in opened.iter().filter(|o| o.from <= now && now < o.until) {
+            let until = windows.entry(o.name.clone()).or_insert(o.until);
+            *until = o.until.max(*until);
+        }
+        let moment = Moment { now, zone, windows: &windows, stands: false };
+        let (counting, next) = policy::in_force(grants.clone(), moment);
+        let ids: Vec<GrantId> = counting.into_iter().map(|g| g.id).collect();
+        let table = match known.get(&ids) {
+            Some(table) => Arc::clone(table),
+            None => {
+                let table = Arc::new(table_at(facts, grants.clone(), ceiling, moment).map_err(|e| chain(&e))?);
+                known.insert(ids, Arc::clone(&table));
+                table
+            }
+        };
+        tables.push((now, table));
+        let begins = opened.iter().map(|o| o.from).filter(|from| *from > now);
+        match next.into_iter().chain(begins).min().filter(|next| *next < span.to) {
+            Some(next) => now = next,
+            None => return Ok(tables),
+        }
+    }
+}
+
 fn of_link(
     recorded: &Recorded,
-    (link, table): (&Link, &Arc<Table>),
+    (link, tables): (&Link, &[(Timestamp, Arc<Table>)]),
     span: Span,
     poll_ms: i64,
     room: &mut usize,
@@ -162,7 +249,7 @@ fn of_link(
     let mut left_out = 0u64;
     // The last message of each sort about each device: where it is listed, and its bytes.
     let mut last: BTreeMap<(Option<EndpointId>, String), (usize, Vec<u8>)> = BTreeMap::new();
-    exposure::expose(recorded, (link, table), span, poll_ms, |sent| {
+    exposure::expose(recorded, (link, tables), span, poll_ms, |sent| {
         count.add(&sent);
         let key = (sent.endpoint.clone(), sent.message.clone());
         if let Some((at, body)) = last.get(&key)

@@ -151,6 +151,44 @@ fn a_window_lets_through_while_it_is_open_also_over_a_restart() {
 }
 
 #[test]
+fn simulated_days_keep_to_the_hours_and_to_the_windows_that_were_open() {
+    let (_broker, hub, dir) = begin_at(Some(MONDAY_MS));
+    linked(&hub);
+    let add = |property: &str, more: [&str; 2]| {
+        let poll = ["--trigger", "partner_poll", "--rung", "live", "--yes"];
+        hub.cli(&[&["grant", "add", "alexa", property], &poll[..], &more].concat());
+    };
+    add("local_temperature", ["--hours", "daily 06:30-08:00"]);
+    add("contact_open", ["--window", "guests"]);
+    add("lock_state", ["--window", "never"]);
+    set_clock(&dir, MONDAY_MS + 10 * MINUTE_MS);
+    hub.cli(&["window", "open", "guests", "--minutes", "20"]);
+    set_clock(&dir, MONDAY_MS + 20 * MINUTE_MS);
+    hub.cli(&["window", "close", "guests"]);
+    set_clock(&dir, MONDAY_MS + 240 * MINUTE_MS);
+    let span = ["policy", "simulate", "--from", "2025-11-24T05:00:00Z", "--to", "2025-11-24T09:00:00Z"];
+    let simulated = hub.cli_json(&[&span[..], &["--every", "5"]].concat());
+    // From the first message with it to the first without.
+    let told = |what: &str| -> (String, String) {
+        let all = simulated["links"][0]["messages"].as_array().unwrap();
+        let has = |m: &&Value| m["message"] == "Alexa.StateReport" && m["body"]["context"].to_string().contains(what);
+        let from = all.iter().find(has).unwrap_or_else(|| panic!("{what}: {simulated}"));
+        let of = |m: &&Value| m["endpoint"] == from["endpoint"] && m["message"] == from["message"];
+        let after = all.iter().filter(of).skip_while(|m| !has(m)).find(|m| !has(m)).unwrap();
+        let time = |m: &Value| m["time"].as_str().unwrap().get(11..16).unwrap().to_owned();
+        (time(from), time(after))
+    };
+    assert_eq!(told("Alexa.TemperatureSensor"), ("06:30".into(), "08:00".into()));
+    assert_eq!(told("Alexa.ContactSensor"), ("05:10".into(), "05:20".into()));
+    assert!(!simulated["links"][0]["messages"].to_string().contains("lockState\",\"value"), "{simulated}");
+    let windows =
+        json!([{"window": "guests", "from": "2025-11-24T05:10:00.000Z", "until": "2025-11-24T05:20:00.000Z"}]);
+    assert_eq!((&simulated["windows"], &simulated["shut"]), (&windows, &json!(["never"])));
+    let text = hub.cli(&span);
+    assert!(text.contains("window guests: open from 2025-11-24T05:10:00.000Z"), "{text}");
+}
+
+#[test]
 fn a_press_of_its_button_at_the_broker_opens_a_window_and_one_that_the_broker_kept_does_not() {
     let (broker, mut hub, dir) = begin_at(Some(MONDAY_MS));
     let token = linked(&hub);
