@@ -221,7 +221,7 @@ fn simulated_days_keep_to_the_hours_and_to_the_windows_that_were_open() {
         let from = all.iter().find(has).unwrap_or_else(|| panic!("{what}: {simulated}"));
         let of = |m: &&Value| m["endpoint"] == from["endpoint"] && m["message"] == from["message"];
         let after = all.iter().filter(of).skip_while(|m| !has(m)).find(|m| !has(m)).unwrap();
-        let time = |m: &Value| m["time"].as_str().unwrap()[11..16].to_owned();
+        let time = |m: &Value| m["time"].as_str().unwrap().get(11..16).unwrap().to_owned();
         (time(from), time(after))
     };
     assert_eq!(told("Alexa.TemperatureSensor"), ("06:30".into(), "08:00".into()));
