@@ -761,6 +761,30 @@ mod tests {
         assert_eq!(crate::difference(&partner, &pin).stops.len(), 2);
     }
 
+    /// While a change is on its way: a rung that the other does not give is not told, though it stands behind it in the ladder.
+    #[test]
+    fn of_two_tables_only_what_both_rungs_give_stays_open() {
+        let of = |rung| {
+            let all = [grant(1, "home", 0, 0, Property::LocalTemperature, poll(rung), None)];
+            compile(&facts(), &all, None, Timestamp::default()).unwrap()
+        };
+        for (a, b, both) in [
+            (Rung::Hour, Rung::HourCoarse, Ok(Rung::HourCoarse)),
+            (Rung::QuarterHour, Rung::HourMean, Ok(Rung::HourMean)),
+            (Rung::Hour, Rung::HourMean, Err(Refusal::NoGrant)),
+            (Rung::HourCoarse, Rung::DayMean, Err(Refusal::NoGrant)),
+            (Rung::HourLate, Rung::HourSteady, Err(Refusal::NoGrant)),
+        ] {
+            for (one, other) in [(a, b), (b, a)] {
+                let told = of(one)
+                    .meet(&of(other))
+                    .decide(&link(0), &device(0), Property::LocalTemperature, Trigger::PartnerPoll)
+                    .rung;
+                assert_eq!(told, both, "{one} and {other}");
+            }
+        }
+    }
+
     #[test]
     fn what_everything_grants_stops_at_the_built_in_ceiling() {
         let property = |t: &Types| uid(&t.property, &resource(&device(0), Property::LocalTemperature));

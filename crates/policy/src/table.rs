@@ -134,7 +134,8 @@ impl Table {
         self.cell(link, device, property, ALL_TRIGGERS.len() + usize::from(open))?.code
     }
 
-    /// What both tables allow: of each cell the coarser rung, and the stronger code. It stands for as long as a change of grants
+    /// What both tables allow: of each cell the rung that the other gives, and the stronger code; nothing where neither rung gives the
+    /// other, as with a mean and what is held. It stands for as long as a change of grants
     /// is not recorded, so that a cell which stays granted never closes. It bears the hash of this table, which allows all of it.
     pub fn meet(&self, other: &Table) -> Table {
         let meet = |link: &LinkId, device: &DeviceId, property: Property| -> Option<Box<[Cell; CELLS]>> {
@@ -143,7 +144,8 @@ impl Table {
                 (Err(_), _) => mine.clone(),
                 (Ok(_), None) => Cell::refused(Refusal::NoGrant),
                 (Ok(a), Some(theirs)) => match theirs.rung {
-                    Ok(b) if b <= a && theirs.code <= mine.code => mine.clone(),
+                    Ok(b) if b.gives().contains(&a) && theirs.code <= mine.code => mine.clone(),
+                    Ok(b) if !a.gives().contains(&b) => Cell::refused(Refusal::NoGrant),
                     _ => theirs.clone(),
                 },
             };
