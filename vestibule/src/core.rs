@@ -240,8 +240,9 @@ impl Core {
         let store = Store::open(&config.store_url(data)).map_err(|e| damaged(&e))?;
         let opening = Opening { household: household.clone(), seed, begin: Some(clock.now()) };
         let writer = LedgerWriter::open(&store, &opening).map_err(|e| damaged(&e))?;
-        let owed = Owed::open(&data.join(OWED_FILE)).map_err(|e| failed("what was taken back", e))?;
-        repay(&owed, &writer, clock.now()).await?;
+        let mut stored: BTreeMap<String, String> =
+            writer.reader().load_held().map_err(|e| chain(&e))?.into_iter().collect();
+        let (owed, otherwise) = Owed::open(&data.join(OWED_FILE), &mut stored)?;
         let (history, known) = History::open(&data.join("history.db")).map_err(|e| chain(&e))?;
         let ceiling = match &config.ceiling {
             None => None,
@@ -263,7 +264,7 @@ impl Core {
         let mut windows = Windows::new();
         let mut consent = Household::default();
         let (mut pins, mut buttons, mut announced_buttons) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
-        for (key, value) in writer.reader().load_held().map_err(|e| chain(&e))? {
+        for (key, value) in stored {
             if let Some(name) = key.strip_prefix("mqttuser/") {
                 let hash = serde_json::from_str(&value).map_err(|e| format!("the store holds `{key}` wrongly: {e}"))?;
                 users.insert(name.to_owned(), hash);
@@ -355,7 +356,9 @@ impl Core {
             }
             is_there
         });
-        core.put(entries).await?;
+        // With what is owed, before anything else happens.
+        let leaves = core.leaves_of_what_was_otherwise(&otherwise)?;
+        core.append(leaves, entries).await?;
         Ok(core)
     }
 
@@ -565,6 +568,7 @@ impl Core {
                                 Some((gone, known)) => {
                                     gate.forget(&gone);
                                     self.owed.later(Vec::new(), keys_of(&gone, &known));
+                                    lock(&self.newcomers).forget(&gone);
                                     forgotten.push(gone);
                                     gate.describe(&device, description)
                                 }
@@ -579,8 +583,8 @@ impl Core {
                     Ok(true) => {
                         // To who becomes a member later it is no news.
                         let known = gate.registry.get(&device).filter(|_| has_members);
-                        if known.zip(room).is_some_and(|(d, before)| d.room() != before.as_deref()) {
-                            lock(&self.newcomers).moved(&device);
+                        if let (Some(_), Some(room)) = (known, room.flatten()) {
+                            lock(&self.newcomers).described(&device, room);
                         }
                         lock(&self.newcomers).note(&device, pins, known.into_iter().flat_map(|d| d.pins.keys()));
                         if before != shape(&gate, &device) {
@@ -627,11 +631,12 @@ impl Core {
             unsaved.iter().map(|d| (format!("device/{d}"), json(d))).collect()
         };
         // Members are told in the same transaction: what is known to the home is announced, whatever happens.
-        let newcomers = std::mem::take(&mut *lock(&self.newcomers));
-        let told = self.announced_newcomers(&newcomers);
+        let mut newcomers = std::mem::take(&mut *lock(&self.newcomers));
+        let told = self.announced(&mut newcomers);
         held.extend(told.clone());
-        match self.put(held).await {
-            Ok(()) => self.keep(&told),
+        // Nothing of it is owed: it is tried again as a whole.
+        match self.try_append(&[], &held).await {
+            Ok(_) => self.keep(&told),
             Err(error) => {
                 tracing::error!(%error, "devices' descriptions could not be stored yet");
                 lock(&self.unsaved).extend(unsaved);
@@ -805,17 +810,20 @@ impl Core {
         for grant in &add {
             given.push((format!("grant/{}", grant.id), Some(to_json(grant)?)));
         }
-        let mut puts: Entries = held.iter().chain(&given).cloned().collect();
-        puts.extend(remove.iter().map(|id| (format!("grant/{id}"), None)));
+        let only_takes = given.is_empty();
+        // What is replaced by as much stands unless that comes.
+        let replaced = remove.iter().filter(|id| !taken.contains(id));
+        given.extend(replaced.map(|id| (format!("grant/{id}"), None)));
+        let mut puts = held.clone();
+        puts.extend(taken.iter().map(|id| (format!("grant/{id}"), None)));
         // The value with which a grant begins is stored along with it.
         let begun = self.state().begin(&widened, now);
         puts.extend(self::held(begun.writes()));
-        if let Err(error) = self.try_append(&drafts, &puts).await {
-            let only_takes = given.is_empty();
-            if !only_takes {
-                given.extend(remove.iter().filter(|id| !taken.contains(id)).map(|id| (format!("grant/{id}"), None)));
-                self.unmake(by.as_str(), &given);
-            }
+        let recorded = match only_takes {
+            true => self.try_append(&drafts, &[&puts[..], &given].concat()).await,
+            false => self.try_give(by.as_str(), &drafts, &puts, &given).await,
+        };
+        if let Err(error) = recorded {
             // Owed is what has come true: that something was taken back, and nothing given.
             drafts.pop();
             self.owed.later(drafts, Vec::new());
@@ -823,6 +831,7 @@ impl Core {
             return if only_takes { Ok(()) } else { Err(error) };
         }
         self.keep(&puts);
+        self.keep(&given);
         if let (Some(profile), [link]) = (profile, links)
             && let Some(link) = self.state().links.get_mut(&link.id)
         {
@@ -879,10 +888,37 @@ impl Core {
         self.append(vec![leaf], held).await.map(drop)
     }
 
-    /// What could not be recorded may be stored all the same. It was told as failed: it is put back as it was before anything
-    /// else is written, also over a restart. Else it would come true with one, and nobody would know of it.
+    /// Appends what gives something (`given`), with what else is stored with it. What can't be recorded may be stored all the same.
+    /// It is told as failed: so it is put back as it was before anything else is written, also over a restart. Else it would come
+    /// true with one, and nobody would know of it. While the disk takes nothing it is not even tried.
+    async fn try_give(
+        &self,
+        by: &str,
+        drafts: &[Draft],
+        puts: &[(String, Option<String>)],
+        given: &[(String, Option<String>)],
+    ) -> Result<Vec<Receipt>, String> {
+        if self.writer.stats().failing {
+            self.settle().await;
+            if self.writer.stats().failing {
+                return Err("the disk takes nothing: nothing can be recorded, so nothing is given".into());
+            }
+        }
+        let done = self.try_append(drafts, &[puts, given].concat()).await;
+        if done.is_err() {
+            self.unmake(by, given);
+        }
+        done
+    }
+
+    /// Has what a change in vain has put stored as it is.
     fn unmake(&self, by: &str, given: &[(String, Option<String>)]) {
-        let entries: Entries = given.iter().filter_map(|(key, _)| Some((key.clone(), self.as_it_is(key)?))).collect();
+        let entry = |(key, _): &(String, Option<String>)| {
+            let is = self.as_it_is(key);
+            debug_assert!(is.is_some(), "nobody says what `{key}` is to be when it can't be stored");
+            Some((key.clone(), is?))
+        };
+        let entries: Entries = given.iter().filter_map(entry).collect();
         let hash = Digest::new(self.state().table().policy_hash());
         let text = "a change could not be confirmed, and was not made".to_owned();
         let leaf = policy_leaf(self.now(), (hash, hash), by, text, None, Vec::new());
@@ -905,11 +941,55 @@ impl Core {
         if let Some(id) = key.strip_prefix("member/") {
             return Some(json(MemberId::new(id).ok().and_then(|id| lock(&self.members).get(&id).map(to_json))));
         }
-        if let Some(name) = key.strip_prefix(WINDOW) {
-            let until = |name: Name| lock(&self.windows).get(&name).map(|until| to_json(&until.as_millis()));
-            return Some(json(name.parse().ok().and_then(until)));
+        if let Some(link) = key.strip_prefix(renewal::PREFIX) {
+            return Some(json(LinkId::new(link).ok().and_then(|id| lock(&self.renewals).get(&id).map(to_json))));
         }
-        lock(&self.consent).entry(key).or_else(|| pins::entry(&lock(&self.pins), key))
+        lock(&self.consent)
+            .entry(key)
+            .or_else(|| pins::entry(&lock(&self.pins), key))
+            .or_else(|| self.state().links.oauth.entry(key))
+    }
+
+    /// What the record says of what is otherwise than it was stored at the last stop: then what was taken back could not be
+    /// recorded, or what was told as failed was stored all the same.
+    fn leaves_of_what_was_otherwise(&self, otherwise: &Entries) -> Result<Vec<Draft>, String> {
+        let now = self.now();
+        let mut leaves = Vec::new();
+        let (mut counts, mut others) = (BTreeMap::<&str, usize>::new(), 0);
+        for (key, before) in otherwise {
+            let words = match key.split_once('/').map_or("", |(kind, _)| kind) {
+                "grant" => "grants",
+                "pending" => "grants that waited",
+                "link" => "links",
+                "member" => "members",
+                "pin" => "PINs",
+                "family" => "tokens of links",
+                _ => {
+                    others += 1;
+                    continue;
+                }
+            };
+            *counts.entry(words).or_default() += 1;
+            // Of a link that was ended the record says so in its own words.
+            let link = before.as_ref().filter(|_| words == "links").and_then(|b| serde_json::from_str::<Link>(b).ok());
+            if let Some(link) = link.filter(|l| self.state().links.get(&l.id).is_none()) {
+                leaves.push(linking::link_leaf(now, &link, LinkEvent::Revoked)?);
+            }
+        }
+        if counts.is_empty() {
+            if others > 0 {
+                tracing::info!("{others} stored entries are as they were told to be when the hub stopped");
+            }
+            return Ok(leaves);
+        }
+        let counts: Vec<String> = counts.iter().map(|(words, n)| format!("{words}: {n}")).collect();
+        let text = format!(
+            "what was taken back, or not made, could not be stored before the hub stopped, and is so now ({})",
+            counts.join(", ")
+        );
+        let hash = Digest::new(self.state().table().policy_hash());
+        leaves.push(policy_leaf(now, (hash, hash), "hub", text, None, Vec::new())?);
+        Ok(leaves)
     }
 
     /// The leaf of a change of grants: of one link by its name, of several without.
@@ -966,14 +1046,14 @@ impl Core {
 
     /// Appends, with what is owed. When it fails, what was owed is owed still, and nothing more.
     async fn try_append(&self, drafts: &[Draft], held: &[(String, Option<String>)]) -> Result<Vec<Receipt>, String> {
-        let lent = self.owed.lend();
+        let lent = self.owed.lend().await;
         if drafts.is_empty() && held.is_empty() && lent.drafts.is_empty() && lent.taken.is_empty() {
             return Ok(Vec::new());
         }
         let all = Append {
             drafts: drafts.iter().chain(&lent.drafts).cloned().collect(),
             // What is late comes first: it may have been put anew since.
-            held: lent.taken.clone().into_iter().chain(held.iter().cloned()).collect(),
+            held: lent.taken.iter().chain(held).cloned().collect(),
         };
         let receipts = self.writer.append(all).await.map_err(|error| chain(&error))?;
         lent.done();
@@ -1306,7 +1386,7 @@ impl Core {
         Ok(json!({}))
     }
 
-    /// The household says which room a device is in. What was granted for a room does not follow; members are told.
+    /// The household says which room a device is in. What is granted of it stays granted; members are told.
     async fn put_into_room(&self, device: &DeviceId, room: Option<String>) -> Result<Value, String> {
         let _one = self.changing.lock().await;
         let room = room.map(|r| r.chars().filter(|c| !c.is_control()).take(NAME_MAX_CHARS).collect::<String>());
@@ -1318,11 +1398,10 @@ impl Core {
             if !gate.registry.put_into(device, room) {
                 return Err(format!("there is no device `{device}`; `vestibule devices` lists them"));
             }
-            let now = room_of(&gate);
-            if before != now {
-                lock(&self.newcomers).moved(device);
+            if let Some(before) = before {
+                lock(&self.newcomers).described(device, before);
             }
-            now
+            room_of(&gate)
         };
         lock(&self.unsaved).insert(device.clone());
         self.store_devices().await?;
@@ -1593,7 +1672,8 @@ impl Core {
         }
         let change = self.difference(&id, &profile, &owner()?, self.facts().devices)?;
         let (added, removed) = (change.add.len(), change.remove.len());
-        let waiting = self.would_wait((change.add, change.remove), &By::Shell)?;
+        let is_left = is_left(&id, &change.add);
+        let waiting = self.would_wait((change.add.clone(), change.remove), &is_left, &By::Shell)?;
         Ok(json!({"added": added, "removed": removed, "changes": change.rows, "waiting": waiting}))
     }
 
@@ -1673,10 +1753,8 @@ impl Core {
         self.store_devices().await?;
         let change = self.difference(id, profile, &by.id()?, devices)?;
         let link = self.enroll(id)?;
-        // What waits on this link and is not of the profile is not meant any more.
         let wanted: Vec<Grant> = change.add.clone();
-        let is_left =
-            |p: &consent::Pending| p.grant.link == *id && !wanted.iter().any(|g| policy::is_of_same(g, &p.grant));
+        let is_left = is_left(id, &wanted);
         let (added, removed) = (change.add.len(), change.remove.len());
         let text = format!("profile {} applied: {added} granted, {removed} taken back", profile.slug);
         let gift = consent::Gift {
@@ -1834,24 +1912,9 @@ fn unreadable(key: &str) -> String {
     format!("the store holds `{key}`, which this version can't read; use the newer program")
 }
 
-/// Stores what was taken back before the last stop and could not be recorded then.
-async fn repay(owed: &Owed, writer: &LedgerWriter, now: Timestamp) -> Result<(), String> {
-    let lent = owed.lend();
-    if lent.taken.is_empty() {
-        return Ok(());
-    }
-    let stored = writer.reader().load_held().map_err(|e| chain(&e))?;
-    let mut drafts = Vec::new();
-    for (key, value) in stored {
-        let link = key.starts_with("link/") && lent.taken.get(&key) == Some(&None);
-        if let Some(link) = serde_json::from_str::<Link>(&value).ok().filter(|_| link) {
-            drafts.push(linking::link_leaf(now, &link, LinkEvent::Revoked)?);
-        }
-    }
-    let held = lent.taken.clone().into_iter().collect();
-    writer.append(Append { drafts, held }).await.map_err(|e| chain(&e))?;
-    lent.done();
-    Ok(())
+/// What waits on a link and is not of the profile that is applied: it is not meant any more.
+fn is_left(link: &LinkId, wanted: &[Grant]) -> impl Fn(&consent::Pending) -> bool + Sync {
+    move |p| p.grant.link == *link && !wanted.iter().any(|g| policy::is_of_same(g, &p.grant))
 }
 
 /// Where an ungranted device is stored.

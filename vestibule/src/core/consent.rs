@@ -27,7 +27,10 @@ const PENDING_MAX: usize = 10_000;
 const HUB: &str = "hub";
 
 /// What members are told of devices and properties that have come.
-const NEWCOMERS: &str = "new in this home or in a room, and shared with nobody until a member grants it";
+const NEWCOMERS: &str = "new in this home, and shared with nobody until a member grants it";
+
+/// What members are told of devices that are in another room, and of which something is granted.
+const MOVED: &str = "in another room now: what is granted of it stays granted until a member takes it back";
 
 /// How the keys of what waits begin in the store.
 const PENDING: &str = "pending/";
@@ -101,12 +104,17 @@ pub(super) struct Notice {
 struct News {
     is_new: bool,
     properties: BTreeSet<Property>,
-    moved: bool,
+    /// The room that it was in when members were told last.
+    room: Option<String>,
 }
 
-/// Devices that have come, properties that are new on those that were there, and what was put into another room.
+/// Devices that have come, properties that are new on those that were there, and the rooms that devices were in.
 #[derive(Debug, Default)]
-pub(super) struct Newcomers(BTreeMap<DeviceId, News>);
+pub(super) struct Newcomers {
+    of: BTreeMap<DeviceId, News>,
+    /// Ids for the notices of it: told again after it could not be stored, it is the same notice.
+    ids: BTreeMap<&'static str, String>,
+}
 
 impl Newcomers {
     /// A device has described itself: `before` is what was known of it, none for one that was not.
@@ -120,25 +128,31 @@ impl Newcomers {
         let before = before.unwrap_or_default();
         let new: BTreeSet<Property> = now.copied().filter(|p| !before.contains(p) && !p.is_metadata()).collect();
         if !new.is_empty() {
-            let news = self.0.entry(device.clone()).or_default();
+            let news = self.of.entry(device.clone()).or_default();
             news.is_new |= is_new;
             news.properties.extend(new);
         }
     }
 
-    /// A device is in another room.
-    pub(super) fn moved(&mut self, device: &DeviceId) {
-        self.0.entry(device.clone()).or_default().moved = true;
+    /// A device that was in this room is described anew, or put into another.
+    pub(super) fn described(&mut self, device: &DeviceId, room: String) {
+        self.of.entry(device.clone()).or_default().room.get_or_insert(room);
+    }
+
+    /// A device is gone.
+    pub(super) fn forget(&mut self, device: &DeviceId) {
+        self.of.remove(device);
     }
 
     /// They could not be told of: they are told of later.
     pub(super) fn again(&mut self, earlier: Newcomers) {
-        for (device, earlier) in earlier.0 {
-            let news = self.0.entry(device).or_default();
+        for (device, earlier) in earlier.of {
+            let news = self.of.entry(device).or_default();
             news.is_new |= earlier.is_new;
             news.properties.extend(earlier.properties);
-            news.moved |= earlier.moved;
+            news.room = earlier.room.or(news.room.take());
         }
+        self.ids.extend(earlier.ids);
     }
 }
 
@@ -192,7 +206,27 @@ pub(super) struct Widened {
     pub(super) table: Table,
     pub(super) begun: gate::Begun,
     pub(super) leaf: Draft,
+    /// What is stored of it, beside the values that grants begin with.
     pub(super) puts: Entries,
+}
+
+/// A gift, and what becomes of what waits.
+struct Sorted {
+    /// In words, what is given that was not.
+    told: Vec<String>,
+    add: Vec<Grant>,
+    remove: Vec<GrantId>,
+    /// What is given anew and is to wait, each with what it comes in the place of.
+    fresh: Vec<(Grant, Vec<GrantId>)>,
+    /// What waits already, and goes on waiting: with a new agreement, or as it is.
+    agreed: Vec<Pending>,
+    kept: BTreeSet<GrantId>,
+    /// What waited and takes force, since every owner has agreed by now.
+    ready: Vec<Pending>,
+    /// What waited and is taken back.
+    gone: Vec<GrantId>,
+    /// What waited and gives way to what comes in its place.
+    superseded: Vec<GrantId>,
 }
 
 /// Whether a stored entry is what members are told.
@@ -267,9 +301,62 @@ impl Core {
         divide(change, &standing, is_asked, fresh).map_err(|e| chain(&e))
     }
 
-    /// How many of these would wait.
-    pub(super) fn would_wait(&self, change: (Vec<Grant>, Vec<GrantId>), by: &By) -> Result<usize, String> {
-        Ok(self.divided(change, by)?.later.len())
+    /// How many grants of this gift would wait.
+    pub(super) fn would_wait(
+        &self,
+        change: (Vec<Grant>, Vec<GrantId>),
+        unmeant: &(dyn Fn(&Pending) -> bool + Sync),
+        by: &By,
+    ) -> Result<usize, String> {
+        let sorted = self.sorted(change, unmeant, by)?;
+        Ok(sorted.fresh.len() + sorted.kept.len())
+    }
+
+    /// Sorts a gift: what counts at once, what waits, and what becomes of what waits already.
+    fn sorted(
+        &self,
+        change: (Vec<Grant>, Vec<GrantId>),
+        unmeant: &(dyn Fn(&Pending) -> bool + Sync),
+        by: &By,
+    ) -> Result<Sorted, String> {
+        let standing = lock(&self.grants).clone();
+        let change = merged(change, &standing);
+        let told = wider(&standing, &change.0);
+        let wanted = change.0.clone();
+        let policy::Divided { add, remove, later } = self.divided(change, by)?;
+        let taken: BTreeSet<&GrantId> = remove.iter().collect();
+        let (mut kept, mut fresh, mut agreed) = (BTreeSet::new(), Vec::new(), Vec::new());
+        let (mut gone, mut superseded) = (Vec::new(), Vec::new());
+        let giver = self.owners().into_iter().find(|owner| *by == By::Member(owner.clone()));
+        // What waits already goes on waiting, and who gives it again agrees to it. What waited for the same thing otherwise, or in
+        // the place of what is taken back, is not meant any more.
+        let household = lock(&self.consent);
+        for (new, instead) in later {
+            let is_it = |p: &&Pending| {
+                p.is_for(&new) && !p.replaces.iter().any(|id| taken.contains(id)) && p.replaces == instead
+            };
+            let Some(same) = household.pending.values().find(is_it) else {
+                fresh.push((new, instead));
+                continue;
+            };
+            kept.insert(same.grant.id.clone());
+            if let Some(owner) = giver.iter().find(|owner| !same.confirmed.contains(*owner)) {
+                let mut same = same.clone();
+                same.confirmed.insert(owner.clone());
+                agreed.push(same);
+            }
+        }
+        for p in household.pending.values().filter(|p| !kept.contains(&p.grant.id)) {
+            if unmeant(p) || p.replaces.iter().any(|id| taken.contains(id)) {
+                gone.push(p.grant.id.clone());
+            } else if wanted.iter().any(|new| is_of_same(new, &p.grant)) {
+                superseded.push(p.grant.id.clone());
+            }
+        }
+        drop(household);
+        let (ready, agreed): (Vec<Pending>, Vec<Pending>) = agreed.into_iter().partition(|p| self.is_agreed(p));
+        kept.retain(|id| ready.iter().all(|p| p.grant.id != *id));
+        Ok(Sorted { told, add, remove, fresh, agreed, kept, ready, gone, superseded })
     }
 
     /// Gives and takes back: what narrows at once, what every owner is to agree to later. Members are told what is new. All of
@@ -278,55 +365,21 @@ impl Core {
     pub(super) async fn give(&self, gift: Gift<'_>, by: &By) -> Result<Vec<GrantId>, String> {
         let Gift { links, add, remove, unmeant, mut text, profile, mut held } = gift;
         let mut whole = Entries::new();
-        let (standing, now) = (lock(&self.grants).clone(), self.now());
-        let (add, remove) = merged((add, remove), &standing);
-        let told = wider(&standing, &add);
-        let wanted = add.clone();
-        let mut divided = self.divided((add, remove), by)?;
-        let taken: BTreeSet<&GrantId> = divided.remove.iter().collect();
-        // What waits already goes on waiting, and who gives it again agrees to it. What waited for the same thing otherwise, or in
-        // the place of what is taken back, is not meant any more.
-        let (mut kept, mut fresh, mut agreed, mut gone) = (BTreeSet::new(), Vec::new(), Vec::new(), BTreeSet::new());
-        let giver = self.owners().into_iter().find(|owner| *by == By::Member(owner.clone()));
-        {
-            let household = lock(&self.consent);
-            for (new, instead) in divided.later {
-                let is_it = |p: &&Pending| {
-                    p.is_for(&new) && !p.replaces.iter().any(|id| taken.contains(id)) && p.replaces == instead
-                };
-                let Some(same) = household.pending.values().find(is_it) else {
-                    fresh.push((new, instead));
-                    continue;
-                };
-                kept.insert(same.grant.id.clone());
-                if let Some(owner) = giver.iter().find(|owner| !same.confirmed.contains(*owner)) {
-                    let mut same = same.clone();
-                    same.confirmed.insert(owner.clone());
-                    agreed.push(same);
-                }
-            }
-            for p in household.pending.values().filter(|p| !kept.contains(&p.grant.id)) {
-                let key = (pending_key(&p.grant.id), None);
-                if unmeant(p) || p.replaces.iter().any(|id| taken.contains(id)) {
-                    gone.insert(p.grant.id.clone());
-                    held.push(key);
-                } else if wanted.iter().any(|new| is_of_same(new, &p.grant)) {
-                    whole.push(key);
-                }
-            }
-        }
+        let now = self.now();
+        let Sorted { told, mut add, mut remove, fresh, agreed, kept, ready, gone, superseded } =
+            self.sorted((add, remove), unmeant, by)?;
         if !gone.is_empty() {
             text = format!("{text}; {} that waited are taken back", gone.len());
         }
-        let (ready, agreed): (Vec<Pending>, Vec<Pending>) = agreed.into_iter().partition(|p| self.is_agreed(p));
+        held.extend(gone.iter().map(|id| (pending_key(id), None)));
+        whole.extend(superseded.iter().map(|id| (pending_key(id), None)));
         if !ready.is_empty() {
             text = format!("{text}; {} that waited take force: every owner has confirmed them", ready.len());
         }
         for p in ready {
-            kept.remove(&p.grant.id);
             whole.push((pending_key(&p.grant.id), None));
-            divided.remove.extend(p.replaces.into_iter().filter(|id| standing.contains_key(id)));
-            divided.add.extend(Some(p.grant).filter(|g| g.holds_at(now)));
+            remove.extend(p.replaces.into_iter().filter(|id| lock(&self.grants).contains_key(id)));
+            add.extend(Some(p.grant).filter(|g| g.holds_at(now)));
         }
         if !agreed.is_empty() {
             text = format!("{text}; {} that wait are confirmed", agreed.len());
@@ -335,14 +388,14 @@ impl Core {
             whole.push((pending_key(&p.grant.id), Some(to_json(p)?)));
         }
         let waiting = self.pend(fresh, by, &mut whole)?;
-        let from = waiting.first().map(|(_, from)| *from);
+        let from = waiting.iter().map(|(_, from)| *from).chain(agreed.iter().map(|p| p.from)).max();
         if !told.is_empty() {
             whole.extend(self.notice(by, &text, told, from)?);
         }
-        if let Some(from) = from {
+        if let Some((_, from)) = waiting.first() {
             text = format!("{text}; {} wait until {}", waiting.len(), from.to_rfc3339());
         }
-        let (add, remove, by) = (divided.add, divided.remove, &by.id()?);
+        let by = &by.id()?;
         self.change_grants(Changing { links, add, remove, by, text, profile, drafts: Vec::new(), held, whole }).await?;
         Ok(waiting.into_iter().map(|(id, _)| id).chain(kept).collect())
     }
@@ -399,53 +452,81 @@ impl Core {
         Ok(Some((format!("{NOTICE}{}", random_id("n")?), Some(to_json(&notice)?))))
     }
 
-    /// The entry of what members are told of newcomers: one notice, which grows for as long as nobody has seen it.
-    pub(super) fn announced_newcomers(&self, newcomers: &Newcomers) -> Entries {
-        let lines_of = |(device, news): (&DeviceId, &News)| -> Vec<String> {
-            // The device's own words: a person may know it by them, and nothing depends on them.
-            let short = |text: &str| -> String {
-                text.chars().filter(|c| !c.is_control()).take(NEWCOMER_NAME_MAX_CHARS).collect()
-            };
+    /// The entries of what members are told of newcomers, and of what was put into another room though something is granted of it.
+    pub(super) fn announced(&self, newcomers: &mut Newcomers) -> Entries {
+        // The device's own words: a person may know it by them, and nothing depends on them.
+        let short =
+            |text: &str| -> String { text.chars().filter(|c| !c.is_control()).take(NEWCOMER_NAME_MAX_CHARS).collect() };
+        let grants_of = |device: &DeviceId| {
+            let standing = lock(&self.grants).values().filter(|g| g.device == *device).count();
+            standing + lock(&self.consent).pending.values().filter(|p| p.grant.device == *device).count()
+        };
+        let (mut new, mut moved) = (Vec::new(), Vec::new());
+        for (device, news) in &newcomers.of {
             let (name, room) = {
                 let gate = self.state();
                 let known = gate.registry.get(device);
                 let name = known.map(|d| short(&d.description.name)).unwrap_or_default();
-                (name, known.and_then(|d| d.room().map(short)))
+                (name, known.and_then(|d| d.room().map(str::to_owned)))
             };
             let labels: Vec<&str> = news.properties.iter().map(|p| p.label()).collect();
-            let what = if news.is_new { "a new device" } else { "new on this device" };
-            let new =
-                (!labels.is_empty()).then(|| format!("{device} \u{201c}{name}\u{201d}, {what}: {}", labels.join(", ")));
-            let moved = (news.moved && !news.is_new).then(|| match room {
-                Some(room) => format!(
-                    "{device} \u{201c}{name}\u{201d}, in the room \u{201c}{room}\u{201d} now: what was granted for that room \
-                     is not granted for it"
-                ),
-                None => format!("{device} \u{201c}{name}\u{201d}, in no room now: what was granted of it stays"),
-            });
-            new.into_iter().chain(moved).collect()
-        };
-        let lines: Vec<String> = newcomers.0.iter().flat_map(lines_of).collect();
+            if !labels.is_empty() {
+                let what = if news.is_new { "a new device" } else { "new on this device" };
+                new.push((None, format!("{device} \u{201c}{name}\u{201d}, {what}: {}", labels.join(", "))));
+            }
+            let Some(before) = news.room.as_ref().filter(|before| room.as_ref() != Some(before)) else { continue };
+            let grants = grants_of(device);
+            if grants > 0 {
+                let line = format!("{device} \u{201c}{name}\u{201d}, ");
+                let to = room.map_or("none".to_owned(), |room| format!("\u{201c}{}\u{201d}", short(&room)));
+                let rest = format!("from the room \u{201c}{}\u{201d} to {to}; grants: {grants}", short(before));
+                moved.push((Some(format!("{device} ")), line + &rest));
+            }
+        }
+        let told = [self.grown_notice(newcomers, NEWCOMERS, new), self.grown_notice(newcomers, MOVED, moved)];
+        told.into_iter().flatten().collect()
+    }
+
+    /// The entry of a notice of the hub's, which grows for as long as nobody has seen it. A line takes the place of one that begins
+    /// as is said with it.
+    fn grown_notice(
+        &self,
+        newcomers: &mut Newcomers,
+        text: &'static str,
+        lines: Vec<(Option<String>, String)>,
+    ) -> Option<(String, Option<String>)> {
         let all: BTreeSet<MemberId> = lock(&self.members).keys().cloned().collect();
-        let (Ok(hub), false) = (MemberId::new(HUB), lines.is_empty() || all.is_empty()) else { return Entries::new() };
+        let hub = MemberId::new(HUB).ok()?;
+        if lines.is_empty() || all.is_empty() {
+            return None;
+        }
         let unseen = {
             let household = lock(&self.consent);
-            let is_it = |(_, n): &(&String, &Notice)| n.by == hub && n.text == NEWCOMERS && n.unseen == all;
+            let is_it = |(_, n): &(&String, &Notice)| n.by == hub && n.text == text && n.unseen == all;
             household.notices.iter().find(is_it).map(|(id, n)| (id.clone(), n.clone()))
         };
-        let Some((id, mut notice)) = unseen.or_else(|| {
-            let (time, text) = (self.now(), NEWCOMERS.to_owned());
-            let (by, lines, from) = (hub.clone(), Vec::new(), None);
-            Some((random_id("n").ok()?, Notice { time, by, text, lines, more: 0, from, unseen: all.clone() }))
-        }) else {
-            return Entries::new();
+        let (id, mut notice) = match unseen {
+            Some(it) => it,
+            None => {
+                let id = match newcomers.ids.get(text) {
+                    Some(id) => id.clone(),
+                    None => newcomers.ids.entry(text).or_insert(random_id("n").ok()?).clone(),
+                };
+                let (by, time, text) = (hub, self.now(), text.to_owned());
+                (id, Notice { time, by, text, lines: Vec::new(), more: 0, from: None, unseen: all })
+            }
         };
         notice.time = self.now();
-        let before = notice.lines.clone();
-        for line in lines.into_iter().filter(|line| !before.contains(line)) {
+        for (instead, line) in lines {
+            if let Some(begin) = instead {
+                notice.lines.retain(|old| !old.starts_with(&begin));
+            }
+            if notice.lines.contains(&line) {
+                continue;
+            }
             if notice.lines.len() < NOTICE_LINES_MAX { notice.lines.push(line) } else { notice.more += 1 }
         }
-        to_json(&notice).map(|json| vec![(format!("{NOTICE}{id}"), Some(json))]).unwrap_or_default()
+        Some((format!("{NOTICE}{id}"), Some(to_json(&notice).ok()?)))
     }
 
     /// Takes in what has been stored of the household.
@@ -497,9 +578,7 @@ impl Core {
         for grant in add {
             puts.push((format!("grant/{}", grant.id), Some(to_json(grant)?)));
         }
-        // The value with which a grant begins is stored along with it.
         let begun = self.state().begin(&table, now);
-        puts.extend(held(begun.writes()));
         Ok(Widened { grants, table, begun, leaf, puts })
     }
 
@@ -540,10 +619,9 @@ impl Core {
             gone.extend(self.notice(knows, &text, told, None)?);
         }
         widened.puts.extend(gone.iter().cloned());
-        if let Err(error) = self.try_append(std::slice::from_ref(&widened.leaf), &widened.puts).await {
-            self.unmake(by, &widened.puts);
-            return Err(error);
-        }
+        // The value with which a grant begins is stored along with it.
+        let begun = held(widened.begun.writes());
+        self.try_give(by, std::slice::from_ref(&widened.leaf), &begun, &widened.puts).await?;
         self.keep(&gone);
         self.put_in_force(widened.grants, widened.table, widened.begun, now).await;
         Ok(())
@@ -587,10 +665,7 @@ impl Core {
     pub(super) async fn tell(&self, text: String, by: &By, entries: Entries) -> Result<(), String> {
         let (hash, by) = (Digest::new(self.state().table().policy_hash()), by.id()?);
         let leaf = policy_leaf(self.now(), (hash, hash), by.as_str(), text, None, Vec::new())?;
-        if let Err(error) = self.try_append(&[leaf], &entries).await {
-            self.unmake(by.as_str(), &entries);
-            return Err(error);
-        }
+        self.try_give(by.as_str(), &[leaf], &[], &entries).await?;
         self.keep(&entries);
         Ok(())
     }

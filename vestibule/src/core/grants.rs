@@ -259,7 +259,7 @@ impl Core {
         }
         let conditions = planned.conditions();
         let Planned { links, add, remove, difference, longer } = planned;
-        let waits = self.would_wait((add.clone(), remove.clone()), by)?;
+        let waits = self.would_wait((add.clone(), remove.clone()), unmeant, by)?;
         let mut answer = json!({
             "links": links, "added": add.len(), "removed": remove.len(), "applied": doing.apply, "shown": shown,
             "conditions": conditions, "waits": waits, "waiting": [],
@@ -524,8 +524,7 @@ impl Core {
         let table = self.compile_under(self.grants_of(|_| true), windows.clone(), now).await?;
         let (by, how) = if pressed.is_some() { (BROKER, ", by its button") } else { (OWNER, "") };
         let change = format!("window {name} opened until {}, for {} grants{how}", until.to_rfc3339(), named.len());
-        let key = format!("{WINDOW}{name}");
-        let entries = vec![(key.clone(), Some(to_json(&until.as_millis())?))];
+        let entry = (format!("{WINDOW}{name}"), Some(to_json(&until.as_millis())?));
         let is_late = || pressed.is_some_and(|at| at.elapsed() > PRESS_OBEYED_WITHIN);
         let late = || {
             let most = PRESS_OBEYED_WITHIN.as_secs();
@@ -534,24 +533,24 @@ impl Core {
         if is_late() {
             return Err(late());
         }
-        if let Err(error) = self.try_append(&[self.window_leaf(&table, change, by)?], &entries).await {
-            self.unmake(by, &entries);
-            return Err(error);
-        }
+        // It is stored as open only once it is: after a restart in between nobody has opened it.
+        self.try_give(by, &[self.window_leaf(&table, change, by)?], &[], &[]).await?;
         if is_late() {
             // It is on record, and has let nothing through.
             let text = format!("window {name} was not opened after all: {}", late());
             let next = Digest::new(self.state().table().policy_hash());
             let hashes = (Digest::new(table.policy_hash()), next);
             let leaf = policy_leaf(self.now(), hashes, by, text, None, Vec::new())?;
-            let before = self.as_it_is(&key).flatten();
-            self.take_back(vec![leaf], vec![(key, before)]).await?;
+            if self.try_append(std::slice::from_ref(&leaf), &[]).await.is_err() {
+                self.owed.later(vec![leaf], Vec::new());
+            }
             return Err(late());
         }
         *lock(&self.windows) = windows;
-        let writes = self.state().replace_table(Arc::new(table), now);
-        if let Err(error) = self.put(held(writes)).await {
-            tracing::error!(%error, "what is held for a link could not be stored yet");
+        let mut entries = held(self.state().replace_table(Arc::new(table), now));
+        entries.push(entry);
+        if let Err(error) = self.put(entries).await {
+            tracing::error!(%error, "that a window is open could not be stored: a restart would shut it");
         }
         Ok(json!({"window": name, "open_until": until.to_rfc3339(), "grants": named.len()}))
     }

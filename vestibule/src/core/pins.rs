@@ -46,10 +46,7 @@ impl Core {
         }
         let leaf = self.pin_leaf(&link, "set")?;
         let entries = vec![(key(&link.id), Some(to_json(&pin)?))];
-        if let Err(error) = self.try_append(&[leaf], &entries).await {
-            self.unmake(OWNER, &entries);
-            return Err(error);
-        }
+        self.try_give(OWNER, &[leaf], &[], &entries).await?;
         lock(&self.pins).insert(link.id.clone(), pin);
         Ok(json!({"link": link.id}))
     }

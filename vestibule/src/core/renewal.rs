@@ -101,7 +101,7 @@ impl Core {
         };
         let whole = vec![(key(id), Some(to_json(&renewal)?))];
         if now.add.is_empty() && now.remove.is_empty() && held.is_empty() {
-            self.put(whole).await?;
+            self.try_give(renewal.member.as_str(), &[], &[], &whole).await?;
         } else {
             let text = format!(
                 "profile {} agreed to anew: {} taken back at once, {} made coarser",
@@ -130,7 +130,7 @@ impl Core {
         let now = self.now();
         let (mut drafts, mut puts) = (vec![intent], entries);
         puts.push((key(id), None));
-        let mut after = None;
+        let (mut after, mut beside) = (None, super::Entries::new());
         if renewal.standing == self.standing(id) {
             let by = By::Member(renewal.member.clone());
             let told = policy::wider(&lock(&self.grants).clone(), &renewal.add);
@@ -153,12 +153,13 @@ impl Core {
             drafts.push(widened.leaf.clone());
             puts.push((format!("link/{id}"), Some(to_json(&link)?)));
             puts.extend(widened.puts.iter().cloned());
+            beside = super::held(widened.begun.writes());
             after = Some(widened);
         } else {
             tracing::warn!(link = %id, "its grants were changed after it was agreed to anew: they stay as they are");
         }
-        // Nothing of it is owed when it fails: then the old tokens and grants stand, and the code is still good.
-        let receipts = self.try_append(&drafts, &puts).await?;
+        // When it fails the old tokens and grants stand, and the code is still good.
+        let receipts = self.try_give(renewal.member.as_str(), &drafts, &beside, &puts).await?;
         self.keep(&puts);
         lock(&self.renewals).remove(id);
         if let Some(widened) = after {

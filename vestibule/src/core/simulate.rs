@@ -111,14 +111,20 @@ impl Core {
                     all.iter_mut().for_each(|o| o.until = o.until.min(time));
                 }
                 for name in &names {
-                    let Some(what) = row.summary.strip_prefix(&format!("window {name} ")) else { continue };
-                    let until = what.strip_prefix("opened until ").and_then(|rest| rest.split(',').next());
-                    if let Some(until) = until.and_then(Timestamp::from_rfc3339) {
+                    match said_of_window(&row.summary, name) {
                         // Opened again while it is open, it is open for longer.
-                        all.push(Opened { name: (*name).clone(), from: time, until });
-                    } else {
-                        let open = all.iter_mut().filter(|o| o.name == **name);
-                        open.for_each(|o| o.until = o.until.min(time));
+                        Some(Said::Opened(until)) => all.push(Opened { name: (*name).clone(), from: time, until }),
+                        // What was open before stays so.
+                        Some(Said::NotOpened) => {
+                            if let Some(at) = all.iter().rposition(|o| o.name == **name) {
+                                all.remove(at);
+                            }
+                        }
+                        Some(Said::Closed) => {
+                            let open = all.iter_mut().filter(|o| o.name == **name);
+                            open.for_each(|o| o.until = o.until.min(time));
+                        }
+                        None => {}
                     }
                 }
             }
@@ -197,6 +203,31 @@ impl Core {
         })?;
         Ok(Timestamp::from_millis(zoned.timestamp().as_millisecond()))
     }
+}
+
+/// What the record says of a window.
+#[derive(Debug, PartialEq)]
+enum Said {
+    Opened(Timestamp),
+    NotOpened,
+    Closed,
+}
+
+/// What a leaf of the record says of this window, and of no other: one window's name may be how another's begins. A leaf is as the
+/// record sums it up: what changed, and by whom.
+fn said_of_window(summary: &str, name: &Name) -> Option<Said> {
+    let (change, _by) = summary.rsplit_once(" (by ")?;
+    let what = change.strip_prefix(&format!("window {name} "))?;
+    if what == "closed" {
+        return Some(Said::Closed);
+    }
+    if what.starts_with("was not opened after all: ") {
+        return Some(Said::NotOpened);
+    }
+    let (until, rest) = what.strip_prefix("opened until ")?.split_once(", for ")?;
+    let (count, _) = rest.split_once(" grants").filter(|(_, how)| how.is_empty() || how.starts_with(','))?;
+    count.parse::<usize>().ok()?;
+    Timestamp::from_rfc3339(until).map(Said::Opened)
 }
 
 /// A window that was open.
@@ -291,4 +322,29 @@ fn of_link(
         "link": link.id, "partner": link.partner, "profile": link.profile, "days": days, "total": count.total(),
         "messages": listed, "left_out": left_out,
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_record_says_of_a_window_is_said_of_no_other() {
+        let (guests, friends): (Name, Name) = ("guests".parse().unwrap(), "guests & friends".parse().unwrap());
+        let said = |change: &str| {
+            let summary = format!("{change} (by owner)");
+            (said_of_window(&summary, &guests), said_of_window(&summary, &friends))
+        };
+        let until = Timestamp::from_rfc3339("2026-11-20T08:15:00Z").unwrap();
+        let opened = "opened until 2026-11-20T08:15:00Z, for 2 grants";
+        assert_eq!(said(&format!("window guests {opened}")), (Some(Said::Opened(until)), None));
+        assert_eq!(
+            said(&format!("window guests & friends {opened}, by its button")),
+            (None, Some(Said::Opened(until)))
+        );
+        assert_eq!(said("window guests & friends closed"), (None, Some(Said::Closed)));
+        assert_eq!(said("window guests was not opened after all: late"), (Some(Said::NotOpened), None));
+        assert_eq!(said("window guests & friends was not opened after all: late"), (None, Some(Said::NotOpened)));
+        assert_eq!(said("3 grants take force"), (None, None));
+    }
 }

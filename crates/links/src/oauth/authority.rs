@@ -344,7 +344,7 @@ impl Authority {
     // ---- The store ----
 
     /// Puts one stored entry back; `None` when the key is not of this kind, `Some(false)` when the value can't be read.
-    /// Families come before what is settled of them, as the store's order has it.
+    /// Families come before what is settled of them, as the order of their keys has it.
     pub fn restore(&mut self, key: &str, value: &str) -> Option<bool> {
         let (kind, rest) = key.split_once('/')?;
         match kind {
@@ -366,6 +366,24 @@ impl Authority {
                     _ => false,
                 })
             }
+            _ => None,
+        }
+    }
+
+    /// What the store is to hold of a key: `None` when the key is not of this kind.
+    pub fn entry(&self, key: &str) -> Option<Option<String>> {
+        let (kind, rest) = key.split_once('/')?;
+        match kind {
+            "client" => {
+                Some(self.clients.values().map(Client::entry).find(|(k, _)| k == key).and_then(|(_, json)| json))
+            }
+            "code" => Some(self.codes.values().map(Code::entry).find(|(k, _)| k == key).and_then(|(_, json)| json)),
+            "family" => {
+                let family = LinkId::new(rest).ok().and_then(|link| self.families.get(&link));
+                Some(family.and_then(|family| family_entry(family).1))
+            }
+            // What came back stands in the family itself.
+            "settled" => Some(None),
             _ => None,
         }
     }
