@@ -28,7 +28,7 @@ use egress::{Door, Ended, EventLines, EventSettings, Gateways, RecordError, Reco
 use gate::{GateState, StateWrite};
 use home::{Description, Reading, Registered, RegistryError, Update};
 use ledger::{Body, Digest, Draft, LinkEvent, Receipt};
-use links::{LINKS_MAX, Link};
+use links::{LINKS_MAX, Limiter, Link};
 use model::{Clock, DeviceId, GrantId, HouseholdId, LinkId, MemberId, PartnerId, Property, Timestamp};
 use policy::{Change, Grant, Moment, Name, Profile, Table, Windows};
 use serde_json::{Value, json};
@@ -37,7 +37,7 @@ use store::{History, Store};
 
 use crate::audit;
 use crate::clock::NotBefore;
-use crate::commands::Request;
+use crate::commands::{Login, Request};
 use crate::config::{Config, Mqtt};
 use crate::observed::Observed;
 use crate::thermostat::unit::{Order, Times, Unit};
@@ -146,6 +146,8 @@ pub struct Core {
     verified: Mutex<Option<bool>>,
     observed: Mutex<Observed>,
     /// What was taken back and could not be recorded.
+    /// Wrong passwords with orders: one member's, and all.
+    order_logins: (Mutex<Limiter>, Mutex<Limiter>),
     owed: Owed,
     /// What was agreed to for links that are renewed, until the partner fetches its tokens.
     renewals: Mutex<BTreeMap<LinkId, Renewal>>,
@@ -333,6 +335,10 @@ impl Core {
             said: Mutex::default(),
             verified: Mutex::default(),
             observed: Mutex::default(),
+            order_logins: (
+                Mutex::new(Limiter::new(egress::LOGIN_BURST, egress::LOGIN_INTERVAL_MS, egress::OAUTH_KEYS_MAX)),
+                Mutex::new(Limiter::new(egress::LOGIN_ALL_BURST, egress::LOGIN_ALL_INTERVAL_MS, 1)),
+            ),
             owed,
             renewals: Mutex::new(renewals),
             ceiling,
@@ -1224,13 +1230,15 @@ impl Core {
                 if self.thermostats.len() > 1 && order.is_of_all() {
                     let mut all = Vec::new();
                     for unit in &self.thermostats {
-                        all.push(self.thermostat_order(Arc::clone(unit), order.clone()).await?);
+                        all.push(self.thermostat_order(Arc::clone(unit), order.clone(), Caller::owner(OWNER)).await?);
                     }
                     return Ok(Value::Array(all));
                 }
-                self.thermostat_order(self.thermostat(None)?, order).await
+                self.thermostat_order(self.thermostat(None)?, order, Caller::owner(OWNER)).await
             }
-            Request::ThermostatOf { name, order } => self.thermostat_order(self.thermostat(Some(&name))?, order).await,
+            Request::ThermostatOf { name, order } => {
+                self.thermostat_order(self.thermostat(Some(&name))?, order, Caller::owner(OWNER)).await
+            }
             Request::ThermostatImport { text, name } => {
                 let (file, zone, now) =
                     (self.thermostat_file(name.as_deref())?, self.config.timezone.clone(), self.now());
@@ -1253,13 +1261,41 @@ impl Core {
     }
 
     /// What an owner asks of a thermostat. A running one has taken its next step when this comes back.
-    async fn thermostat_order(&self, unit: Arc<Unit>, order: Order) -> Result<Value, String> {
+    /// Carries out what a member orders of a thermostat with the password. Owners are not held by its lock.
+    ///
+    /// # Errors
+    /// See [`console::OrderFault`].
+    pub async fn member_order(&self, asked: console::MemberOrder) -> Result<Value, console::OrderFault> {
+        use console::OrderFault;
+        let console::MemberOrder { thermostat, member, password, order } = asked;
+        if lock(&self.members).is_empty() {
+            let why = "nobody is a member: `vestibule member add NAME` makes one, who may order with the password";
+            return Err(OrderFault::NotAMember(why.into()));
+        }
+        // Names that can't be a member's share one limit.
+        let key = MemberId::new(member.as_str()).map_or_else(|_| "?".to_owned(), |m| m.to_string());
+        let (own, all) = &self.order_logins;
+        let taken = lock(own).take(&key, self.now()).and_then(|()| lock(all).take("all", self.now()));
+        taken.map_err(|wait| OrderFault::TooMany(wait.unsigned_abs() / 1000 + 1))?;
+        let by = self.by(Some(&Login { name: member, password })).await.map_err(OrderFault::NotAMember)?;
+        lock(own).forget(&key);
+        lock(all).forget("all");
+        let name = by.id().map_err(OrderFault::Refused)?;
+        let caller = Caller { name: name.as_str(), owner: self.owners().contains(&name) };
+        let unit = self.thermostat(Some(&thermostat)).map_err(OrderFault::NoThermostat)?;
+        let order = serde_json::from_value(order)
+            .map_err(|e| OrderFault::Refused(format!("this is no order: {e}; see docs/thermostat.md")))?;
+        self.thermostat_order(unit, order, caller).await.map_err(OrderFault::Refused)
+    }
+
+    async fn thermostat_order(&self, unit: Arc<Unit>, order: Order, caller: Caller<'_>) -> Result<Value, String> {
         let now = self.times();
         let mut steps = unit.steps.subscribe();
         let changes = !order.only_looks();
         let asked = Arc::clone(&unit);
         let asks_privacy = matches!(order, Order::Privacy { .. });
-        let mut answer = blocking(move || asked.order(&order, Caller::owner(OWNER), now)).await?;
+        let (name, owner) = (caller.name.to_owned(), caller.owner);
+        let mut answer = blocking(move || asked.order(&order, Caller { name: &name, owner }, now)).await?;
         if asks_privacy {
             answer["told"] = Value::Array(self.told_set_points(&unit.device));
         }

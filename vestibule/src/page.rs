@@ -157,6 +157,7 @@ impl Page {
             let alerts = one["alerts"].as_array().into_iter().flatten().map(|a| &a["text"]);
             json!({
                 "name": one["name"], "why": one["why"], "temperature": one["temperature"], "unit": one["unit"],
+                "mode": one["mode"], "heat_set_point": one["heat_set_point"], "cool_set_point": one["cool_set_point"],
                 "alerts": alerts.collect::<Vec<_>>(),
             })
         };
@@ -538,6 +539,10 @@ impl console::Source for Page {
         let now = self.core.times();
         let status = |unit: &Arc<Unit>| unit.order(&Order::Status, Caller::owner("console"), now).ok();
         Json::Array(self.core.thermostats().iter().filter_map(status).collect())
+    }
+
+    fn order(&self, order: console::MemberOrder) -> Result<Json, console::OrderFault> {
+        tokio::runtime::Handle::current().block_on(self.core.member_order(order))
     }
 
     fn events(&self) -> broadcast::Receiver<Json> {

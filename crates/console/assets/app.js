@@ -57,7 +57,7 @@ const svg = (tag, properties, ...children) =>
 /** Puts children into a node, unless they are there already: a selection or focus stays. */
 function put(node, ...children) {
   const next = node.cloneNode(false);
-  next.append(...children);
+  next.append(...children.filter((child) => child !== null));
   if (!node.isEqualNode(next)) node.replaceChildren(...next.childNodes);
 }
 
@@ -743,18 +743,76 @@ function announce() {
 
 // ---- Thermostats
 
+const cards = new Map(); // thermostat's name -> its card
+
 function renderThermostats() {
   const all = list(state.overview?.thermostats);
   $("thermostats").hidden = all.length === 0;
-  const unit = (one) => (one.unit === "fahrenheit" ? "°F" : "°C");
-  put($("thermostat-list"), ...all.map((one) =>
-    el("li", {},
-      el("div", { class: "meta" },
-        el("b", { text: cut(one.name) }),
-        typeof one.temperature === "number" ? el("span", { text: `${one.temperature} ${unit(one)}` }) : null),
-      el("div", {},
-        el("p", { text: String(one.why ?? "It has not decided anything yet.").slice(0, 2000) }),
-        ...list(one.alerts).map((alert) => el("p", { class: "threat", text: String(alert).slice(0, 2000) }))))));
+  const names = all.map((one) => String(one.name));
+  if (names.length !== cards.size || names.some((name) => !cards.has(name))) {
+    cards.clear();
+    for (const name of names) cards.set(name, thermostatCard(name));
+    $("thermostat-list").replaceChildren(...[...cards.values()].map((card) => card.node));
+  }
+  for (const one of all) cards.get(String(one.name)).show(one);
+}
+
+/** A thermostat: what it does, and a form that orders it. What is typed stays while the rest changes. */
+function thermostatCard(name) {
+  const meta = el("div", { class: "meta" });
+  const what = el("div", {});
+  const field = (label, input) => el("label", {}, el("span", { text: label }), input);
+  const temperature = el("input", { size: 6, autocomplete: "off", placeholder: "21 or 70F" });
+  const choice = (...options) => el("select", {}, ...options.map(([value, text]) => el("option", { value, text })));
+  const until = choice(["next", "until the program changes"], ["2", "for 2 hours"], ["", "until resumed"]);
+  const mode = choice(["", "as it is"], ["off", "off"], ["heat", "heat"], ["cool", "cool"], ["auto", "auto"]);
+  const member = el("input", { size: 10, autocomplete: "username" });
+  const password = el("input", { size: 10, type: "password", autocomplete: "current-password" });
+  const told = el("p", { class: "quiet", role: "status" });
+  const send = async (order, done) => {
+    told.textContent = "Sent.";
+    try {
+      const login = btoa(String.fromCharCode(...new TextEncoder().encode(`${member.value.trim()}:${password.value}`)));
+      const answer = await fetch(`/api/thermostats/${encodeURIComponent(name)}`, {
+        method: "POST",
+        // The browser's own question for a password would come on top of this one.
+        credentials: "omit",
+        headers: { "content-type": "application/json", authorization: `Basic ${login}` },
+        body: JSON.stringify(order),
+      });
+      const said = await answer.json();
+      told.textContent = answer.ok ? done : cut(said.error);
+      if (answer.ok) fetchOverview();
+    } catch {
+      told.textContent = "The hub did not answer.";
+    }
+  };
+  const hold = el("button", { type: "submit", text: "Hold" });
+  const resume = el("button", { type: "button", text: "Resume the program" });
+  const form = el("form", { class: "order" },
+    field("Hold", temperature), field("How long", until), hold, resume,
+    field("Mode", mode), field("Member", member), field("Password", password), told);
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    const how = until.value === "2" ? { hours: 2 } : until.value ? { until: until.value } : {};
+    if (temperature.value.trim()) send({ hold: { to: { temperature: temperature.value.trim() }, ...how } }, "Held.");
+    else told.textContent = "Say which temperature.";
+  });
+  resume.addEventListener("click", () => send({ resume: { all: true } }, "The program goes on."));
+  mode.addEventListener("change", () => mode.value && send({ set: { mode: mode.value } }, "Set."));
+  const show = (one) => {
+    const degrees = (value) => `${value} ${one.unit === "fahrenheit" ? "°F" : "°C"}`;
+    const points = [["heat", one.heat_set_point], ["cool", one.cool_set_point]];
+    const wanted = points.filter(([way, value]) => typeof value === "number" && (one.mode === way || one.mode === "auto"));
+    put(meta,
+      el("b", { text: cut(one.name) }),
+      typeof one.temperature === "number" ? el("span", { text: degrees(one.temperature) }) : null,
+      el("span", { text: [one.mode, ...wanted.map(([, value]) => degrees(value))].map(cut).join(" · ") }));
+    put(what,
+      el("p", { text: String(one.why ?? "It has not decided anything yet.").slice(0, 2000) }),
+      ...list(one.alerts).map((alert) => el("p", { class: "threat", text: String(alert).slice(0, 2000) })));
+  };
+  return { node: el("li", {}, meta, el("div", {}, what, form)), show };
 }
 
 // ---- Docket and record

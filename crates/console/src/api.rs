@@ -4,17 +4,21 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::Json;
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{Html, IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use futures_util::stream;
 use serde_json::{Value, json};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
 
 use crate::guard::from_another_site;
-use crate::{Source, assets};
+use crate::{MemberOrder, OrderFault, Source, assets};
 
 /// Most event streams open at once; one more is answered with 503.
 pub const MAX_STREAMS: usize = 32;
@@ -26,6 +30,15 @@ pub const MAX_READS: usize = 8;
 /// Longest event, as JSON, in bytes; a longer one is replaced by `{"type":"omitted","bytes":n}`.
 pub const MAX_EVENT_BYTES: usize = 65_536;
 
+/// Longest order to a thermostat, in bytes.
+pub const MAX_ORDER_BYTES: usize = 16_384;
+
+/// Longest name of a thermostat, in bytes, and longest member's name with the password.
+pub const MAX_NAME_BYTES: usize = 1024;
+
+/// Most orders at once; further ones wait. Each means a look at a password, which is slow on purpose and needs much memory.
+const MAX_ORDERS: usize = 2;
+
 /// Longest link id that is looked up, in bytes.
 pub const MAX_LINK_ID_BYTES: usize = 128;
 
@@ -36,12 +49,14 @@ const MAX_FIRST_DAYS: usize = 3;
 pub(crate) struct Api {
     source: Arc<dyn Source>,
     reads: Semaphore,
+    orders: Semaphore,
     streams: Arc<Semaphore>,
 }
 
 impl Api {
     pub(crate) fn new(source: Arc<dyn Source>) -> Self {
-        Self { source, reads: Semaphore::new(MAX_READS), streams: Arc::new(Semaphore::new(MAX_STREAMS)) }
+        let (reads, orders) = (Semaphore::new(MAX_READS), Semaphore::new(MAX_ORDERS));
+        Self { source, reads, orders, streams: Arc::new(Semaphore::new(MAX_STREAMS)) }
     }
 
     /// Runs a look-up, which may block, on a thread of its own. A fault in it (a panic) is a 500.
@@ -49,9 +64,17 @@ impl Api {
         &self,
         look_up: impl FnOnce(&dyn Source) -> T + Send + 'static,
     ) -> Result<T, Response> {
+        self.with(&self.reads, look_up).await
+    }
+
+    async fn with<T: Send + 'static>(
+        &self,
+        permits: &Semaphore,
+        look_up: impl FnOnce(&dyn Source) -> T + Send + 'static,
+    ) -> Result<T, Response> {
         let source = Arc::clone(&self.source);
         let fault = || error(StatusCode::INTERNAL_SERVER_ERROR, "the look-up failed: see the log");
-        let _permit = self.reads.acquire().await.map_err(|_| fault())?;
+        let _permit = permits.acquire().await.map_err(|_| fault())?;
         tokio::task::spawn_blocking(move || look_up(source.as_ref())).await.map_err(|failed| {
             tracing::error!(%failed, "a look-up for the console failed");
             fault()
@@ -90,6 +113,56 @@ pub(crate) async fn day(State(api): State<Arc<Api>>, Path(link): Path<String>) -
 
 pub(crate) async fn thermostats(State(api): State<Arc<Api>>) -> Result<Json<Value>, Response> {
     api.read(|source| source.thermostats()).await.map(Json)
+}
+
+/// An order of a member.
+pub(crate) async fn order(
+    State(api): State<Arc<Api>>,
+    Path(thermostat): Path<String>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<Value>, Response> {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    if kind.split(';').next().map(str::trim) != Some("application/json") {
+        return Err(error(StatusCode::UNSUPPORTED_MEDIA_TYPE, "an order is JSON: `content-type: application/json`"));
+    }
+    let body =
+        body.map_err(|fault| error(fault.status(), "the order could not be read: it is too long, or broken off"))?;
+    let Some((member, password)) = basic(&headers) else {
+        return Err(fault(OrderFault::NotAMember("name a member, with the password (HTTP Basic)".into())));
+    };
+    let order =
+        serde_json::from_slice(&body).map_err(|e| fault(OrderFault::Refused(format!("this is no JSON: {e}"))))?;
+    if thermostat.len() > MAX_NAME_BYTES {
+        return Err(fault(OrderFault::NoThermostat("there is no thermostat of so long a name".into())));
+    }
+    let order = MemberOrder { thermostat, member, password, order };
+    api.with(&api.orders, |source| source.order(order)).await?.map(Json).map_err(fault)
+}
+
+fn fault(fault: OrderFault) -> Response {
+    match fault {
+        OrderFault::NotAMember(why) => {
+            let scheme = [(header::WWW_AUTHENTICATE, "Basic realm=\"Vestibule\", charset=\"UTF-8\"")];
+            (scheme, error(StatusCode::UNAUTHORIZED, &why)).into_response()
+        }
+        OrderFault::TooMany(seconds) => {
+            let why = format!("too many attempts: try again in {seconds} seconds");
+            ([(header::RETRY_AFTER, seconds.to_string())], error(StatusCode::TOO_MANY_REQUESTS, &why)).into_response()
+        }
+        OrderFault::NoThermostat(why) => error(StatusCode::NOT_FOUND, &why),
+        OrderFault::Refused(why) => error(StatusCode::UNPROCESSABLE_ENTITY, &why),
+    }
+}
+
+/// A name and a password, as HTTP's Basic scheme has them (RFC 7617, 2).
+fn basic(headers: &HeaderMap) -> Option<(String, String)> {
+    let (scheme, credentials) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("basic") || credentials.len() > MAX_NAME_BYTES {
+        return None;
+    }
+    let text = String::from_utf8(STANDARD.decode(credentials.trim()).ok()?).ok()?;
+    text.split_once(':').map(|(name, password)| (name.to_owned(), password.to_owned()))
 }
 
 pub(crate) async fn events(State(api): State<Arc<Api>>) -> Response {

@@ -17,6 +17,9 @@ use crate::api::error;
 pub const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; base-uri 'none'; \
      form-action 'none'; frame-ancestors 'none'; object-src 'none'";
 
+/// Where orders go: the only path that answers POST.
+const ORDERS: &str = "/api/thermostats/";
+
 /// Longest accepted `Host`: a DNS name (253 bytes), a colon and a port.
 pub const MAX_HOST_BYTES: usize = 259;
 
@@ -78,6 +81,12 @@ pub(crate) async fn check(State(guard): State<Arc<Guard>>, request: Request, nex
             "this host name is not the console's: open it by its address, or add the name to the \
              console's hosts",
         )
+    } else if *request.method() == Method::POST && request.uri().path().starts_with(ORDERS) {
+        if from_another_site(request.headers()) || from_another_origin(request.headers()) {
+            error(StatusCode::FORBIDDEN, "another site may not order anything here")
+        } else {
+            next.run(request).await
+        }
     } else if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let allow = [(header::ALLOW, HeaderValue::from_static("GET, HEAD"))];
         let refusal = error(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered here");
@@ -103,6 +112,14 @@ pub(crate) async fn check(State(guard): State<Arc<Guard>>, request: Request, nex
 /// Browsers say where a request comes from; `none` is a typed address or a bookmark.
 pub(crate) fn from_another_site(headers: &HeaderMap) -> bool {
     headers.get("sec-fetch-site").is_some_and(|site| site != "same-origin" && site != "none")
+}
+
+/// Whether a script or a form of another page sends this: older browsers say so by its origin alone.
+fn from_another_origin(headers: &HeaderMap) -> bool {
+    let Some(origin) = headers.get(header::ORIGIN) else { return false };
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let origin = origin.to_str().ok().and_then(|o| o.strip_prefix("http://").or_else(|| o.strip_prefix("https://")));
+    origin.zip(host).is_none_or(|(origin, host)| !origin.eq_ignore_ascii_case(host))
 }
 
 fn address(host: &str) -> Option<IpAddr> {

@@ -1,7 +1,7 @@
 //! The household's web listener: one page, and the JSON it reads.
 //!
-//! [`router`] turns a [`Source`] (the hub) into an axum [`Router`]. No socket is opened here, and
-//! nothing can be changed through it: every route answers GET and HEAD only.
+//! [`router`] turns a [`Source`] (the hub) into an axum [`Router`]. No socket is opened here. Every
+//! route answers GET and HEAD only, but for one: a member may order a thermostat, with the password.
 //!
 //! | route | what |
 //! |---|---|
@@ -10,13 +10,14 @@
 //! | `/api/overview` | home, links, truth beside what was told, demands, docket, ledger |
 //! | `/api/day/{link}` | one day as lived, and as that link was told it |
 //! | `/api/thermostats` | the thermostats that the hub runs: what they do and why |
+//! | `POST /api/thermostats/{name}` | an order to one of them, by a member ([`Source::order`]) |
 //! | `/api/events` | what is asked, live (server-sent events) |
 //! | `/healthz`, `/metrics` | for the household's own monitoring |
 //!
 //! Every request must name a host that this listener is meant to have ([`Options`]): a page on the
 //! internet can point its own name at 127.0.0.1 (DNS rebinding), and would then read the home with
 //! the member's browser. `/api` moreover refuses requests that a browser marks as coming from
-//! another site.
+//! another site, and an order must be JSON, which no form of another site can send.
 
 mod api;
 mod assets;
@@ -25,12 +26,13 @@ mod guard;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::routing::get;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::{get, post};
 use axum::{Router, middleware};
 use serde_json::Value;
 use tokio::sync::broadcast;
 
-pub use api::{MAX_EVENT_BYTES, MAX_LINK_ID_BYTES, MAX_READS, MAX_STREAMS};
+pub use api::{MAX_EVENT_BYTES, MAX_LINK_ID_BYTES, MAX_NAME_BYTES, MAX_ORDER_BYTES, MAX_READS, MAX_STREAMS};
 pub use guard::{CONTENT_SECURITY_POLICY, MAX_HOST_BYTES};
 
 /// What the console shows; implemented by the hub.
@@ -50,6 +52,13 @@ pub trait Source: Send + Sync + 'static {
     /// `GET /api/thermostats`: a list, each with all that `thermostat status` tells.
     fn thermostats(&self) -> Value;
 
+    /// `POST /api/thermostats/{name}`: what a member orders, or asks; the answer is as on the command line. Who it is says HTTP's
+    /// Basic scheme (RFC 7617): the member's name and password.
+    ///
+    /// # Errors
+    /// See [`OrderFault`].
+    fn order(&self, order: MemberOrder) -> Result<Value, OrderFault>;
+
     /// `GET /api/events`: a receiver for one reader. The channel's capacity bounds what a slow
     /// reader can hold back; it is told `{"type":"lagged","missed":n}` and goes on.
     ///
@@ -65,6 +74,38 @@ pub trait Source: Send + Sync + 'static {
 
     /// `GET /metrics`: text in the Prometheus exposition format.
     fn metrics(&self) -> String;
+}
+
+/// What somebody orders of a thermostat, in a member's name.
+pub struct MemberOrder {
+    /// The thermostat's name.
+    pub thermostat: String,
+    /// The member's name, as it was sent.
+    pub member: String,
+    /// The password, as it was sent.
+    pub password: String,
+    /// The order.
+    pub order: Value,
+}
+
+impl std::fmt::Debug for MemberOrder {
+    // The password is nobody's to read.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "MemberOrder({:?} of {:?})", self.order, self.thermostat)
+    }
+}
+
+/// Why an order was not carried out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OrderFault {
+    /// Name or password is not a member's (401).
+    NotAMember(String),
+    /// Too many were wrong: for so many seconds none is looked at (429).
+    TooMany(u64),
+    /// There is no such thermostat (404).
+    NoThermostat(String),
+    /// It is no order, or can't be carried out: why, in words for a person (422).
+    Refused(String),
 }
 
 /// Which hosts the household's listener answers to, besides the loopback names.
@@ -85,6 +126,7 @@ pub fn router(source: Arc<dyn Source>, options: Options) -> Router {
         .route("/api/overview", get(api::overview))
         .route("/api/day/{link}", get(api::day))
         .route("/api/thermostats", get(api::thermostats))
+        .route("/api/thermostats/{name}", post(api::order).layer(DefaultBodyLimit::max(MAX_ORDER_BYTES)))
         .route("/api/events", get(api::events))
         .route("/healthz", get(api::healthz))
         .route("/metrics", get(api::metrics))
@@ -128,6 +170,13 @@ mod tests {
         }
         fn thermostats(&self) -> Value {
             json!([{ "name": "Hall" }])
+        }
+        fn order(&self, order: MemberOrder) -> Result<Value, OrderFault> {
+            match (order.member.as_str(), order.password.as_str()) {
+                ("anna", "a pass:word") => Ok(json!({ "thermostat": order.thermostat, "order": order.order })),
+                ("bert", _) => Err(OrderFault::TooMany(60)),
+                _ => Err(OrderFault::NotAMember("there is no such member".into())),
+            }
         }
         fn events(&self) -> broadcast::Receiver<Value> {
             self.events.subscribe()
@@ -269,6 +318,54 @@ mod tests {
                 assert_eq!(answer.headers()[header::ALLOW], "GET, HEAD");
             }
         }
+    }
+
+    #[tokio::test]
+    async fn a_member_orders_with_the_password_and_no_other_page_can() {
+        let router = router(Fake::new(), Options::default());
+        let order = |extra: &[(&str, &str)], body: &str| {
+            let mut request = request(Method::POST, "/api/thermostats/Living%20room", extra);
+            *request.body_mut() = Body::from(body.to_owned());
+            request
+        };
+        // anna:a pass:word
+        let anna = ("authorization", "Basic YW5uYTphIHBhc3M6d29yZA==");
+        let json = ("content-type", "application/json; charset=utf-8");
+        let hold = r#"{"hold":{"to":{"temperature":"21"}}}"#;
+        let done = send(&router, order(&[anna, json], hold)).await;
+        assert_eq!(done.status(), StatusCode::OK);
+        let answer: Value = serde_json::from_str(&text(done).await).unwrap();
+        assert_eq!(answer["thermostat"], "Living room");
+        assert_eq!(answer["order"]["hold"]["to"]["temperature"], "21");
+        let long = format!("\"{}\"", "x".repeat(MAX_ORDER_BYTES));
+        let bert = ("authorization", "basic YmVydDp4");
+        for (extra, body, status) in [
+            (&[json][..], hold, StatusCode::UNAUTHORIZED),
+            (&[("authorization", "Basic YW5uYQ=="), json], hold, StatusCode::UNAUTHORIZED),
+            (&[("authorization", "Basic %%%"), json], hold, StatusCode::UNAUTHORIZED),
+            (&[("authorization", "Bearer YW5uYTphIHBhc3M6d29yZA=="), json], hold, StatusCode::UNAUTHORIZED),
+            (&[("authorization", "Basic YW5uYTp4"), json], hold, StatusCode::UNAUTHORIZED),
+            (&[bert, json], hold, StatusCode::TOO_MANY_REQUESTS),
+            // What a form of another site could send.
+            (&[anna, ("content-type", "text/plain")], hold, StatusCode::UNSUPPORTED_MEDIA_TYPE),
+            (&[anna], hold, StatusCode::UNSUPPORTED_MEDIA_TYPE),
+            (&[anna, json, ("sec-fetch-site", "same-site")], hold, StatusCode::FORBIDDEN),
+            (&[anna, json, ("origin", "http://evil.example")], hold, StatusCode::FORBIDDEN),
+            (&[anna, json, ("origin", "null")], hold, StatusCode::FORBIDDEN),
+            (&[anna, json], "{", StatusCode::UNPROCESSABLE_ENTITY),
+            (&[anna, json], &long, StatusCode::PAYLOAD_TOO_LARGE),
+        ] {
+            let answer = send(&router, order(extra, body)).await;
+            assert_eq!(answer.status(), status, "{extra:?}");
+            let asks = answer.headers().get("www-authenticate").is_some();
+            assert_eq!(asks, status == StatusCode::UNAUTHORIZED);
+            assert_eq!(answer.headers().get("retry-after").is_some(), status == StatusCode::TOO_MANY_REQUESTS);
+            let body: Value = serde_json::from_str(&text(answer).await).unwrap();
+            assert!(body["error"].is_string());
+        }
+        let own = [anna, json, ("origin", "http://localhost:8480"), ("sec-fetch-site", "same-origin")];
+        assert_eq!(send(&router, order(&own, hold)).await.status(), StatusCode::OK);
+        assert_eq!(get(&router, "/api/thermostats/Hall", &[]).await.status(), StatusCode::METHOD_NOT_ALLOWED);
     }
 
     #[tokio::test]

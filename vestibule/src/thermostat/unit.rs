@@ -37,6 +37,7 @@ pub enum Order {
         /// off, heat, cool, auto, auxHeatOnly.
         mode: Option<String>,
         /// Set points.
+        #[serde(default)]
         to: To,
         /// auto or on.
         fan: Option<String>,
@@ -53,6 +54,7 @@ pub enum Order {
     /// Holds set points or a comfort setting.
     Hold {
         /// Set points.
+        #[serde(default)]
         to: To,
         /// A comfort setting.
         climate: Option<String>,
@@ -66,6 +68,7 @@ pub enum Order {
     /// Ends the highest event, or all.
     Resume {
         /// All of them.
+        #[serde(default)]
         all: bool,
     },
     /// What the program tells whoever is told its set points, and what it costs to tell less.

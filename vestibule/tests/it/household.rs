@@ -19,7 +19,7 @@ const ADD: [&str; 9] =
     ["grant", "add", "alexa", "local_temperature", "--trigger", "partner_poll", "--rung", "live", "--yes"];
 
 /// A command that reads a password from its standard input.
-fn with_password(hub: &Hub, password: &str, args: &[&str]) -> Output {
+pub fn with_password(hub: &Hub, password: &str, args: &[&str]) -> Output {
     let mut command = program();
     command.args(args).arg("--data").arg(&hub.data);
     let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use comfort::simulate::plant::{Plant, PlantParameters};
 use comfort::simulate::weather::Outdoors;
 use comfort::{Call, Output};
@@ -12,6 +14,8 @@ use serde_json::{Value, json};
 use testkit::PretendAlexa;
 
 use crate::harness::{Hub, Mosquitto, Subscriber, control, program, replace, run, run_json};
+use crate::household::with_password;
+use crate::member;
 
 /// A winter Monday, 5:00 in UTC.
 const BEGIN_MS: i64 = 1_768_194_000_000;
@@ -141,8 +145,12 @@ impl House {
     }
 
     fn hub(&self, data: &Path) -> Hub {
+        self.hub_with(data, "")
+    }
+
+    fn hub_with(&self, data: &Path, more: &str) -> Hub {
         let file = data.with_extension("toml");
-        std::fs::write(&file, SETUP).expect("written");
+        std::fs::write(&file, format!("{SETUP}{more}")).expect("written");
         let mut command = program();
         command.args(["serve", "--data"]).arg(data).arg("--config").arg(file);
         command.env("VESTIBULE__MQTT__URL", self.broker.url()).env("VESTIBULE_CLOCK", &self.clock);
@@ -331,6 +339,58 @@ fn alexa_has_it_through_the_gate_and_home_assistant_by_its_description() {
         house.face.publish(order("mode", "off")).await;
         let off = hub.wait_until(&["thermostat", "status"], |s| s["mode"] == "off" && s["reason"] == "off");
         assert_eq!(off["events"], json!([]), "{off}");
+    });
+}
+
+/// From the page, or by whatever else speaks HTTP: with a member's password, and within the lock where that is no owner's.
+#[test]
+fn a_member_orders_over_http_with_the_password_and_a_resident_within_the_lock() {
+    runtime().block_on(async {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut house = House::new(dir.path()).await;
+        let hub = house.hub_with(&dir.path().join("data"), "lock = [18, 22]\n");
+        house.step(&hub).await;
+        let order = |name: &str, password: &str, order: Value| {
+            let login = format!("Basic {}", BASE64.encode(format!("{name}:{password}")));
+            let headers = [("authorization", login.as_str()), ("content-type", "application/json")];
+            let url = format!("{}/api/thermostats/landing", hub.console);
+            let answer = member::send("POST", &url, &headers, &order.to_string());
+            (answer.status, answer.json())
+        };
+        let hold = |to: &str| json!({"hold": {"to": {"temperature": to}, "hours": 2}});
+        let (status, none) = order("anna", member::PASSWORD, hold("20"));
+        assert_eq!(status, 401);
+        assert!(none["error"].as_str().is_some_and(|e| e.contains("vestibule member add")), "{none}");
+        member::add_member(&hub, "anna");
+        let added = with_password(&hub, member::PASSWORD, &["member", "add", "carl", "--role", "resident"]);
+        assert!(added.status.success(), "{added:?}");
+        let (status, held) = order("anna", member::PASSWORD, hold("23.5"));
+        assert_eq!((status, held["events"][0]["heat"].as_f64()), (200, Some(23.5)), "{held}");
+        assert_eq!(
+            (&held["events"][0]["by"], hub.cli_json(&["thermostat", "status"])["heat_set_point"].as_f64()),
+            (&json!("anna"), Some(23.5))
+        );
+        assert_eq!(order("anna", member::PASSWORD, json!({"resume": {"all": true}})).0, 200);
+        assert_eq!(hub.cli_json(&["thermostat", "status"])["events"], json!([]));
+        let (status, beyond) = order("carl", member::PASSWORD, hold("23.5"));
+        assert_eq!(status, 422);
+        assert!(beyond["error"].as_str().is_some_and(|e| e.contains("carl sets 18 °C to 22 °C")), "{beyond}");
+        let (status, held) = order("carl", member::PASSWORD, hold("22"));
+        assert_eq!((status, held["events"][0]["heat"].as_f64()), (200, Some(22.0)), "{held}");
+        let (status, locked) = order("carl", member::PASSWORD, json!({"set": {"mode": "off"}}));
+        assert_eq!(status, 422);
+        assert!(locked["error"].as_str().is_some_and(|e| e.contains("locked")), "{locked}");
+        for (wrong, says) in [(json!({"explode": {}}), "no order"), (json!({"hold": {"to": {"heat": "warm"}}}), "warm")]
+        {
+            let (status, said) = order("anna", member::PASSWORD, wrong);
+            assert_eq!(status, 422);
+            assert!(said["error"].as_str().is_some_and(|e| e.contains(says)), "{said}");
+        }
+        // Guessing ends soon, for that name; and who guesses has changed nothing.
+        let tries: Vec<u16> = (0..7).map(|_| order("carl", "another password", hold("19")).0).collect();
+        assert_eq!(tries, [401, 401, 401, 401, 401, 429, 429]);
+        assert_eq!(order("carl", member::PASSWORD, hold("19")).0, 429);
+        assert_eq!(order("anna", member::PASSWORD, json!("status")).1["heat_set_point"].as_f64(), Some(22.0));
     });
 }
 
