@@ -19,6 +19,8 @@ pub enum About {
     FrostFloor,
     /// A room is above the high limit.
     HighLimit,
+    /// Everything has been paused for hours, since a window is told to be open.
+    WindowOpen,
     /// Colder than the household wants to hear of.
     Cold,
     /// Warmer.

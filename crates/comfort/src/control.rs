@@ -21,6 +21,9 @@ const BLIND_DUTY_MAX: f64 = 0.6;
 /// Blind heating without an outdoor temperature.
 const BLIND_DUTY_UNKNOWN: f64 = 0.3;
 
+/// So fast a house may lose its heat that is not heated, kelvin an hour: a light one in frost.
+const BLIND_FALL_K_H: f64 = 1.0;
+
 /// What the control remembers from step to step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ControlState {
@@ -36,6 +39,9 @@ pub struct ControlState {
     fan_ms: u64,
     vent_ms: u64,
     hour_ms: u64,
+    /// What the sensors said last, and how long ago.
+    #[serde(default)]
+    last: Option<(Temp, u64)>,
 }
 
 /// Why the equipment does what it does.
@@ -138,14 +144,24 @@ impl ControlState {
 
     /// Nothing is known any more; minutes of the hour are.
     fn forget(&mut self) {
-        *self = Self { fan_ms: self.fan_ms, vent_ms: self.vent_ms, hour_ms: self.hour_ms, ..Self::default() };
+        let Self { fan_ms, vent_ms, hour_ms, last, .. } = *self;
+        *self = Self { fan_ms, vent_ms, hour_ms, last, ..Self::default() };
+    }
+
+    /// A room is below the frost floor, and one above the high limit: both may be.
+    pub(crate) fn limits(&self) -> (bool, bool) {
+        (self.frost, self.high)
     }
 
     fn temperature(&mut self, s: &Situation<'_>) -> (Call, Reason, bool) {
+        self.last = match (s.temperature, self.last) {
+            (Some(t), _) => Some((t, 0)),
+            (None, last) => last.map(|(t, age_ms)| (t, age_ms.saturating_add(s.dt_ms))),
+        };
         let Some(t) = s.temperature else {
             if s.settled {
                 self.forget();
-                return (blind(s), Reason::NoSensor, true);
+                return (blind(s, self.last), Reason::NoSensor, true);
             }
             // Just started: sensors speak in a moment, and until then a restart changes nothing of what runs.
             if s.just_started {
@@ -162,7 +178,9 @@ impl ControlState {
         self.frost = coldest < if self.frost { floor.plus(band) } else { floor };
         let limit = s.settings.high_limit;
         self.high = hottest > if self.high { limit.minus(band) } else { limit };
-        if self.high {
+        // One room that is too warm (a sensor by the stove, one that drifts) does not let another freeze.
+        let is_hot = self.high && (t > limit || !self.frost);
+        if is_hot {
             (self.heating, self.aux, self.stage2, self.frost) = (false, false, false, false);
             self.cooling = t > s.set_points.cool();
             let call = if self.cooling && s.equipment.cool_stages > 0 { cool_call(s, false) } else { Call::NONE };
@@ -340,10 +358,13 @@ fn cool_call(s: &Situation<'_>, stage2: bool) -> Call {
     if stage2 && s.equipment.cool_stages >= 2 { call.with(Output::Cool2) } else { call }
 }
 
-/// No sensor is believed: heat for a share of each hour that holds some 12 °C against the outdoors.
-fn blind(s: &Situation<'_>) -> Call {
+/// No sensor is believed: heat for a share of each hour that holds some 12 °C against the outdoors. Where nothing is known of
+/// the outdoors either, it begins when the house may have come down to that from what it was last.
+fn blind(s: &Situation<'_>, last: Option<(Temp, u64)>) -> Call {
+    let may_be_c = last.map(|(t, age_ms)| t.celsius() - age_ms as f64 / 3.6e6 * BLIND_FALL_K_H);
     let duty = match s.outdoor {
         Some(outdoor) => ((BLIND_TARGET_C - outdoor.celsius()) / s.lift_k.max(5.0)).clamp(0.0, BLIND_DUTY_MAX),
+        None if may_be_c.is_some_and(|c| c > BLIND_TARGET_C) => 0.0,
         None => BLIND_DUTY_UNKNOWN,
     };
     if duty <= 0.0 || !in_duty(s.mono_ms, duty.max(0.1)) {

@@ -232,12 +232,13 @@ impl Events {
         ended
     }
 
-    /// Takes away the holds that run, of those that somebody may end: another takes their place.
-    pub(crate) fn replace_running_hold(&mut self, wall_ms: i64, theirs: impl Fn(&Event) -> bool) {
+    /// Takes away the holds that run, of those that somebody may end: another takes their place, of temperatures (`thermal`) or
+    /// of the fan alone.
+    pub(crate) fn replace_running_hold(&mut self, wall_ms: i64, thermal: bool, theirs: impl Fn(&Event) -> bool) {
         self.events.retain(|event| {
-            let thermal =
+            let is_thermal =
                 event.heat_hold_temp.is_some() || event.cool_hold_temp.is_some() || event.hold_climate_ref.is_some();
-            event.event_type != EventType::Hold || !event.running(wall_ms) || !thermal || !theirs(event)
+            event.event_type != EventType::Hold || !event.running(wall_ms) || is_thermal != thermal || !theirs(event)
         });
     }
 

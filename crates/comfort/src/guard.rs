@@ -312,11 +312,27 @@ pub struct Guard {
     cool_age_ms: u64,
     #[serde(skip)]
     last_mono_ms: Option<u64>,
-    /// The relays have reported before, and whether they did at the last step.
+    /// Each relay has reported before, and did not at the last step.
     #[serde(skip)]
-    reports: bool,
+    reports: [bool; TIMED.len()],
     #[serde(skip)]
-    blind: bool,
+    blind: [bool; TIMED.len()],
+    /// What runs was switched on by something else.
+    #[serde(default)]
+    foreign: [Foreign; TIMED.len()],
+}
+
+/// Who switched an output on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum Foreign {
+    /// The guard, or it is off.
+    #[default]
+    No,
+    /// Something else.
+    Yes,
+    /// Something else, when it was locked out, or in the pause that there must be between heating and cooling.
+    Barred,
 }
 
 impl Default for Guard {
@@ -328,8 +344,9 @@ impl Default for Guard {
             heat_age_ms: 0,
             cool_age_ms: 0,
             last_mono_ms: None,
-            reports: false,
-            blind: false,
+            reports: Default::default(),
+            blind: Default::default(),
+            foreign: Default::default(),
         }
     }
 }
@@ -343,8 +360,12 @@ pub(crate) struct Circumstances<'a> {
     pub(crate) limits: &'a Limits,
     /// What the relays say that they do; `None`: they don't, or not now.
     pub(crate) reported: Option<Call>,
-    /// The frost floor asks: auxiliary heat is not locked out.
+    /// Of these nothing is known now, whatever the others say.
+    pub(crate) silent: Call,
+    /// The frost floor asks: auxiliary heat is not locked out, nor is a heat pump that has none beside it.
     pub(crate) frost: bool,
+    /// Auxiliary heat is all that heats, or all that is to: it is not locked out.
+    pub(crate) aux_alone: bool,
     /// The high limit, or no sensor is left: off without the least time on.
     pub(crate) urgent_off: bool,
 }
@@ -372,40 +393,86 @@ impl Guard {
         self.heat_age_ms = 0;
         self.cool_age_ms = 0;
         self.last_mono_ms = None;
-        (self.reports, self.blind) = (false, false);
+        (self.reports, self.blind) = Default::default();
+        for (foreign, timer) in self.foreign.iter_mut().zip(self.timers) {
+            if !timer.on {
+                *foreign = Foreign::No;
+            }
+        }
     }
 
     /// Takes in what the relays say that they do. What went off or on by itself has done so just now, for all that is known;
-    /// and after a time without reports, what is off has been off for no time at all.
-    fn observe(&mut self, reported: Option<Call>) {
-        let Some(reported) = reported else {
-            self.blind = self.reports;
-            return;
-        };
-        let returned = std::mem::take(&mut self.blind);
-        self.reports = true;
-        let believed = self.running();
-        if believed.heats() || reported.heats() {
-            self.heat_age_ms = 0;
-        }
-        if believed.cools() || reported.cools() {
-            self.cool_age_ms = 0;
-        }
-        for (timer, output) in self.timers.iter_mut().zip(TIMED) {
-            timer.switch(reported.has(output));
-            if returned && !timer.on {
+    /// and after a time without reports, what is off has been off for no time at all. A relay that is silent stays as it is
+    /// believed to be, and blinds nobody to the others.
+    fn observe(&mut self, reported: Option<Call>, around: &Circumstances<'_>) {
+        let hears = |output: Output| reported.is_some() && !around.silent.has(output);
+        let reported = reported.unwrap_or(Call::NONE);
+        let reversing_ms = u64::from(around.limits.reversing_delay_s) * 1000;
+        let (heat_age_ms, cool_age_ms) = (self.heat_age_ms, self.cool_age_ms);
+        let mut returned = Call::NONE;
+        for (index, output) in TIMED.into_iter().enumerate() {
+            let (Some(timer), Some(reports), Some(blind), Some(foreign)) = (
+                self.timers.get_mut(index),
+                self.reports.get_mut(index),
+                self.blind.get_mut(index),
+                self.foreign.get_mut(index),
+            ) else {
+                continue;
+            };
+            if !hears(output) {
+                *blind = *reports;
+                continue;
+            }
+            *reports = true;
+            if std::mem::take(blind) {
+                returned = returned.with(output);
+            }
+            let on = reported.has(output);
+            if on || timer.on || returned.has(output) {
+                *(if output.heats() { &mut self.heat_age_ms } else { &mut self.cool_age_ms }) = 0;
+            }
+            if on != timer.on {
+                let opposite_ms = if output.heats() { cool_age_ms } else { heat_age_ms };
+                *foreign = match on {
+                    false => Foreign::No,
+                    true if opposite_ms < reversing_ms || locked_out(output, around) => Foreign::Barred,
+                    true => Foreign::Yes,
+                };
+            }
+            timer.switch(on);
+            if returned.has(output) && !timer.on {
                 timer.age_ms = 0;
             }
         }
-        if self.compressor.on && !reported.has(Output::Cool1) && !reported.has(Output::Heat1)
-            || returned && !self.compressor.on
-        {
+        let pair = [Output::Heat1, Output::Cool1];
+        let is_off = pair.into_iter().all(|o| hears(o) && !reported.has(o));
+        if self.compressor.on && is_off || !self.compressor.on && pair.into_iter().any(|o| returned.has(o)) {
             self.compressor.switch(false);
             self.compressor.age_ms = 0;
         }
-        if returned {
-            (self.heat_age_ms, self.cool_age_ms) = (0, 0);
+    }
+
+    fn foreign(&self, output: Output) -> Foreign {
+        let index = TIMED.iter().position(|o| *o == output);
+        index.and_then(|i| self.foreign.get(i)).copied().unwrap_or_default()
+    }
+
+    /// Where something else has switched heating and cooling on together, the side that goes off at once: the one that the
+    /// guard did not switch on; of two that it did not, the one that is not wanted, else cooling.
+    fn intruder(&self, wanted: Call) -> Option<fn(Output) -> bool> {
+        let running = self.running();
+        if !(running.heats() && running.cools()) {
+            return None;
         }
+        let own = |side: fn(Output) -> bool| {
+            TIMED.into_iter().any(|o| side(o) && running.has(o) && self.foreign(o) == Foreign::No)
+        };
+        let cools = match (own(Output::heats), own(Output::cools)) {
+            (true, false) => true,
+            (false, true) => false,
+            _ => wanted.heats() || !wanted.cools(),
+        };
+        Some(if cools { Output::cools } else { Output::heats })
     }
 
     fn timer(&self, output: Output) -> Timer {
@@ -453,7 +520,7 @@ impl Guard {
         self.heat_age_ms = if before.heats() { 0 } else { self.heat_age_ms.saturating_add(dt_ms).min(AGE_MAX_MS) };
         self.cool_age_ms = if before.cools() { 0 } else { self.cool_age_ms.saturating_add(dt_ms).min(AGE_MAX_MS) };
         // Only now: what has changed by itself has done so at this moment, for all that is known.
-        self.observe(around.reported);
+        self.observe(around.reported, around);
 
         let mut denied = Vec::new();
         let mut deny = |output, why, for_s| denied.push(Denied { output, why, for_s });
@@ -463,6 +530,15 @@ impl Guard {
             if wanted.has(output) && !installed(output, around.equipment) {
                 deny(output, Denial::NotInstalled, None);
                 wanted = wanted.without(output);
+            }
+        }
+        let intruder = self.intruder(wanted);
+        if let Some(side) = intruder {
+            for output in TIMED {
+                if side(output) && wanted.has(output) {
+                    deny(output, Denial::HeatAndCool, None);
+                    wanted = wanted.without(output);
+                }
             }
         }
         // What runs goes on; at rest, heating wins: cold harms a house sooner than warmth.
@@ -507,6 +583,14 @@ impl Guard {
                 continue;
             }
             let least_ms = u64::from(limits.min_on_s) * 1000;
+            // What something else switched on against a guard has no least time on.
+            if intruder.is_some_and(|side| side(output)) || self.foreign(output) == Foreign::Barred {
+                if wanted.has(output) {
+                    deny(output, Denial::Reversing, Some(limits.min_off_s));
+                    wanted = wanted.without(output);
+                }
+                continue;
+            }
             if wanted.has(output) {
                 on = on.with(output);
             } else if timer.age_ms < least_ms && !around.urgent_off {
@@ -514,10 +598,11 @@ impl Guard {
                 on = on.with(output);
             }
         }
-        // A second stage does not stay without the first.
+        // A second stage does not stay without the first: that waits for it, where it runs.
         for (first, second) in [(Output::Heat1, Output::Heat2), (Output::Cool1, Output::Cool2)] {
             if on.has(second) && !on.has(first) {
-                on = on.with(first);
+                let stays = self.timer(first).on && self.foreign(first) != Foreign::Barred;
+                on = if stays { on.with(first) } else { on.without(second) };
             }
         }
         // Then what goes on.
@@ -535,8 +620,11 @@ impl Guard {
                 on = on.without(second);
             }
         }
-        for (timer, output) in self.timers.iter_mut().zip(TIMED) {
+        for ((timer, foreign), output) in self.timers.iter_mut().zip(&mut self.foreign).zip(TIMED) {
             timer.switch(on.has(output));
+            if !timer.on {
+                *foreign = Foreign::No;
+            }
         }
         self.compressor.switch(on.has(Output::Cool1) || around.equipment.has_heat_pump && on.has(Output::Heat1));
         for output in [Output::Fan, Output::Humidifier, Output::Dehumidifier, Output::Ventilator] {
@@ -610,9 +698,12 @@ fn locked_out(output: Output, around: &Circumstances<'_>) -> bool {
     match output {
         Output::Cool1 | Output::Cool2 => around.limits.cooling_lockout.is_some_and(|t| outdoor < t),
         Output::Heat1 | Output::Heat2 => {
-            around.equipment.has_heat_pump && around.limits.compressor_min_outdoor.is_some_and(|t| outdoor < t)
+            let exempt = around.frost && !around.equipment.has_aux;
+            around.equipment.has_heat_pump
+                && !exempt
+                && around.limits.compressor_min_outdoor.is_some_and(|t| outdoor < t)
         }
-        Output::Aux => !around.frost && around.limits.aux_max_outdoor.is_some_and(|t| outdoor > t),
+        Output::Aux => !around.frost && !around.aux_alone && around.limits.aux_max_outdoor.is_some_and(|t| outdoor > t),
         _ => false,
     }
 }
@@ -669,14 +760,25 @@ mod tests {
         frost: bool,
         urgent: bool,
         /// 0: the monotonic clock goes back; 1: restart, relays kept; 2: restart, power was lost; 3: the relay dropped by
-        /// itself and says so; 4: reports are missing.
+        /// itself and says so; 4: reports are missing; 5: something else switches on; 6: some relays are silent.
         mishap: u8,
+        /// Which, of the last two.
+        which: u16,
     }
 
     fn step() -> impl Strategy<Value = Step> {
         let outdoor = proptest::option::of(-30_000i32..40_000);
-        (0u16..512, 1u64..1200, outdoor, any::<bool>(), proptest::bool::weighted(0.1), 0u8..40).prop_map(
-            |(asked, seconds, outdoor, frost, urgent, mishap)| Step { asked, seconds, outdoor, frost, urgent, mishap },
+        let mishap = (0u8..40, 0u16..512);
+        (0u16..512, 1u64..1200, outdoor, any::<bool>(), proptest::bool::weighted(0.1), mishap).prop_map(
+            |(asked, seconds, outdoor, frost, urgent, (mishap, which))| Step {
+                asked,
+                seconds,
+                outdoor,
+                frost,
+                urgent,
+                mishap,
+                which,
+            },
         )
     }
 
@@ -701,6 +803,7 @@ mod tests {
                 let outdoor = step.outdoor.map(Temp::from_milli_c);
                 let forced = step.mishap == 2;
                 let mut reported = Some(relays);
+                let mut silent = Call::NONE;
                 match step.mishap {
                     0 => mono_ms = mono_ms.saturating_sub(step.seconds * 1000 + 5_000_000),
                     1 | 2 => {
@@ -721,11 +824,21 @@ mod tests {
                         watch.look(&Seen { at_ms, relays, forced: true, urgent: false, outdoor: None, frost: false });
                     }
                     4 => reported = None,
+                    5 => {
+                        relays = TIMED.into_iter().filter(|o| Call(step.which).has(*o)).fold(relays, Call::with);
+                        reported = Some(relays);
+                        watch.overridden(at_ms, relays);
+                    }
+                    6 => {
+                        silent = Call(step.which);
+                        reported = Some(silent.outputs().fold(relays, Call::without));
+                    }
                     _ => {}
                 }
                 let (frost, urgent_off) = (step.frost, step.urgent);
                 let around = Circumstances {
-                    mono_ms, outdoor, equipment: &equipment, limits: &limits, reported, frost, urgent_off,
+                    mono_ms, outdoor, equipment: &equipment, limits: &limits, reported, silent, frost, aux_alone: false,
+                    urgent_off,
                 };
                 let (allowed, denied) = guard.step(Call(step.asked), &around);
                 relays = allowed.call();

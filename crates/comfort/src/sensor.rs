@@ -237,6 +237,13 @@ impl Sensors {
         true
     }
 
+    /// Forgets sensors that are no longer configured, unless they tell whether somebody is there.
+    pub(crate) fn prune(&mut self, all: &[SensorConfig]) {
+        let is_configured = |id: &String| all.iter().any(|s| s.id == *id);
+        self.known.retain(|id, known| known.occupied_ms.is_some() || is_configured(id));
+        self.known.iter_mut().filter(|(id, _)| !is_configured(id)).for_each(|(_, known)| known.battery = None);
+    }
+
     /// A new run: nothing has been heard on its clock, which is at zero where that of the last one was at `last_ms`. When somebody
     /// was seen is known all the same; the time between the two counts as none.
     pub fn restarted(&mut self, last_ms: u64) {
@@ -244,7 +251,6 @@ impl Sensors {
         for known in self.known.values_mut() {
             *known = Known {
                 temperature: known.temperature,
-                humidity: known.humidity,
                 battery: known.battery,
                 step: known.step,
                 occupied_ms: before(known.occupied_ms),

@@ -68,6 +68,8 @@ const LEAP_MS: i64 = 10 * 60_000;
 const LEAP_BELIEVED_MS: u64 = 7 * 86_400_000;
 /// Alerts are looked at once in so many milliseconds.
 const ALERTS_EVERY_MS: u64 = 60_000;
+/// A pause for an open window is told of after so long.
+const PAUSE_ALERT_MS: u64 = 4 * 3_600_000;
 
 /// The two clocks and whether the wall's is to be believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +95,8 @@ pub struct Inputs {
     pub phone_home: Option<bool>,
     /// What the relays, or a guided thermostat, say that they do, where they say it (`None`: unknown now). Guards go by it.
     pub reported: Option<Call>,
+    /// Outputs of which that says nothing now: their relays don't answer.
+    pub silent: Call,
 }
 
 /// What a household configures: settings, equipment, limits, sensors, the program.
@@ -209,6 +213,10 @@ pub struct Decision {
     pub mode: HvacMode,
     /// What runs: the highest event or the program.
     pub source: Source,
+    /// The comfort setting whose sensors count.
+    pub sensors_of: ClimateRef,
+    /// The fan's mode.
+    pub fan: FanMode,
     /// What the sensors say together.
     pub temperature: Option<Temp>,
     /// Relative humidity, %.
@@ -248,6 +256,9 @@ struct State {
     reminders: Option<Reminders>,
     heard: HeardPrices,
     price_declined: Option<PriceDeclined>,
+    /// Smart home or away that the household has ended, and until when.
+    #[serde(default)]
+    presence_declined: Option<(EventType, i64)>,
     demands: Vec<Asked>,
     leapt: Option<Leapt>,
 }
@@ -316,6 +327,9 @@ impl Asked {
         let (start, end) = self.delay_s;
         let start_ms = self.start_ms.saturating_add(i64::from(start) * 1000);
         let end_ms = self.end_ms.saturating_add(i64::from(end) * 1000);
+        // What was drawn leaves half of it at least.
+        let half_ms = self.end_ms.saturating_sub(self.start_ms).max(0) / 2;
+        let start_ms = start_ms.min(self.start_ms.saturating_add(half_ms));
         (start_ms, end_ms.min(start_ms.saturating_add(DR_MAX_MS)))
     }
 }
@@ -349,6 +363,9 @@ struct Recovery {
 struct Window {
     open: bool,
     changing_ms: u64,
+    /// Open for so long.
+    #[serde(default)]
+    open_ms: u64,
 }
 
 /// What is found again after a restart by itself.
@@ -528,6 +545,7 @@ impl Thermostat {
         let mut thermostat = Self::new(config, zone);
         thermostat.state = State::deserialize(saved).map_err(|_| StateError)?;
         thermostat.heed_setting();
+        thermostat.state.sensors.prune(&thermostat.config.sensors);
         Ok(thermostat)
     }
 
@@ -558,6 +576,9 @@ impl Thermostat {
         config.limits = config.limits.bounded();
         self.config = config;
         self.cache = Cache::default();
+        // It aims at what was configured; whether one is due is looked at anew.
+        self.state.recovery = None;
+        self.state.sensors.prune(&self.config.sensors);
         self.heed_setting();
     }
 
@@ -694,9 +715,10 @@ impl Thermostat {
         (event.heat_hold_temp, event.cool_hold_temp, event.fan) = (hold.heat, hold.cool, hold.fan);
         event.by_owner = caller.owner;
         // A hold that begins now replaces the hold that runs; the fan's alone does not end a temperature's.
-        if event.running(wall_ms) && (hold.heat.is_some() || hold.cool.is_some() || hold.climate.is_some()) {
+        if event.running(wall_ms) {
+            let thermal = hold.heat.is_some() || hold.cool.is_some() || hold.climate.is_some();
             let held = self.is_held(caller);
-            self.state.events.replace_running_hold(wall_ms, |e| !held || !e.by_owner);
+            self.state.events.replace_running_hold(wall_ms, thermal, |e| !held || !e.by_owner);
         }
         self.state.recovery = None;
         self.state.events.put(event)
@@ -730,7 +752,31 @@ impl Thermostat {
                 asked.answer = Answer::Declined;
             }
         }
+        self.decline_presence(&ended, wall_ms);
         Ok(ended)
+    }
+
+    /// Ends the holds that run, and what was saved or presence changed: vacations, and what prices and utilities ask for, go on.
+    /// Whom the lock holds ends nothing that an owner has set.
+    pub fn end_holds(&mut self, caller: Caller<'_>, now: &Now) -> Vec<Event> {
+        let wall_ms = self.wall(now);
+        let held = self.is_held(caller);
+        let of_holds = |e: &Event| {
+            use EventType::{AutoAway, AutoHome, Hold, QuickSave};
+            matches!(e.event_type, Hold | QuickSave | AutoAway | AutoHome) && (!held || !e.by_owner)
+        };
+        let ended = self.state.events.resume(wall_ms, true, of_holds);
+        self.decline_presence(&ended, wall_ms);
+        ended
+    }
+
+    /// Smart home and away is declined until the program's next change, or until it would end by itself.
+    fn decline_presence(&mut self, ended: &[Event], wall_ms: i64) {
+        let of_presence = |e: &&Event| matches!(e.event_type, EventType::AutoAway | EventType::AutoHome);
+        if let Some(event) = ended.iter().find(of_presence) {
+            let until_ms = self.next(wall_ms).map_or(wall_ms + HOLD_WITHOUT_TRANSITION_MS, |t| t.at_ms);
+            self.state.presence_declined = Some((event.event_type, until_ms));
+        }
     }
 
     /// Until the dear hours are over that it is for.
@@ -780,6 +826,10 @@ impl Thermostat {
         event.by_owner = caller.owner;
         if end_ms.is_some_and(|end| end <= wall_ms) {
             return Err(EventError::Times);
+        }
+        let owners = |e: &Event| e.event_type == EventType::QuickSave && e.by_owner;
+        if self.is_held(caller) && self.state.events.running(wall_ms).any(owners) {
+            return Err(EventError::Locked(format!("an owner saves already, and {} does not end that", caller.name)));
         }
         self.state.recovery = None;
         self.state.events.remove(EventType::QuickSave, None);
@@ -851,9 +901,14 @@ impl Thermostat {
             answer,
             cancelled: false,
         };
+        let events = self.state.events.clone();
         self.state.events.remove(EventType::DemandResponse, Some(demand.name));
-        if answer == Answer::Accepted && asked.stands(wall_ms) {
-            self.follow(&asked)?;
+        if answer == Answer::Accepted
+            && asked.stands(wall_ms)
+            && let Err(error) = self.follow(&asked)
+        {
+            self.state.events = events;
+            return Err(error);
         }
         self.state.demands.retain(|a| a.name != asked.name);
         self.state.demands.push(asked);
@@ -945,8 +1000,9 @@ impl Thermostat {
         Ok(())
     }
 
-    /// The wall time to go by: the clock's, or, when it is not believed, the last one that was, and what has passed since.
-    fn wall(&self, now: &Now) -> i64 {
+    /// The wall time to go by, milliseconds UTC: the clock's, or, when it is not believed, the last one that was, and what has
+    /// passed since.
+    pub fn wall(&self, now: &Now) -> i64 {
         match (now.trusted, self.state.wall_ms) {
             (true, _) | (_, None) => now.wall_ms,
             (false, Some(last)) => {
@@ -995,6 +1051,9 @@ impl Thermostat {
         self.presence(now, wall_ms, inputs);
         self.history.pass(self.relays, dt_ms);
         let reported = inputs.reported.filter(|_| !self.config.equipment.is_guided);
+        // Who is silent does as is decided, for all that is known.
+        let believed = |call: Call, output: Output| if self.relays.on(output) { call.with(output) } else { call };
+        let reported = reported.map(|call| inputs.silent.outputs().fold(call, believed));
         self.state.health.pass(dt_ms, self.relays.call(), reported);
         let relays = self.relays.call();
         self.reminders_mut().pass(relays, dt_ms);
@@ -1026,6 +1085,7 @@ impl Thermostat {
                 .climate(scheduled)
                 .map_or_else(|| ClimateRef::new(""), |c| c.climate_ref.clone()),
         };
+        let sensors_of = effective.climate.climate_ref.clone();
         let (mut heat, mut cool) = (effective.heat, effective.cool);
         let by_program = effective.top.is_none();
         let fan = effective.fan;
@@ -1079,7 +1139,10 @@ impl Thermostat {
             equipment: &self.config.equipment,
             limits: &self.config.limits,
             reported: inputs.reported,
+            silent: inputs.silent,
             frost: wish.frost,
+            aux_alone: self.config.settings.hvac_mode == HvacMode::AuxHeatOnly
+                || self.config.equipment.heat_stages == 0,
             urgent_off: wish.urgent_off,
         };
         let (relays, denied) = match guided {
@@ -1098,6 +1161,8 @@ impl Thermostat {
             prices,
             mode: self.config.settings.hvac_mode,
             source,
+            sensors_of,
+            fan,
             temperature: fused.temperature,
             humidity: fused.humidity,
             reason: wish.reason,
@@ -1126,7 +1191,9 @@ impl Thermostat {
                 equipment: &self.config.equipment,
                 limits: &self.config.limits,
                 reported: None,
+                silent: Call::NONE,
                 frost: false,
+                aux_alone: false,
                 urgent_off: false,
             },
         );
@@ -1144,7 +1211,15 @@ impl Thermostat {
             undisturbed: set_points,
             prices: None,
             mode: self.config.settings.hvac_mode,
-            source: Source { event: None, name: String::new(), by: String::new(), until_ms: None, climate: none },
+            source: Source {
+                event: None,
+                name: String::new(),
+                by: String::new(),
+                until_ms: None,
+                climate: none.clone(),
+            },
+            sensors_of: none,
+            fan: FanMode::Auto,
             temperature: None,
             humidity: None,
             reason: Reason::NoSensor,
@@ -1195,6 +1270,7 @@ impl Thermostat {
     fn windows(&mut self, opening: bool, dt_ms: u64) {
         let window = &mut self.state.window;
         let settings = &self.config.settings;
+        window.open_ms = if window.open { window.open_ms.saturating_add(dt_ms) } else { 0 };
         if opening == window.open {
             window.changing_ms = 0;
             return;
@@ -1202,7 +1278,7 @@ impl Thermostat {
         window.changing_ms = window.changing_ms.saturating_add(dt_ms);
         let delay_s = if opening { settings.open_window_after_s } else { settings.closed_window_after_s };
         if window.changing_ms >= u64::from(delay_s) * 1000 {
-            *window = Window { open: opening, changing_ms: 0 };
+            *window = Window { open: opening, ..Window::default() };
         }
     }
 
@@ -1232,6 +1308,12 @@ impl Thermostat {
         let home = !climate.is_occupied && recently;
         for (kind, stands, to) in [(EventType::AutoAway, away, "away"), (EventType::AutoHome, home, "home")] {
             let there = self.state.events.all().iter().any(|e| e.event_type == kind);
+            let declined = self.state.presence_declined.filter(|(of, _)| *of == kind);
+            if declined.is_some_and(|(_, until_ms)| !stands || wall_ms >= until_ms) {
+                self.state.presence_declined = None;
+            } else if declined.is_some() {
+                continue;
+            }
             if stands && !there && self.config.program.find(&ClimateRef::new(to)).is_some() {
                 let mut event = Event::new(kind, to, "sensors", wall_ms);
                 event.hold_climate_ref = Some(ClimateRef::new(to));
@@ -1495,11 +1577,16 @@ impl Thermostat {
         alerts.set(About::Fallback, fused.fallback, wall_ms, || {
             "none of the sensors of this comfort setting is believed: the others stand in".to_owned()
         });
-        alerts.set(About::FrostFloor, decision.reason == Reason::FrostFloor, wall_ms, || {
-            Reason::FrostFloor.as_str().to_owned()
+        let (frost, high) = self.state.control.limits();
+        alerts.set(About::FrostFloor, frost, wall_ms, || Reason::FrostFloor.as_str().to_owned());
+        alerts.set(About::HighLimit, high, wall_ms, || match decision.reason {
+            Reason::FrostFloor => "a room is above the high limit, and another below the frost floor".to_owned(),
+            _ => Reason::HighLimit.as_str().to_owned(),
         });
-        alerts.set(About::HighLimit, decision.reason == Reason::HighLimit, wall_ms, || {
-            Reason::HighLimit.as_str().to_owned()
+        let paused_ms = self.state.window.open_ms;
+        alerts.set(About::WindowOpen, decision.reason == Reason::WindowOpen && paused_ms >= PAUSE_ALERT_MS, wall_ms, || {
+            "nothing has run for hours, since a window or door is told to be open: see that it is, and its sensor's battery"
+                .to_owned()
         });
         let t = fused.temperature;
         let cold = t.zip(settings.cold_temp_alert).is_some_and(|(t, limit)| t < limit);

@@ -1592,3 +1592,184 @@ fn relays_that_drop_by_themselves_are_noticed_and_left_their_pause() {
     let dropped = report(&mut bench, Some(Call::NONE));
     assert!(!dropped.relays.heats() && dropped.denied.iter().any(|d| d.why == Denial::MinOff), "{dropped:?}");
 }
+
+/// Time passes and the sensors say nothing more.
+fn silent_minutes(bench: &mut Bench, minutes: u64) -> (Decision, u64) {
+    let (mut heated, mut last) = (0, None);
+    for _ in 0..minutes {
+        bench.mono_ms += MINUTE_MS;
+        bench.true_ms += MINUTE_MS;
+        bench.wall_ms += MINUTE_MS as i64;
+        let decision = bench.look(false);
+        heated += u64::from(decision.relays.heats());
+        last = Some(decision);
+    }
+    (last.unwrap(), heated)
+}
+
+#[test]
+fn a_sensor_by_the_stove_does_not_let_another_room_freeze() {
+    let mut c = config(HvacMode::Heat);
+    c.sensors.push(SensorConfig { id: "kitchen".into(), name: "Kitchen".into(), offset: Delta::ZERO, in_use: true });
+    let mut bench = Bench::new(c);
+    bench.room = f(39);
+    let mut last = bench.pass(MINUTE_MS);
+    for minute in 0..20 {
+        let by_the_stove = f(98).plus(Delta::from_milli_k(minute % 2 * 100));
+        let reading = SensorReading { temperature: Some(by_the_stove), ..SensorReading::default() };
+        bench.thermostat.hear("kitchen", &reading, bench.mono_ms);
+        last = bench.pass(MINUTE_MS);
+    }
+    assert!(last.relays.heats(), "{:?}", last.reason);
+    assert_eq!(last.reason, Reason::FrostFloor);
+    let said = alerts(&bench);
+    assert!(
+        said.iter().any(|a| a.contains("frost floor")) && said.iter().any(|a| a.contains("high limit")),
+        "{said:?}"
+    );
+}
+
+#[test]
+fn a_heat_pump_with_nothing_beside_it_is_not_locked_out_against_frost_and_auxiliary_heat_alone_is_never() {
+    let mut c = config(HvacMode::Heat);
+    (c.equipment.has_heat_pump, c.equipment.has_aux) = (true, false);
+    c.limits.compressor_min_outdoor = Some(f(-4));
+    let mut bench = Bench::new(c);
+    (bench.room, bench.outdoor) = (f(39), Some(f(-10)));
+    assert!(bench.minutes(15).relays.on(Output::Heat1));
+    // A compressor that is broken, and baseboards that are all there is.
+    for (stages, mode) in [(2, HvacMode::AuxHeatOnly), (0, HvacMode::Heat)] {
+        let mut c = config(mode);
+        c.equipment.heat_stages = stages;
+        c.limits.aux_max_outdoor = Some(f(50));
+        let mut bench = Bench::new(c);
+        bench.outdoor = Some(f(52));
+        bench.hold(70);
+        bench.room = f(61);
+        assert!(bench.minutes(15).relays.on(Output::Aux), "{mode:?}");
+    }
+}
+
+#[test]
+fn without_any_word_of_cold_nothing_heats_a_warm_house_blindly_until_it_may_be_cold() {
+    let mut c = config(HvacMode::Cool);
+    c.settings.sensor_stale_s = 1200;
+    let mut bench = Bench::new(c);
+    bench.outdoor = None;
+    bench.room = f(72);
+    bench.minutes(10);
+    let (last, heated) = silent_minutes(&mut bench, 9 * 60);
+    assert_eq!((last.reason, heated), (Reason::NoSensor, 0));
+    // Nor does a restart bring that forward; when it may have come down to 12 °C, frost is kept out.
+    bench.restart(false);
+    let (_, heated) = silent_minutes(&mut bench, 6 * 60);
+    assert!(heated > 30, "{heated}");
+}
+
+#[test]
+fn who_resumes_from_smart_away_stays_at_home_until_somebody_was_seen_or_the_program_changes() {
+    let mut c = config(HvacMode::Heat);
+    c.settings.auto_away = true;
+    let all_week = ClimateRef::new("home");
+    c.program = Program::uniform(c.program.climates().to_vec(), &all_week).unwrap();
+    let mut bench = Bench::new(c);
+    bench.minute_with(None, Some(true));
+    let away = |bench: &mut Bench, minutes: u64| {
+        let mut last = bench.minute_with(None, Some(false));
+        for _ in 1..minutes {
+            last = bench.minute_with(None, Some(false));
+        }
+        last.source.event == Some(EventType::AutoAway)
+    };
+    assert!(away(&mut bench, 126));
+    let now = bench.now();
+    assert_eq!(bench.thermostat.resume(true, Caller::owner("me"), &now).unwrap().len(), 1);
+    assert!(!away(&mut bench, 60));
+    bench.restart(false);
+    assert!(!away(&mut bench, 10));
+    // Somebody was seen, and left: it is a new day of being away.
+    bench.minute_with(None, Some(true));
+    assert!(away(&mut bench, 126));
+    // Home Assistant's preset "none" ends no vacation.
+    let now = bench.now();
+    let span = (bench.wall_ms, bench.wall_ms + 86_400_000);
+    bench.thermostat.create_vacation("sea", (f(55), f(85)), span, Caller::owner("me")).unwrap();
+    let ended: Vec<EventType> =
+        bench.thermostat.end_holds(Caller::other("mqtt"), &now).iter().map(|e| e.event_type).collect();
+    assert_eq!(ended, [EventType::AutoAway]);
+    assert_eq!(bench.pass(MINUTE_MS).source.event, Some(EventType::Vacation));
+}
+
+#[test]
+fn a_request_that_is_short_is_followed_whatever_was_drawn() {
+    let mut bench = Bench::new(config(HvacMode::Cool));
+    let before = bench.pass(1000).set_points.cool();
+    let (start_ms, end_ms) = (bench.wall_ms, bench.wall_ms + 600_000);
+    let relative = Delta::from_tenths_f(40);
+    let short = Demand { name: "short", start_ms, end_ms, relative, delay_s: (800, 50), by: "utility" };
+    let now = bench.now();
+    assert_eq!(bench.thermostat.demand_response(&short, &now), Ok(Answer::Accepted));
+    assert!(bench.minutes(7).set_points.cool() > before);
+    assert_eq!(bench.minutes(10).set_points.cool(), before);
+}
+
+#[test]
+fn an_early_start_does_not_aim_at_what_the_program_no_longer_says() {
+    let mut bench = Bench::new(config(HvacMode::Heat));
+    let leads = |d: &Decision| d.lead.is_some_and(|l| l.running);
+    bench.room = f(60);
+    bench.outdoor = Some(f(30));
+    let mut running = false;
+    for _ in 0..24 * 60 {
+        running = leads(&bench.pass(MINUTE_MS));
+        if running {
+            break;
+        }
+    }
+    assert!(running, "the program's changes are prepared");
+    let mut c = bench.thermostat.config().clone();
+    c.settings.disable_pre_heating = true;
+    bench.thermostat.configure(c);
+    assert!(!leads(&bench.pass(MINUTE_MS)));
+}
+
+#[test]
+fn a_guest_ends_no_owners_saving_and_holds_of_the_fan_do_not_pile_up() {
+    let mut c = config(HvacMode::Heat);
+    c.lock = Some((f(60), f(72)));
+    let mut bench = Bench::new(c);
+    let now = bench.now();
+    let by = Delta::from_tenths_f(40);
+    bench.thermostat.quick_save(by, None, Caller::owner("me"), &now).unwrap();
+    let refused = bench.thermostat.quick_save(Delta::ZERO, None, Caller::other("a guest"), &now);
+    assert!(refused.unwrap_err().to_string().contains("an owner"));
+    let fan = Hold { fan: Some(comfort::FanMode::On), ..Hold::default() };
+    for _ in 0..100 {
+        bench.thermostat.set_hold(&fan, HoldType::Indefinite, Caller::owner("me"), &now).unwrap();
+    }
+    bench.hold(68);
+    assert_eq!(bench.thermostat.events().all().len(), 3, "what is saved, the fan, and the temperature");
+}
+
+#[test]
+fn a_window_that_is_told_to_be_open_for_hours_makes_an_alert() {
+    let mut bench = Bench::new(config(HvacMode::Heat));
+    bench.hold(72);
+    let paused = |bench: &mut Bench, minutes: i32| {
+        for minute in 0..minutes {
+            bench.wall_ms += MINUTE_MS as i64;
+            bench.mono_ms += MINUTE_MS;
+            let room = f(60).plus(Delta::from_milli_k(minute % 2 * 100));
+            let reading = SensorReading { temperature: Some(room), ..SensorReading::default() };
+            bench.thermostat.hear("hall", &reading, bench.mono_ms);
+            let inputs = Inputs { outdoor: bench.outdoor, opening: true, ..Inputs::default() };
+            bench.thermostat.tick(&bench.now(), &inputs);
+        }
+        alerts(bench).iter().any(|a| a.contains("told to be open"))
+    };
+    assert!(!paused(&mut bench, 3 * 60));
+    bench.restart(false);
+    assert!(paused(&mut bench, 90));
+    bench.minutes(20);
+    assert!(!alerts(&bench).iter().any(|a| a.contains("told to be open")));
+}

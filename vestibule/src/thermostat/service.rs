@@ -90,7 +90,7 @@ struct Service {
     /// What could not be switched, or did not obey: on or off, and in words.
     failed: BTreeMap<DeviceId, (bool, String)>,
     /// The newest reading of each sensor that was heard.
-    heard: BTreeMap<DeviceId, (Timestamp, bool)>,
+    heard: BTreeMap<DeviceId, Heard>,
     shown: serde_json::Value,
     /// What an earlier run had retained elsewhere is gone.
     cleared: bool,
@@ -151,7 +151,7 @@ pub async fn run(at: At, mut stopped: watch::Receiver<bool>) {
         () = service.wait_for_relays() => {}
         () = ended(&mut stopped) => {}
     }
-    let reported = service.reported();
+    let reported = service.reported().map(|(reported, _)| reported);
     service.at.unit.begin(reported);
     let pause = STEP.div_f64(service.at.speed.max(0.001)).clamp(STEP_LEAST, STEP);
     loop {
@@ -267,6 +267,17 @@ impl Topics {
                     config.insert(format!("temperature_{key}_command_topic"), json!(set(word)));
                 }
             }
+            if setup.relays.contains_key(&Output::Fan) {
+                config.insert("fan_modes".into(), json!(["auto", "on"]));
+                config.insert("fan_mode_state_topic".into(), json!(state));
+                config.insert("fan_mode_state_template".into(), json!("{{ value_json.fan }}"));
+                config.insert("fan_mode_command_topic".into(), json!(set("fan")));
+            }
+            if setup.relays.contains_key(&Output::Humidifier) {
+                config.insert("target_humidity_state_topic".into(), json!(state));
+                config.insert("target_humidity_state_template".into(), json!("{{ value_json.target_humidity }}"));
+                config.insert("target_humidity_command_topic".into(), json!(set("humidity")));
+            }
             if setup.relays.contains_key(&Output::Humidifier) || setup.relays.contains_key(&Output::Dehumidifier) {
                 config.insert("current_humidity_topic".into(), json!(state));
                 config.insert("current_humidity_template".into(), json!("{{ value_json.humidity }}"));
@@ -314,8 +325,9 @@ impl Service {
         tracing::warn!("not every relay of the thermostat has said what it does: those count as off");
     }
 
-    /// What the relays say that they do; none unless all of them do. A guided thermostat says it by its action, if it has one.
-    fn reported(&mut self) -> Option<Call> {
+    /// What the relays say that they do, and of which outputs they say nothing; none when none of them does. A guided thermostat
+    /// says it by its action, if it has one.
+    fn reported(&mut self) -> Option<(Call, Call)> {
         if !self.at.core.devices_are_up() {
             return None;
         }
@@ -325,18 +337,22 @@ impl Service {
                 gate.home.reported(guided, Property::Reachable).is_none_or(|s| s.value != Value::Bool(false));
             let state = gate.home.reported(guided, Property::RunningState).filter(|_| reachable);
             return state.map(|s| match s.value {
-                Value::RunningState(RunningState::Heating) => Call::of(&[Output::Heat1]),
-                Value::RunningState(RunningState::Cooling) => Call::of(&[Output::Cool1]),
-                _ => Call::NONE,
+                Value::RunningState(RunningState::Heating) => (Call::of(&[Output::Heat1]), Call::NONE),
+                Value::RunningState(RunningState::Cooling) => (Call::of(&[Output::Cool1]), Call::NONE),
+                _ => (Call::NONE, Call::NONE),
             });
         }
         let mut states = BTreeMap::new();
         {
             let gate = self.at.core.state();
             for relay in self.relays() {
-                let reported = switch(&gate, &relay, self.at.unit.since)?;
-                states.insert(relay, reported);
+                if let Some(reported) = switch(&gate, &relay, self.at.unit.since) {
+                    states.insert(relay, reported);
+                }
             }
+        }
+        if states.is_empty() {
+            return None;
         }
         for (relay, on) in &mut states {
             let Some(sent) = self.sent.get_mut(relay) else { continue };
@@ -344,22 +360,32 @@ impl Service {
                 sent.confirmed = true;
             } else if !sent.confirmed && sent.at.elapsed() < RELAY_GRACE {
                 *on = sent.on;
+            } else {
+                // It has changed by itself: the guard hears of it before anything is ordered.
+                sent.confirmed = false;
             }
         }
         let setup = self.at.unit.setup();
         let is_on = |device: &DeviceId| states.get(device).copied().unwrap_or(false);
-        let mut call = Call::NONE;
+        let (mut call, mut silent) = (Call::NONE, Call::NONE);
         for (output, device) in &setup.relays {
             if is_on(device) {
                 call = call.with(*output);
             }
+            if !states.contains_key(device) {
+                silent = silent.with(*output);
+            }
         }
         if setup.shares_compressor() {
+            // A compressor whose valve is silent does one or the other.
+            if setup.reversing_valve.as_ref().is_some_and(|valve| !states.contains_key(valve)) {
+                silent = silent.with(Output::Heat1).with(Output::Cool1);
+            }
             let valve = setup.reversing_valve.as_ref().is_some_and(is_on);
             let cools = valve == setup.equipment.heat_pump_reversal_on_cool;
             call = call.without(if cools { Output::Heat1 } else { Output::Cool1 });
         }
-        Some(call)
+        Some((call, silent))
     }
 
     /// What is to be switched so that the relays are as decided: first what goes off, then the valve, then what goes on.
@@ -403,8 +429,15 @@ impl Service {
                 Some(_) => SensorReading { occupied: reading.occupied, ..SensorReading::default() },
                 None => reading,
             };
-            if last.is_none_or(|(time, offline)| newest > time || offline != reading.offline) {
-                self.heard.insert(device.clone(), (newest, reading.offline));
+            if last != Some(newest) {
+                // Only what is new of it: a detector that speaks does not make a dead thermometer's last word a fresh one.
+                let new = |at: fn(&Heard) -> Option<Timestamp>| last.is_none_or(|last| at(&newest) > at(&last));
+                let reading = SensorReading {
+                    temperature: reading.temperature.filter(|_| new(|h| h.temperature)),
+                    humidity: reading.humidity.filter(|_| new(|h| h.humidity)),
+                    ..reading
+                };
+                self.heard.insert(device.clone(), newest);
                 unit.hear(name, &reading, now.mono_ms);
             } else if reading.occupied == Some(true) && !reading.offline {
                 // A detector says once that somebody came, and not again while somebody stays.
@@ -420,7 +453,10 @@ impl Service {
         });
         let phones: Vec<bool> = setup.phones.iter().filter_map(|device| at_home(&gate, device)).collect();
         let is_open = |device: &DeviceId| {
-            gate.home.reported(device, Property::ContactOpen).is_some_and(|s| s.value == Value::Bool(true))
+            let says =
+                |property, value| gate.home.reported(device, property).is_some_and(|s| s.value == Value::Bool(value));
+            // One that is out of reach may have been closed since: nobody freezes for a flat battery.
+            says(Property::ContactOpen, true) && !says(Property::Reachable, false)
         };
         Inputs {
             outdoor,
@@ -428,13 +464,16 @@ impl Service {
             opening: setup.windows.iter().any(is_open),
             phone_home: if phones.is_empty() { None } else { Some(phones.contains(&true)) },
             reported: None,
+            silent: Call::NONE,
         }
     }
 
     async fn step(&mut self) {
         let now = self.now();
         let mut inputs = self.listen(&now);
-        inputs.reported = self.reported();
+        if let Some((reported, silent)) = self.reported() {
+            (inputs.reported, inputs.silent) = (Some(reported), silent);
+        }
         let up = self.at.core.devices_are_up();
         let mut faults = vec![(
             About::Broker,
@@ -566,9 +605,12 @@ impl Service {
         let sent = self.sent.get(relay);
         let is_so = match sent {
             None => reported == Some(on),
-            Some(sent) => sent.on == on && (reported == Some(on) || sent.at.elapsed() < RELAY_GRACE),
+            // What it was and is no more has changed since the guard looked, which looks again first.
+            Some(sent) => sent.on == on && (reported == Some(on) || sent.confirmed || sent.at.elapsed() < RELAY_GRACE),
         };
-        let beat = on && sent.is_none_or(|s| mono_ms.saturating_sub(s.mono_ms) >= HEARTBEAT_MS);
+        // One that has dropped by itself is not told to be on before the guard has heard of it.
+        let beat =
+            on && reported != Some(false) && sent.is_none_or(|s| mono_ms.saturating_sub(s.mono_ms) >= HEARTBEAT_MS);
         if is_so && !beat {
             return;
         }
@@ -698,10 +740,19 @@ fn order(what: &str, payload: &str) -> Option<Order> {
             let mode = if payload == "heat_cool" { "auto" } else { payload };
             Some(set_mode(mode))
         }
+        "fan" => {
+            Some(Order::Hold { to: To::default(), climate: None, fan: text, until: Some("next".into()), hours: None })
+        }
+        "humidity" => {
+            let percent = payload.parse::<f64>().ok().filter(|h| (0.0..=100.0).contains(h))?.round() as u8;
+            let Order::Set { mode, to, fan, fan_min, dry_above, windows, .. } = set(To::default()) else { return None };
+            Some(Order::Set { mode, to, fan, fan_min, humidity: Some(percent), dry_above, windows })
+        }
         "code" => Some(Order::Unlock { code: Secret(payload.to_owned()) }),
         "save" => Some(Order::Save { by: text.filter(|t| !t.is_empty()), hours: None, until: None }),
         "demand" if payload == "decline" => Some(Order::DemandDecline { name: None }),
-        "preset" if payload == "none" => Some(Order::Resume { all: true }),
+        // A vacation, dear hours and what a utility asks for are no presets of Home Assistant's.
+        "preset" if payload == "none" => Some(Order::EndHolds),
         "preset" => {
             Some(Order::Hold { to: To::default(), climate: text, fan: None, until: Some("next".into()), hours: None })
         }
@@ -738,8 +789,17 @@ fn switch(gate: &GateState, device: &DeviceId, since: Timestamp) -> Option<bool>
     }
 }
 
-/// All that a sensor has said in this run, and when it spoke last.
-fn sensor_reading(gate: &GateState, device: &DeviceId, since: Timestamp) -> Option<(Timestamp, SensorReading)> {
+/// When a sensor has said what, and whether it is out of reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Heard {
+    temperature: Option<Timestamp>,
+    humidity: Option<Timestamp>,
+    presence: Option<Timestamp>,
+    offline: bool,
+}
+
+/// All that a sensor has said in this run, and when.
+fn sensor_reading(gate: &GateState, device: &DeviceId, since: Timestamp) -> Option<(Heard, SensorReading)> {
     let sample = |property| gate.home.reported(device, property).filter(|s| s.time >= since);
     let percent = |property| match sample(property).map(|s| &s.value) {
         Some(Value::Percent(hundredths)) => u8::try_from((hundredths + 50) / 100).ok(),
@@ -762,9 +822,15 @@ fn sensor_reading(gate: &GateState, device: &DeviceId, since: Timestamp) -> Opti
         offline,
     };
     // A sensor whose battery is all that speaks is not heard anew.
-    let spoke = [Property::LocalTemperature, Property::Motion, Property::Occupancy];
-    let newest = spoke.into_iter().filter_map(|p| Some(sample(p)?.time)).max();
-    newest.or_else(|| offline.then_some(since)).map(|time| (time, reading))
+    let time = |property| sample(property).map(|s| s.time);
+    let heard = Heard {
+        temperature: time(Property::LocalTemperature),
+        humidity: time(Property::RelativeHumidity),
+        presence: time(Property::Motion).max(time(Property::Occupancy)),
+        offline,
+    };
+    let has_spoken = heard.temperature.or(heard.humidity).or(heard.presence).is_some();
+    (has_spoken || offline).then_some((heard, reading))
 }
 
 fn temperature(value: &Value) -> Option<Temp> {

@@ -95,6 +95,8 @@ struct Draft {
     mode: Option<HvacMode>,
     /// Keys of prices that were given: none of them counts without prices.
     priced: Option<&'static str>,
+    /// It is said below which temperature the heat pump stays off.
+    heat_pump_lockout: bool,
     /// Stages of heating and cooling of the thermostat that is guided.
     guided: (u8, u8),
 }
@@ -600,9 +602,10 @@ const KEYS: &[Key] = &[
     Key {
         key: "heat_pump_lockout",
         example: "-15",
-        comment: "No heat pump below it outdoors.",
+        comment: "No heat pump below it outdoors. Without auxiliary heat there is none unless you set it, and none against frost.",
         set: |d, v| {
             d.setup.limits.compressor_min_outdoor = Some(d.temperature(v, -40.0, 20.0)?);
+            d.heat_pump_lockout = true;
             Ok(())
         },
     },
@@ -775,7 +778,7 @@ impl Draft {
             price_topic: None,
             demand_response_topic: None,
         };
-        Self { setup, units, mode: None, priced: None, guided: (1, 0) }
+        Self { setup, units, mode: None, priced: None, heat_pump_lockout: false, guided: (1, 0) }
     }
 
     fn relay(&mut self, key: &str, value: &DeValue<'_>) -> Result<(), String> {
@@ -939,6 +942,10 @@ impl Draft {
             },
             ..setup.equipment.clone()
         };
+        // Where nothing else heats, a heat pump that stays off in the cold is no lock-out that anybody asked for.
+        if shared && !aux && !self.heat_pump_lockout {
+            setup.limits.compressor_min_outdoor = None;
+        }
         if setup.guides.is_none() {
             setup.equipment = equipment;
         }

@@ -71,6 +71,8 @@ pub enum Order {
         #[serde(default)]
         all: bool,
     },
+    /// Ends holds, and nothing else that runs.
+    EndHolds,
     /// What the program tells whoever is told its set points, and what it costs to tell less.
     Privacy {
         /// Change the program.
@@ -266,7 +268,7 @@ impl Order {
                 let texts = [mode, fan, windows].into_iter().any(Option::is_some);
                 texts || [fan_min, humidity, dry_above].into_iter().any(Option::is_some)
             }
-            Self::Hold { .. } | Self::Resume { .. } | Self::Save { .. } | Self::Unlock { .. } => false,
+            Self::Hold { .. } | Self::Resume { .. } | Self::EndHolds | Self::Save { .. } | Self::Unlock { .. } => false,
             Self::DemandDecline { .. } => false,
             _ => !self.only_looks(),
         }
@@ -547,9 +549,15 @@ impl Unit {
                 if let (Some(saved), Some(learner)) = (saved.as_object_mut(), get("learner")?) {
                     saved.insert("learner".into(), serde_json::from_str(&learner).unwrap_or_default());
                 }
-                Thermostat::load(config.clone(), zone.clone(), &saved).unwrap_or_else(|error| {
+                let load = |saved: &Value| Thermostat::load(config.clone(), zone.clone(), saved);
+                let whole = load(&saved).or_else(|error| {
+                    tracing::error!(%error, "what was learned of the house may be what can't be read: it is learned anew");
+                    saved.as_object_mut().map(|saved| saved.remove("learner"));
+                    load(&saved)
+                });
+                whole.unwrap_or_else(|error| {
                     tracing::error!(%error, "holds are lost");
-                    Thermostat::new(config, zone.clone())
+                    Thermostat::new(config.clone(), zone.clone())
                 })
             }
         };
@@ -679,6 +687,7 @@ impl Unit {
             "current_temperature": d.temperature.map(degrees), "humidity": d.humidity, "temperature": single,
             "low": low, "high": high, "mode": home_assistant_mode(d.mode), "action": action,
             "preset": preset.map_or_else(|| "none".to_owned(), |c| c.to_string()),
+            "fan": d.fan, "target_humidity": inner.thermostat.config().settings.humidity,
             "why": d.reason.as_str(),
             "alerts": inner.thermostat.alerts().all().iter().map(|a| &a.text).collect::<Vec<_>>(),
         })
@@ -706,7 +715,10 @@ impl Unit {
     /// # Errors
     /// When it is neither, or too long.
     pub fn hear_prices(&self, text: &str, now: Times) -> Result<(), String> {
-        let wall_ms = now.wall.as_millis();
+        let wall_ms = {
+            let inner = lock(&self.inner);
+            self.at(&inner, now).wall_ms
+        };
         let heard: Vec<Heard> = match text.trim().parse::<f64>() {
             Ok(price) => vec![Heard { start_ms: wall_ms, end_ms: wall_ms.saturating_add(HEARD_NOW_MS), price }],
             Err(_) => {
@@ -740,8 +752,10 @@ impl Unit {
 
     fn at(&self, inner: &Inner, now: Times) -> Now {
         let wall_ms = now.wall.as_millis();
-        let at = inner.now.unwrap_or(Now { wall_ms, mono_ms: 0, trusted: true });
-        Now { wall_ms, ..at }
+        // Before the first step nobody knows whether the clock is right: it goes on from what is known.
+        let at = inner.now.unwrap_or(Now { wall_ms, mono_ms: 0, trusted: !self.is_running() });
+        let now = Now { wall_ms, ..at };
+        Now { wall_ms: inner.thermostat.wall(&now), ..now }
     }
 
     /// Somebody says the access code, or it is changed. Hashing is slow on purpose: nothing else waits for it.
@@ -785,7 +799,13 @@ impl Unit {
         let answer = {
             let mut inner = lock(&self.inner);
             let at = self.at(&inner, times);
-            self.carry_out(&mut inner, order, caller, &at)?
+            // What is refused has changed nothing.
+            let before = (!order.only_looks()).then(|| inner.thermostat.clone());
+            let done = self.carry_out(&mut inner, order, caller, &at);
+            if let (Err(_), Some(before)) = (&done, before) {
+                inner.thermostat = before;
+            }
+            done?
         };
         if !order.only_looks() {
             let chosen = to_text(&Chosen::of(lock(&self.inner).thermostat.config()))?;
@@ -930,6 +950,10 @@ impl Unit {
                     }
                 };
                 inner.thermostat.set_hold(&hold, kind, caller, now).map_err(|e| text(&e))?;
+            }
+            Order::EndHolds => {
+                let ended = inner.thermostat.end_holds(caller, now);
+                return Ok(json!({"ended": ended.iter().map(|e| self.event(e)).collect::<Vec<_>>()}));
             }
             Order::Resume { all } => {
                 let ended = inner.thermostat.resume(*all, caller, now).map_err(|e| text(&e))?;
@@ -1350,7 +1374,7 @@ impl Unit {
         let scale = self.scale();
         let d = inner.decision.as_ref();
         let mono_ms = inner.now.map_or(0, |n| n.mono_ms);
-        let climate = d.and_then(|d| config.program.find(&d.source.climate));
+        let climate = d.and_then(|d| config.program.find(&d.sensors_of));
         let participants = climate.map_or(&[][..], |c| &c.sensors);
         let sensors: Vec<Value> = inner
             .thermostat

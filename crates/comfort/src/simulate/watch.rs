@@ -169,6 +169,22 @@ impl Watch {
         self.last = now;
     }
 
+    /// Something else than the hub has switched on what is on now. That breaks no guard of the hub's; what the hub does next may.
+    pub fn overridden(&mut self, at_ms: u64, relays: Call) {
+        for (on_ms, output) in self.on_ms.iter_mut().zip(WATCHED) {
+            if relays.has(output) && !self.last.has(output) {
+                *on_ms = None;
+            }
+        }
+        if relays.heats() {
+            self.heat_ms = Some(at_ms);
+        }
+        if relays.cools() {
+            self.cool_ms = Some(at_ms);
+        }
+        self.last = relays;
+    }
+
     /// Hours of the first stages and auxiliary heat.
     pub fn runtime_h(&self) -> f64 {
         let [heat1, _, aux, cool1, _] = self.run_ms;
