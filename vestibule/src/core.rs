@@ -728,6 +728,13 @@ impl Core {
         done
     }
 
+    /// Does what is due before somebody looks. What can't be recorded is not in force: what is shown is.
+    async fn bring_up_to_date(&self) {
+        if let Err(error) = self.recompile_if_due().await {
+            tracing::warn!(%error, "what is due could not be done before the policies were shown");
+        }
+    }
+
     async fn renew_table(&self, now: Timestamp) -> Result<(), String> {
         let before = Arc::clone(self.state().table());
         let (grants, ended) = ended_at(&lock(&self.grants), now)?;
@@ -1518,7 +1525,7 @@ impl Core {
     }
 
     async fn policy_show(&self) -> Result<Value, String> {
-        self.recompile_if_due().await?;
+        self.bring_up_to_date().await;
         // What is granted and gives nothing now: it waits for owners, for its hours or for a window.
         let mut waiting: BTreeMap<_, Vec<Value>> = BTreeMap::new();
         for (grant, when) in self.waiting(|_| true) {

@@ -592,7 +592,7 @@ impl Core {
         property: Property,
         action: Option<Action>,
     ) -> Result<Value, String> {
-        self.recompile_if_due().await?;
+        self.bring_up_to_date().await;
         let links = self.links_named(who)?;
         let table = Arc::clone(self.state().table());
         let devices: Vec<DeviceId> = {
@@ -741,7 +741,7 @@ impl Core {
 
     /// What works at each link, and what does not.
     pub(super) async fn policy_impact(&self, who: Option<&str>) -> Result<Value, String> {
-        self.recompile_if_due().await?;
+        self.bring_up_to_date().await;
         let links = match who {
             Some(who) => self.links_named(who)?,
             None => self.state().links.iter().cloned().collect(),

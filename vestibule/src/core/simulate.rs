@@ -49,7 +49,7 @@ impl Core {
         (document, ceiling): (Option<&str>, Option<String>),
         every: u16,
     ) -> Result<Value, String> {
-        self.recompile_if_due().await?;
+        self.bring_up_to_date().await;
         let span = Span { from: self.moment(from)?, to: self.moment(to)? };
         let days = span.to.as_millis().saturating_sub(span.from.as_millis());
         // A day on which the clock is set back has an hour more.

@@ -117,7 +117,7 @@ impl Core {
         if !(1..=DAYS_MAX).contains(&days) {
             return Err(format!("--days is 1 to {DAYS_MAX}"));
         }
-        self.recompile_if_due().await?;
+        self.bring_up_to_date().await;
         let links = match who {
             Some(who) => self.links_named(who)?,
             None => self.state().links.iter().cloned().collect(),
