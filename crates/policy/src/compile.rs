@@ -650,6 +650,28 @@ mod tests {
         assert_eq!(other, format!("alexa is not told {what}: nobody has granted it."));
     }
 
+    /// The guide's own example, under which a grant of everything must not fall to a rung that is exact as well.
+    #[test]
+    fn the_ceiling_in_the_guide_leaves_a_gatekeeper_what_is_rounded() {
+        let guide = include_str!("../../../docs/policy.md");
+        let example = guide.split("```cedar\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+        for trigger in [Trigger::PartnerPoll, Trigger::DirectiveResponse, Trigger::ProactiveReport] {
+            let told = |rung, gatekeeper| {
+                let mut facts = facts();
+                facts.links[0].gatekeeper = gatekeeper;
+                let what = What::Disclose { trigger, rung };
+                let grants = [grant(0, "home", 0, 0, Property::LocalTemperature, what, None)];
+                let table = compile(&facts, &grants, Some(example), Timestamp::default()).unwrap();
+                table.decide(&link(0), &device(0), Property::LocalTemperature, trigger).rung
+            };
+            for rung in [Rung::Live, Rung::QuarterHour, Rung::Hour] {
+                assert_eq!((told(rung, true), told(rung, false)), (Ok(Rung::HourCoarse), Ok(rung)));
+            }
+            assert_eq!(told(Rung::HourMean, true), Ok(Rung::DayMean));
+            assert_eq!(told(Rung::HourLate, true), Err(Refusal::Ceiling));
+        }
+    }
+
     #[test]
     fn a_ceiling_only_forbids_and_is_checked_strictly() {
         let refused = |text: &str| {
