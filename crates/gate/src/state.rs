@@ -239,11 +239,11 @@ impl GateState {
         let mut writes = Vec::new();
         self.told.retain(|key, _| {
             let (link, device, property, trigger) = key;
-            let is_told = table.decide(link, device, *property, *trigger).rung.is_ok();
-            if !is_told {
+            let stays = table.stays(link, device, *property, *trigger);
+            if !stays {
                 writes.push(StateWrite { key: told_key(key), json: None, debt: Debt::None });
             }
-            is_told
+            stays
         });
         self.owed.retain(|key| self.told.contains_key(key));
         writes
@@ -291,8 +291,8 @@ impl GateState {
             for (device, _, property) in properties(&self.registry).filter(|(_, _, p)| !p.is_metadata()) {
                 let Some(sample) = self.home.reported(device, property) else { continue };
                 for trigger in ALL_TRIGGERS {
-                    let rung = |t: &Table| t.decide(link, device, property, trigger).rung.ok();
-                    if rung(self.table.promised()).is_none() && rung(table).is_some_and(begins) {
+                    let is_new = !self.table.promised().stays(link, device, property, trigger);
+                    if is_new && table.decide(link, device, property, trigger).rung.is_ok_and(begins) {
                         let key = (link.clone(), device.clone(), property, trigger);
                         let sample = Sample { value: sample.value.clone(), time: now };
                         begun.push((key, Told { sample, exact: false }));
