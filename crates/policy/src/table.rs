@@ -149,6 +149,18 @@ impl Table {
         }
     }
 
+    /// Every rung at which a link may be told a property, in the order in which they are asked for: the first is told.
+    pub fn rungs(
+        &self,
+        link: &LinkId,
+        device: &DeviceId,
+        property: Property,
+        trigger: Trigger,
+    ) -> impl Iterator<Item = Rung> + '_ {
+        let cell = self.cell(link, device, property, Action::Told(trigger).index());
+        cell.into_iter().flat_map(Cell::rungs).map(|(rung, _)| rung)
+    }
+
     /// Whether the cell is open, or shut only while a change is on its way: what is held for it is not forgotten, and nothing in it
     /// begins anew.
     pub fn stays(&self, link: &LinkId, device: &DeviceId, property: Property, trigger: Trigger) -> bool {
