@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use model::{ALL_TRIGGERS, Class, DeviceId, DeviceType, Kind, PartnerId, Property, Reveals, Rung, Trigger};
 use policy::{Action, DeviceFact, LinkFact, Provenance};
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 
 /// The claims that stand for every home and for the shipped profiles.
 const STANDING: &str = include_str!("../claims.toml");
@@ -59,8 +60,9 @@ pub struct Claim {
     reveals: Vec<Reveals>,
     #[serde(default)]
     triggers: Vec<Trigger>,
-    /// What is told at this rung or a coarser one is not meant.
-    pub(crate) finer_than: Option<Rung>,
+    /// What is told at one of these rungs, or at one that such a rung gives, is not meant.
+    #[serde(default, deserialize_with = "one_or_several")]
+    finer_than: Vec<Rung>,
     came_by: Option<Provenance>,
     /// Of commands, only those that need no code.
     #[serde(default)]
@@ -74,6 +76,21 @@ pub struct Claim {
     /// Whether it is asked of a home, too.
     #[serde(default = "yes")]
     pub of_homes: bool,
+}
+
+/// A rung, or a list of them.
+fn one_or_several<'de, D: Deserializer<'de>>(rungs: D) -> Result<Vec<Rung>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "a rung, or a list of rungs")]
+    enum Rungs {
+        One(Rung),
+        Several(Vec<Rung>),
+    }
+    match Rungs::deserialize(rungs)? {
+        Rungs::One(rung) => Ok(vec![rung]),
+        Rungs::Several(rungs) if rungs.is_empty() => Err(D::Error::custom("name at least one rung, or leave it out")),
+        Rungs::Several(rungs) => Ok(rungs),
+    }
 }
 
 fn yes() -> bool {
@@ -148,13 +165,13 @@ impl Claim {
             if claim.says.trim().is_empty() || claim.says.chars().any(char::is_control) {
                 return wrong("say in one line of plain words what it means");
             }
-            if claim.never != Never::Told && (!claim.triggers.is_empty() || claim.finer_than.is_some()) {
+            if claim.never != Never::Told && (!claim.triggers.is_empty() || !claim.finer_than.is_empty()) {
                 return wrong("`triggers` and `finer_than` speak of what is told: write never = \"told\"");
             }
             if claim.without_code && matches!(claim.never, Never::Told | Never::Anything) {
                 return wrong("`without_code` speaks of commands: write never = \"opened\" or \"commanded\"");
             }
-            if claim.finer_than == Some(Rung::Live) {
+            if claim.finer_than.contains(&Rung::Live) {
                 return wrong("nothing is finer than live: leave `finer_than` out, or name a coarser rung");
             }
             if claim.profiles.iter().any(|slug| policy::profile(slug).is_none()) {
@@ -180,9 +197,9 @@ impl Claim {
         self.came_by.unwrap_or_default()
     }
 
-    /// The rungs at which being told would break it.
+    /// Whether being told at this rung would break it.
     pub(crate) fn breaks_at(&self, rung: Rung) -> bool {
-        self.finer_than.is_none_or(|limit| rung < limit)
+        !self.finer_than.iter().any(|limit| limit.gives().contains(&rung))
     }
 
     /// Whether it is kept by a profile.

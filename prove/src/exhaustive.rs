@@ -52,18 +52,19 @@ pub(crate) fn doing(action: Action, rung: Rung) -> String {
     }
 }
 
-/// At which rung an action is allowed; for commands live means yes.
+/// At which rungs an action is allowed; for commands live means yes.
 pub(crate) fn allowed(
     table: &Table,
     link: &LinkId,
     device: &DeviceId,
     property: Property,
     action: Action,
-) -> Option<Rung> {
+) -> Vec<Rung> {
+    let command = |open| table.may(link, device, property, open).ok().map(|_| Rung::Live).into_iter().collect();
     match action {
-        Action::Told(trigger) => table.decide(link, device, property, trigger).rung.ok(),
-        Action::Control => table.may(link, device, property, false).ok().map(|_| Rung::Live),
-        Action::Open => table.may(link, device, property, true).ok().map(|_| Rung::Live),
+        Action::Told(trigger) => table.rungs(link, device, property, trigger).collect(),
+        Action::Control => command(false),
+        Action::Open => command(true),
     }
 }
 
@@ -105,17 +106,20 @@ pub fn decide(claim: &Claim, subject: &Subject) -> Result<Exhaustive, CompileErr
                     found.vacuous = false;
                     subjects.insert(*kind);
                     for action in claim.actions() {
-                        let Some(rung) = allowed(table, &link.link, &device.device, *property, action) else {
-                            continue;
-                        };
                         let key = (&link.link, &device.device, *property, action);
                         let open = action == Action::Open;
                         if claim.without_code && table.code(&link.link, &device.device, *property, open).is_some() {
                             continue;
                         }
-                        let is_covered = covered.get(&key).is_some_and(|granted| granted.contains(&rung));
-                        let broken = !is_covered && (!matches!(action, Action::Told(_)) || claim.breaks_at(rung));
-                        if broken && !found.broken.contains_key(&action) {
+                        let is_covered = |rung: &Rung| covered.get(&key).is_some_and(|granted| granted.contains(rung));
+                        let breaks = |rung: &Rung| {
+                            !is_covered(rung) && (!matches!(action, Action::Told(_)) || claim.breaks_at(*rung))
+                        };
+                        // Another one than what is told may be what breaks it: a policy that permits it is one too many.
+                        let allowed = allowed(table, &link.link, &device.device, *property, action);
+                        if let Some(rung) = allowed.into_iter().find(breaks)
+                            && !found.broken.contains_key(&action)
+                        {
                             let example = example(subject, home, claim, (link, device, *property, action, rung))?;
                             found.broken.insert(action, example);
                         }
@@ -151,8 +155,8 @@ fn derivable(
                 let is_meant = claim.is_of_property(device, (*property, *kind), subject.type_known);
                 let tells = is_meant || kind.gives_away().iter().any(|k| subjects.contains(k));
                 let told = |trigger: &Trigger| {
-                    let rung = table.decide(&link.link, &device.device, *property, *trigger).rung;
-                    rung.is_ok_and(|rung| !is_meant || (!meant.contains(trigger) && claim.breaks_at(rung)))
+                    let mut rungs = table.rungs(&link.link, &device.device, *property, *trigger);
+                    rungs.any(|rung| !is_meant || (!meant.contains(trigger) && claim.breaks_at(rung)))
                 };
                 if tells && ALL_TRIGGERS.iter().any(told) {
                     all.insert(*property);

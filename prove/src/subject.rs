@@ -381,9 +381,9 @@ impl Subject {
         only(!claim.device_types.is_empty(), format!("{types}.contains(resource.device.device_type)"));
         let devices = quoted("Device", claim.devices.iter().map(DeviceId::as_str));
         only(!claim.devices.is_empty(), format!("{devices}.contains(resource.device)"));
-        if let (Action::Told(_), Some(limit)) = (action, claim.finer_than) {
-            let finer = ALL_RUNGS.into_iter().filter(|r| *r < limit).map(Rung::as_str);
-            only(true, format!("{}.contains(context.rung)", quoted("Rung", finer)));
+        let finer: Vec<Rung> = ALL_RUNGS.into_iter().filter(|rung| claim.breaks_at(*rung)).collect();
+        if matches!(action, Action::Told(_)) && finer.len() < ALL_RUNGS.len() {
+            only(true, format!("{}.contains(context.rung)", quoted("Rung", finer.into_iter().map(Rung::as_str))));
         }
         let is_command = !matches!(action, Action::Told(_));
         only(claim.without_code && is_command, format!("context.code == {}", one("Code", "none")));
@@ -575,8 +575,8 @@ impl Subject {
     pub(crate) fn replay(&self, env: &Env, action: Action) -> bool {
         let seen = Seen::of(env);
         let allows = |table: &Table, link: &LinkId, device: &DeviceId, property: Property| {
-            let finest = crate::exhaustive::allowed(table, link, device, property, action);
-            finest.is_some_and(|finest| finest <= seen.rung || !matches!(action, Action::Told(_)))
+            let allowed = crate::exhaustive::allowed(table, link, device, property, action);
+            allowed.into_iter().any(|rung| rung == seen.rung || !matches!(action, Action::Told(_)))
         };
         let Some(general) = &self.general else {
             let Some((device, property)) = seen.resource.split_once('/') else { return false };

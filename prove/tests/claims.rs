@@ -294,12 +294,16 @@ fn whatever_claim() -> impl Strategy<Value = Claim> {
             Just("never = \"anything\"\n".to_owned()),
             Just("never = \"opened\"\n".to_owned()),
             Just("never = \"commanded\"\n".to_owned()),
-            (list("triggers", &["partner_poll", "proactive_report"]), prop::sample::select(&ALL_RUNGS[..])).prop_map(
-                |(triggers, rung)| {
-                    let finer = if rung == Rung::Live { String::new() } else { format!("finer_than = \"{rung}\"\n") };
+            (list("triggers", &["partner_poll", "proactive_report"]), prop::sample::subsequence(&ALL_RUNGS[..], 1..=2))
+                .prop_map(|(triggers, rungs)| {
+                    let names: Vec<String> = rungs.iter().map(|rung| format!("\"{rung}\"")).collect();
+                    let finer = match (rungs.contains(&Rung::Live), &names[..]) {
+                        (true, _) => String::new(),
+                        (false, [one]) => format!("finer_than = {one}\n"),
+                        (false, some) => format!("finer_than = [{}]\n", some.join(", ")),
+                    };
                     format!("never = \"told\"\n{triggers}{finer}")
-                }
-            ),
+                }),
         ],
     );
     (narrow, how).prop_map(|((a, b, c, d, e, f), (g, h, i, j))| {

@@ -344,7 +344,6 @@ impl Released {
             let instead = self.instead.get(cell).filter(|(t, _, _)| *t > found.as_of);
             let (time, value) = match instead {
                 Some((time, value, Exact(true))) if !ladder::is_of_a_window(rung) => (*time, value.clone()),
-                Some((time, value, Exact(false))) if ladder::is_of_now(rung) => (*time, coarse(value)),
                 _ => found.sample?,
             };
             return Some(Fact { property: *property, value, time, rung });

@@ -31,7 +31,7 @@ pub fn tick(grid: Grid, now: Timestamp, zone: &TimeZone) -> Timestamp {
     found.map_or_else(|| now.floor_to(length_ms), |t| Timestamp::from_millis(t.as_millisecond()))
 }
 
-/// The last quarter of an hour, hour and day at or before `now`, and those before.
+/// The last quarter of an hour, hour and day at or before `now`, those before, and the next full hour.
 pub fn moments(now: Timestamp, zone: &TimeZone) -> Moments {
     let last = |grid, now| tick(grid, now, zone);
     let (hour, day) = (last(Grid::Hour, now), last(Grid::Day, now));
@@ -39,6 +39,10 @@ pub fn moments(now: Timestamp, zone: &TimeZone) -> Moments {
         quarter: last(Grid::Every(QUARTER_MS), now),
         hour,
         hour_before: last(Grid::Hour, hour.plus_millis(-1)),
+        hour_end: (1..=8)
+            .map(|n| hour.plus_millis(n * QUARTER_MS))
+            .find(|t| last(Grid::Hour, *t) == *t)
+            .unwrap_or_else(|| hour.plus_millis(HOUR_MS)),
         day,
         day_before: last(Grid::Day, day.plus_millis(-1)),
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use disclosure::Capability;
-use home::{HomeState, Known, Reading, Registered, Registry, RegistryError, Sample, Update};
+use home::{HomeState, Known, Reading, Registered, Registry, RegistryError, Sample, Update, Wall};
 use jiff::tz::TimeZone;
 use links::Links;
 use model::{ALL_TRIGGERS, DeviceId, Grid, HouseholdId, LinkId, PartnerId, Property, Rung, Timestamp, Trigger};
@@ -19,7 +19,7 @@ use crate::shape::shape;
 /// depends on it: after a crash the same tick must show the same value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StateWrite {
-    /// Where: `known/DEVICE/PROPERTY`, `told/LINK/DEVICE/PROPERTY/TRIGGER`, `link/LINK` or `clock`.
+    /// Where: `known/DEVICE/PROPERTY`, `told/LINK/DEVICE/PROPERTY/TRIGGER`, `link/LINK`, `clock` or `unseen`.
     pub key: String,
     /// JSON; none deletes.
     pub json: Option<String>,
@@ -48,6 +48,12 @@ type ToldKey = (LinkId, DeviceId, Property, Trigger);
 
 /// Time is stored once in this interval, the shortest grid.
 const KEEP_TIME_MS: i64 = 15 * 60_000;
+
+/// For so long it is known that nobody looked: that is longer than the two days of which means and counts are told last.
+const UNSEEN_FOR_MS: i64 = 4 * 86_400_000;
+
+/// So many gaps are told apart; further ones make one with the last.
+const UNSEEN_MAX: usize = 64;
 
 /// What stands in for a held sample of one link until the next tick.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,6 +99,11 @@ pub struct GateState {
     latest: Timestamp,
     /// The tick up to which time has been given out for storing.
     kept: Timestamp,
+    /// When time was kept last; none before it ever was.
+    beat: Option<Timestamp>,
+    /// When nobody looked, from and to: no time was kept for a quarter of an hour or longer.
+    unseen: Vec<(Timestamp, Timestamp)>,
+    unseen_owed: bool,
     /// Which ticks of `known` are stored, so that a poll stores nothing new.
     stored: BTreeMap<(DeviceId, Property), (Grid, Timestamp)>,
     /// What is in `told` and not known to be stored: every message that shows it stores it again until one is recorded.
@@ -115,6 +126,9 @@ impl GateState {
             told: BTreeMap::new(),
             latest: Timestamp::default(),
             kept: Timestamp::default(),
+            beat: None,
+            unseen: Vec::new(),
+            unseen_owed: false,
             stored: BTreeMap::new(),
             owed: BTreeSet::new(),
             lately: Lately::default(),
@@ -190,22 +204,46 @@ impl GateState {
     /// Notes the time, whatever happens or doesn't happen in the home; to be called again and again by the clock alone. Once
     /// in the shortest interval there is something to store: a hub that starts again shows no older tick, although the
     /// clock may have been set back.
-    pub fn keep_time(&mut self, now: Timestamp) -> Option<StateWrite> {
-        let tick = self.advance(now).floor_to(KEEP_TIME_MS);
+    pub fn keep_time(&mut self, now: Timestamp) -> Vec<StateWrite> {
+        let time = self.advance(now);
+        self.look(time);
+        self.beat = Some(time);
+        let tick = time.floor_to(KEEP_TIME_MS);
         if tick <= self.kept {
-            return None;
+            return Vec::new();
         }
         self.kept = tick;
-        Some(StateWrite::new(CLOCK.to_owned(), tick.as_millis().to_string()))
+        let mut writes = vec![StateWrite::new(CLOCK.to_owned(), tick.as_millis().to_string())];
+        if std::mem::take(&mut self.unseen_owed)
+            && let Ok(json) = serde_json::to_string(&self.unseen)
+        {
+            writes.push(StateWrite::new(UNSEEN.to_owned(), json));
+        }
+        writes
+    }
+
+    /// Notes when no time was kept, before anything is worked out of the time that has passed. Of gaps that no day that is still told of
+    /// can have there is no need any more.
+    fn look(&mut self, now: Timestamp) {
+        let Some(beat) = self.beat.filter(|beat| now >= beat.plus_millis(KEEP_TIME_MS)) else { return };
+        self.beat = Some(now);
+        self.unseen.retain(|(_, to)| to.plus_millis(UNSEEN_FOR_MS) > now);
+        let is_full = self.unseen.len() >= UNSEEN_MAX;
+        match self.unseen.last_mut().filter(|_| is_full) {
+            Some((_, to)) => *to = now,
+            None => self.unseen.push((beat, now)),
+        }
+        self.unseen_owed = true;
     }
 
     /// Takes a reading in. Its time is never before that of an earlier reading of the same property.
     pub fn report(&mut self, mut reading: Reading) -> Update {
         let before = self.home.reported(&reading.device, reading.property).map(|s| s.time);
         reading.time = reading.time.max(self.latest).max(before.unwrap_or_default());
+        self.look(reading.time);
         let ticks = GRIDS.map(|grid| (grid, tick(grid, reading.time, &self.zone)));
-        let moments = moments(reading.time, &self.zone);
-        self.home.report(reading, &ticks, moments)
+        let wall = Wall { moments: &|time| moments(time, &self.zone), unseen: &self.unseen };
+        self.home.report(reading, &ticks, &wall)
     }
 
     /// Takes a device's description in.
@@ -239,11 +277,11 @@ impl GateState {
         let mut writes = Vec::new();
         self.told.retain(|key, _| {
             let (link, device, property, trigger) = key;
-            let is_told = table.decide(link, device, *property, *trigger).rung.is_ok();
-            if !is_told {
+            let stays = table.stays(link, device, *property, *trigger);
+            if !stays {
                 writes.push(StateWrite { key: told_key(key), json: None, debt: Debt::None });
             }
-            is_told
+            stays
         });
         self.owed.retain(|key| self.told.contains_key(key));
         writes
@@ -291,8 +329,8 @@ impl GateState {
             for (device, _, property) in properties(&self.registry).filter(|(_, _, p)| !p.is_metadata()) {
                 let Some(sample) = self.home.reported(device, property) else { continue };
                 for trigger in ALL_TRIGGERS {
-                    let rung = |t: &Table| t.decide(link, device, property, trigger).rung.ok();
-                    if rung(self.table.promised()).is_none() && rung(table).is_some_and(begins) {
+                    let is_new = !self.table.promised().stays(link, device, property, trigger);
+                    if is_new && table.decide(link, device, property, trigger).rung.is_ok_and(begins) {
                         let key = (link.clone(), device.clone(), property, trigger);
                         let sample = Sample { value: sample.value.clone(), time: now };
                         begun.push((key, Told { sample, exact: false }));
@@ -391,11 +429,11 @@ impl GateState {
             let newest = self.home.reported(device, property).cloned();
             return (newest.map(|sample| shape(property, sample, rung)), Vec::new());
         }
+        self.look(now);
         let (mut tick, held) = match rung {
             Rung::HourMean | Rung::HourLate | Rung::HourSteady | Rung::DayMean | Rung::DayCount => {
-                let moments = moments(now, &self.zone);
-                let tick = if grid == Grid::Day { moments.day } else { moments.hour };
-                (tick, self.home.derived(device, property, rung, moments))
+                let wall = Wall { moments: &|time| self::moments(time, &self.zone), unseen: &self.unseen };
+                (tick(grid, now, &self.zone), self.home.derived(device, property, rung, now, &wall))
             }
             _ => {
                 let tick = tick(grid, now, &self.zone);
@@ -414,8 +452,8 @@ impl GateState {
             tick = self::tick(grid, tick.plus_millis(-1), &self.zone);
         }
         let key = (link.clone(), device.clone(), property, trigger);
-        // What it was when it was granted stands in for nothing that is late.
-        let counts = |told: &&Told| !rung.is_aggregate() && (told.exact || !is_late) && told.sample.time > tick;
+        // What it was when it was granted stands in for nothing that does not begin so.
+        let counts = |told: &&Told| stands_in(rung) && (told.exact || begins(rung)) && told.sample.time > tick;
         let told = self.told.get(&key).filter(counts);
         if self.owed.contains(&key) {
             writes.extend(told.and_then(|told| told_write(&key, told)));
@@ -465,6 +503,12 @@ impl GateState {
             [CLOCK] => {
                 let Ok(millis) = serde_json::from_str::<i64>(json) else { return false };
                 self.kept = self.advance(Timestamp::from_millis(millis));
+                self.beat = Some(self.kept);
+                true
+            }
+            [UNSEEN] => {
+                let Ok(unseen) = serde_json::from_str(json) else { return false };
+                self.unseen = unseen;
                 true
             }
             _ => false,
@@ -473,9 +517,9 @@ impl GateState {
 }
 
 /// Whether what is newly granted at this rung begins with what is true now, until the next tick. What is late never shows what is
-/// true now, and a mean or a count has none.
+/// true now; what has a dead band would tell on which side of a step's border it is, and a mean or a count has none.
 fn begins(rung: Rung) -> bool {
-    stands_in(rung) && rung != Rung::HourLate
+    stands_in(rung) && !matches!(rung, Rung::HourLate | Rung::HourSteady)
 }
 
 /// Whether a value that the link knows (it has set it, or was told it) replaces what this rung holds, so that it is not told
@@ -511,14 +555,17 @@ pub(crate) fn capabilities(
     let mut capabilities = Vec::new();
     for property in of_device(known).filter(|p| !p.is_metadata()) {
         let takes = known.description.properties.get(&property).is_some_and(|d| d.command);
+        // How often something began is not how it is.
+        let is_value =
+            |trigger| table.decide(link, device, property, trigger).rung.is_ok_and(|rung| rung != Rung::DayCount);
         let capability = Capability {
             property,
-            poll: table.decide(link, device, property, Trigger::PartnerPoll).rung.is_ok(),
-            proactive: reports && table.decide(link, device, property, Trigger::ProactiveReport).rung.is_ok(),
+            poll: is_value(Trigger::PartnerPoll),
+            proactive: reports && is_value(Trigger::ProactiveReport),
             command: takes && table.may(link, device, property, false).is_ok(),
             command_open: takes && table.may(link, device, property, true).is_ok(),
         };
-        let told = capability.poll || capability.proactive;
+        let told = capability.poll || capability.proactive || is_counted(table, link, device, property);
         if told || capability.command || capability.command_open || property == Property::Reachable {
             capabilities.push(capability);
         }
@@ -526,9 +573,16 @@ pub(crate) fn capabilities(
     capabilities
 }
 
+/// Whether a link that asks is told how often something began.
+fn is_counted(table: &Table, link: &LinkId, device: &DeviceId, property: Property) -> bool {
+    table.decide(link, device, property, Trigger::PartnerPoll).rung == Ok(Rung::DayCount)
+}
+
 /// Whether a link may know that there is this device: its type is granted, and something that it can do or be told.
 pub(crate) fn announced(table: &Table, link: &LinkId, device: &DeviceId, capabilities: &[Capability]) -> bool {
-    let told = |c: &Capability| (c.poll || c.proactive) && c.property != Property::Reachable;
+    let told = |c: &Capability| {
+        (c.poll || c.proactive || is_counted(table, link, device, c.property)) && c.property != Property::Reachable
+    };
     let speaks = |c: &Capability| c.command || c.command_open || told(c);
     let is_typed = table.decide(link, device, Property::DeviceTypeName, Trigger::Discovery).rung.is_ok();
     is_typed && capabilities.iter().any(speaks)
@@ -536,6 +590,9 @@ pub(crate) fn announced(table: &Table, link: &LinkId, device: &DeviceId, capabil
 
 /// Key of the stored time.
 const CLOCK: &str = "clock";
+
+/// Key of when nobody looked.
+const UNSEEN: &str = "unseen";
 
 fn told_key((link, device, property, trigger): &ToldKey) -> String {
     format!("told/{link}/{device}/{property}/{trigger}")
@@ -603,6 +660,9 @@ mod tests {
             ("Europe/Paris", "2026-03-28T05:07:00Z"),
             ("Europe/Paris", "2026-10-24T05:07:00Z"),
             ("Asia/Kolkata", "2026-05-01T05:07:00Z"),
+            // By half an hour: hours of 30 and 90 minutes.
+            ("Australia/Lord_Howe", "2026-04-03T20:07:00Z"),
+            ("Australia/Lord_Howe", "2026-10-02T20:07:00Z"),
         ] {
             let start = at(start);
             let mut home = empty(zone);
@@ -656,6 +716,122 @@ mod tests {
                 assert_eq!(PROPERTY.coarse(&Value::Temperature(mean)), *value, "{zone} {of_day:?}");
             }
         }
+    }
+
+    /// What follows from readings depends on nobody's asking: one home is asked at each quarter of an hour, and its twin so seldom
+    /// that hours and days lie between.
+    #[test]
+    fn who_is_asked_and_who_is_not_say_the_same_of_hours_and_days_that_are_over() {
+        for (zone, start) in [
+            ("Europe/Paris", "2026-10-23T05:07:00Z"),
+            ("Australia/Lord_Howe", "2026-04-02T20:07:00Z"),
+            ("Australia/Lord_Howe", "2026-10-01T20:07:00Z"),
+        ] {
+            for (every, pause) in [(7, 1), (31, 3), (37, 40), (11, 200), (41, 600)] {
+                let (mut asked, mut silent) = (empty(zone), empty(zone));
+                let mut compared = 0;
+                for n in 0..5 * 24 * 4_i64 {
+                    let now = at(start).plus_millis(n * 15 * MINUTE);
+                    if n % pause == 0 {
+                        let value = Value::Temperature(20_000 + (n * 7_919 % 4_000) as i32);
+                        for home in [&mut asked, &mut silent] {
+                            read(home, now, value.clone());
+                            read(home, now, Value::Bool(n % 2 == 0));
+                        }
+                    }
+                    let shown = |home: &mut GateState| ALL_RUNGS.map(|rung| shown(home, rung, now.plus_millis(MINUTE)));
+                    let told = shown(&mut asked);
+                    if n % every == 0 {
+                        assert_eq!(shown(&mut silent), told, "{zone}, {n}");
+                        compared += 1;
+                    }
+                }
+                assert!(compared > 10);
+            }
+        }
+    }
+
+    /// Of a day in which the hub did not run for a quarter of an hour nothing is counted, over restarts too; that a device is silent, or
+    /// that the hub is started again at once, is no such gap.
+    #[test]
+    fn of_a_day_that_was_not_seen_whole_nothing_is_counted() {
+        let day = at("2026-05-02T00:00:00Z");
+        let time = |minutes: i64| day.plus_millis(minutes * MINUTE);
+        const DAY: i64 = 24 * 60;
+        // From and to, in minutes; whether it is started again in the gap; and of which days there is a count.
+        for (gap, restarts, counted) in [
+            (None, false, [true; 3]),
+            (Some((DAY + 605, DAY + 607)), true, [true; 3]),
+            (Some((DAY + 605, DAY + 607)), false, [true; 3]),
+            (Some((DAY + 600, DAY + 615)), true, [true, false, true]),
+            (Some((DAY + 600, DAY + 615)), false, [true, false, true]),
+            (Some((DAY - 5, DAY + 12)), true, [false, false, true]),
+            (Some((600, 2 * DAY + 60)), true, [false; 3]),
+        ] {
+            for asks in [false, true] {
+                let mut home = empty("UTC");
+                let mut writes = Vec::new();
+                read(&mut home, time(-30), Value::Bool(false));
+                let mut counts = Vec::new();
+                for now in -20..3 * DAY + 10 {
+                    if gap.is_some_and(|(from, to)| (from..to).contains(&now)) {
+                        continue;
+                    }
+                    if let Some((_, to)) = gap
+                        && restarts
+                        && [to, to + 30].contains(&now)
+                    {
+                        let known = home.home.known(&device(), Property::ContactOpen).unwrap().clone();
+                        home = empty("UTC");
+                        home.home.restore(device(), Property::ContactOpen, known);
+                        for StateWrite { key, json, .. } in &writes {
+                            assert!(home.restore(key, json.as_deref().unwrap()));
+                        }
+                    }
+                    // Whoever comes first after a gap: a question, or the clock.
+                    let count = |home: &mut GateState| shown(home, Rung::DayCount, time(now)).map(|(value, _)| value);
+                    if asks {
+                        count(&mut home);
+                    }
+                    writes.extend(home.keep_time(time(now)));
+                    if now == 500 {
+                        read(&mut home, time(now), Value::Bool(true));
+                    }
+                    if now > DAY && now % DAY == 9 || gap.is_some_and(|(_, to)| now == to.max(DAY)) {
+                        counts.push((now / DAY, count(&mut home)));
+                    }
+                }
+                for (today, count) in counts {
+                    let expected = Value::Count(u32::from(today == 1));
+                    assert_eq!(count, counted[today as usize - 1].then_some(expected), "{gap:?} {restarts} {today}");
+                }
+            }
+        }
+    }
+
+    /// In another zone the windows that were open have no end: they begin anew, and until one has closed there is no value.
+    #[test]
+    fn in_another_time_zone_windows_begin_anew() {
+        let start = at("2026-05-02T21:05:00Z");
+        let mut home = empty("Europe/Paris");
+        for n in 0..60 {
+            let time = start.plus_millis(n * 30 * MINUTE);
+            read(&mut home, time, Value::Temperature(20_000 + n as i32));
+            read(&mut home, time, Value::Bool(n % 2 == 0));
+        }
+        let windows = [Rung::HourMean, Rung::DayMean, Rung::DayCount, Rung::HourLate];
+        let now = start.plus_millis(60 * 30 * MINUTE);
+        assert!(windows.iter().all(|rung| shown(&mut home, *rung, now).is_some()));
+        home.zone = TimeZone::get("Asia/Kolkata").unwrap();
+        let soon = now.plus_millis(15 * MINUTE);
+        assert_eq!(windows.map(|rung| shown(&mut home, rung, soon)), [const { None }; 4]);
+        let later = at("2026-05-04T07:30:00Z");
+        let mean = Some((Value::Temperature(20_059), later.as_millis()));
+        assert_eq!((shown(&mut home, Rung::HourMean, later), shown(&mut home, Rung::DayMean, later)), (mean, None));
+        // The day in which it changed was not seen whole; the next one was.
+        assert_eq!(shown(&mut home, Rung::DayCount, at("2026-05-04T19:00:00Z")), None);
+        let whole = at("2026-05-05T18:30:00Z");
+        assert_eq!(shown(&mut home, Rung::DayCount, whole), Some((Value::Count(0), whole.as_millis())));
     }
 
     #[test]

@@ -196,6 +196,48 @@ fn glance_holds_and_rounds_and_a_grant_starts_with_what_is_true_then() {
     assert_eq!(house.polled(Property::LocalTemperature), Some((Value::Temperature(18_000), 60)));
 }
 
+/// Told when it asks, at this rung, and nothing else.
+fn only(house: &House, rung: model::Rung) -> policy::Table {
+    let what = policy::What::Disclose { trigger: Trigger::PartnerPoll, rung };
+    let grants = [granted(&house.link, rung.as_str(), Property::LocalTemperature, what)];
+    let facts = house.state.lock().unwrap().facts(household(), |_| true);
+    policy::compile(&facts, &grants, None, Timestamp::from_millis(house.now)).unwrap()
+}
+
+#[test]
+fn what_has_a_dead_band_begins_with_its_own_value() {
+    let mut house = house("commands-only");
+    house.report(Property::LocalTemperature, Value::Temperature(19_100));
+    house.now = START + 61 * MINUTE;
+    // It would round to 20, and tell so on which side of the border it is.
+    house.report(Property::LocalTemperature, Value::Temperature(19_600));
+    let now = Timestamp::from_millis(house.now);
+    for rung in [model::Rung::HourSteady, model::Rung::Hour, model::Rung::HourSteady] {
+        let table = only(&house, rung);
+        house.state.lock().unwrap().replace_table(Arc::new(table), now);
+        let told = if rung == model::Rung::Hour { 19_100 } else { 19_000 };
+        assert_eq!(house.polled(Property::LocalTemperature), Some((Value::Temperature(told), 60)), "{rung}");
+    }
+}
+
+/// Between a mean and what is held nothing is told, for neither gives the other; that is no new beginning.
+#[test]
+fn a_change_of_rung_begins_nothing_anew_although_nothing_is_told_in_between() {
+    let mut house = house("commands-only");
+    house.report(Property::LocalTemperature, Value::Temperature(19_000));
+    let put = |house: &House, table: policy::Table| {
+        house.state.lock().unwrap().replace_table(Arc::new(table), Timestamp::from_millis(house.now))
+    };
+    put(&house, only(&house, model::Rung::HourMean));
+    house.now = START + 61 * MINUTE;
+    house.report(Property::LocalTemperature, Value::Temperature(23_000));
+    let (before, after) = (only(&house, model::Rung::HourMean), only(&house, model::Rung::Hour));
+    put(&house, before.meet(&after));
+    assert_eq!(house.polled(Property::LocalTemperature), None);
+    put(&house, after);
+    assert_eq!(house.polled(Property::LocalTemperature), Some((Value::Temperature(19_000), 60)));
+}
+
 #[test]
 fn an_agent_is_told_how_often_and_a_voice_assistant_is_not() {
     let mut house = house("commands-only");

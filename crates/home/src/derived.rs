@@ -10,8 +10,6 @@ use serde::{Deserialize, Serialize};
 use crate::state::Sample;
 
 const QUARTER_MS: i64 = 15 * 60_000;
-const HOUR_MS: i64 = 3_600_000;
-
 /// The last ticks at or before a moment, and those before them. Each day begins with an hour and each hour with a quarter of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moments {
@@ -21,6 +19,8 @@ pub struct Moments {
     pub hour: Timestamp,
     /// The full hour before that.
     pub hour_before: Timestamp,
+    /// The full hour after it: where clocks are set by half an hour, it comes half an hour sooner or later.
+    pub hour_end: Timestamp,
     /// Of the midnights.
     pub day: Timestamp,
     /// The midnight before that.
@@ -30,8 +30,23 @@ pub struct Moments {
 impl Moments {
     /// All of them at one time: for a reading of which nothing is to be added up.
     pub fn of_one(time: Timestamp) -> Self {
-        Self { quarter: time, hour: time, hour_before: time, day: time, day_before: time }
+        Self { quarter: time, hour: time, hour_before: time, hour_end: time, day: time, day_before: time }
     }
+}
+
+/// The clock on the home's wall.
+#[derive(Clone, Copy)]
+pub struct Wall<'a> {
+    /// Its ticks about a moment.
+    pub moments: &'a dyn Fn(Timestamp) -> Moments,
+    /// When nobody looked (the hub did not run, or its time leapt), from and to: of a day that has such a gap nothing is counted. That a
+    /// device is silent is none.
+    pub unseen: &'a [(Timestamp, Timestamp)],
+}
+
+impl Wall<'static> {
+    /// None at all: for readings of which nothing is to be added up.
+    pub const NONE: Self = Self { moments: &Moments::of_one, unseen: &[] };
 }
 
 /// A sum over a window that is open, and of how many.
@@ -52,6 +67,11 @@ impl Sum {
         let mean = (sum * 2 + half).checked_div(times * 2)?;
         i64::try_from(mean).ok()
     }
+}
+
+/// Full quarters of an hour after one moment, up to another.
+fn quarters(from: Timestamp, to: Timestamp) -> i64 {
+    to.as_millis().saturating_sub(from.as_millis()) / QUARTER_MS
 }
 
 /// What follows from the readings of one property.
@@ -87,6 +107,11 @@ pub(crate) struct Derived {
 impl Derived {
     /// Begins with the first reading: of what was before it nothing is known.
     pub(crate) fn new(property: Property, first: &Sample, at: Moments) -> Self {
+        Self::begin(Sample { value: property.coarse(&first.value), time: first.time }, at)
+    }
+
+    /// Windows of which nothing is known yet.
+    fn begin(steady: Sample, at: Moments) -> Self {
         Self {
             quarter: at.quarter,
             hour: at.hour,
@@ -96,7 +121,7 @@ impl Derived {
             begun: 0,
             at_hour: None,
             late: None,
-            steady: Sample { value: property.coarse(&first.value), time: first.time },
+            steady,
             whole_day: false,
             hour_mean: None,
             day_mean: None,
@@ -116,54 +141,61 @@ impl Derived {
         }
     }
 
-    /// Goes on to a moment. `value` is the newest, which was true at every tick that has come since.
-    pub(crate) fn go_on(&mut self, property: Property, value: &Value, at: Moments) {
+    /// Goes on to a moment, hour by hour. `value` is the newest, which was true at every tick that has come since. Where the ticks do not
+    /// follow one another, since the home is in another time zone, the windows begin anew.
+    pub(crate) fn go_on(&mut self, property: Property, value: &Value, now: Timestamp, wall: &Wall<'_>) {
+        let at = (wall.moments)(now);
         // A clock that steps back changes nothing.
         if at.quarter <= self.quarter {
             return;
         }
         let number = value.number().filter(|_| property.has_mean());
-        let quarters = |from: Timestamp, to: Timestamp| to.as_millis().saturating_sub(from.as_millis()) / QUARTER_MS;
-        if at.hour > self.hour {
-            let follows = at.hour_before == self.hour;
-            // Hours of the wall's clock are whole ones but where it is set by less, and then only in the night.
-            let end = if follows { at.hour } else { self.hour.plus_millis(HOUR_MS) };
-            number.inspect(|n| self.hour_sum.add(*n, quarters(self.quarter, end) - 1));
-            let closed = self.hour_sum.mean();
-            self.close_days(number, closed, end, at);
-            let sample = |time| Some(Sample { value: value.clone(), time });
-            (self.late, self.hour_mean) =
-                if follows { (self.at_hour.take(), closed) } else { (sample(at.hour_before), number) };
-            self.at_hour = sample(at.hour);
-            self.steady = Sample { value: property.steady(&self.steady.value, value), time: at.hour };
-            self.hour = at.hour;
-            self.hour_sum = Sum::default();
-            number.inspect(|n| self.hour_sum.add(*n, quarters(at.hour, at.quarter) + 1));
-        } else {
-            number.inspect(|n| self.hour_sum.add(*n, quarters(self.quarter, at.quarter)));
+        if at.day_before > self.day {
+            self.skip(property, value, &(wall.moments)(at.day_before));
         }
-        self.quarter = at.quarter;
+        while self.hour < at.hour {
+            let next = (wall.moments)(self.hour).hour_end;
+            let opens = (wall.moments)(next);
+            let is_same_day = opens.day == self.day;
+            let follows = next > self.hour && (opens.hour, opens.hour_before) == (next, self.hour);
+            if !follows || !(is_same_day || (opens.day, opens.day_before) == (next, self.day)) {
+                break;
+            }
+            number.inspect(|n| self.hour_sum.add(*n, quarters(self.quarter, next) - 1));
+            self.hour_mean = self.hour_sum.mean();
+            self.hour_mean.inspect(|mean| self.day_sum.add(*mean, 1));
+            if !is_same_day {
+                self.close_day(next, wall);
+            }
+            let sample = Sample { value: value.clone(), time: next };
+            self.late = self.at_hour.replace(sample);
+            self.steady = Sample { value: property.steady(&self.steady.value, value), time: next };
+            (self.hour, self.quarter, self.hour_sum) = (next, next, Sum::default());
+            number.inspect(|n| self.hour_sum.add(*n, 1));
+        }
+        if (self.hour, self.day) == (at.hour, at.day) {
+            number.inspect(|n| self.hour_sum.add(*n, quarters(self.quarter, at.quarter)));
+            self.quarter = at.quarter;
+        } else {
+            *self = Self::begin(self.steady.clone(), at);
+        }
     }
 
-    /// The hour that ends at `end` has closed with this mean; after it come hours of one value up to the one that is open now.
-    fn close_days(&mut self, number: Option<i64>, closed: Option<i64>, end: Timestamp, at: Moments) {
-        let hours = |from: Timestamp, to: Timestamp| to.as_millis().saturating_sub(from.as_millis()) / HOUR_MS;
-        closed.inspect(|mean| self.day_sum.add(*mean, 1));
-        if at.day <= self.day {
-            number.inspect(|n| self.day_sum.add(*n, hours(end, at.hour)));
-            return;
-        }
-        (self.day_mean, self.day_count) = if at.day_before == self.day {
-            number.inspect(|n| self.day_sum.add(*n, hours(end, at.day)));
-            (self.day_sum.mean(), self.whole_day.then_some(self.begun))
-        } else {
-            (number, Some(0))
-        };
-        self.day = at.day;
-        self.begun = 0;
-        self.whole_day = true;
-        self.day_sum = Sum::default();
-        number.inspect(|n| self.day_sum.add(*n, hours(at.day.max(end), at.hour)));
+    /// The day that was open ends.
+    fn close_day(&mut self, end: Timestamp, wall: &Wall<'_>) {
+        let is_seen = self.whole_day && !wall.unseen.iter().any(|(from, to)| *from < end && *to > self.day);
+        self.day_count = is_seen.then_some(self.begun);
+        self.day_mean = self.day_sum.mean();
+        (self.day, self.begun, self.whole_day, self.day_sum) = (end, 0, true, Sum::default());
+    }
+
+    /// Leaves out hours of one value, up to the beginning of a day; what is told of the hours and the day before it is told of later ones
+    /// by the time that a whole day has followed.
+    fn skip(&mut self, property: Property, value: &Value, at: &Moments) {
+        let steady = Sample { value: property.steady(&self.steady.value, value), time: at.hour };
+        *self = Self { whole_day: true, ..Self::begin(steady, *at) };
+        self.at_hour = Some(Sample { value: value.clone(), time: at.hour });
+        value.number().filter(|_| property.has_mean()).inspect(|n| self.hour_sum.add(*n, 1));
     }
 
     /// What a rung shows; none of a rung that is no such thing, and before the first window has closed (of a count, the first

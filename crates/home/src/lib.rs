@@ -6,7 +6,7 @@ mod plan;
 mod registry;
 mod state;
 
-pub use derived::Moments;
+pub use derived::{Moments, Wall};
 pub use history::{HISTORY_FINE_MS, HISTORY_STEP_MS, thin};
 pub use plan::{Desired, PlanError, nearest_white, objections, plan};
 pub use registry::{

@@ -339,7 +339,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::Moments;
+    use crate::Wall;
     use crate::registry::{Description, PropertyDescription};
 
     fn thermostat(dual: bool) -> Registered {
@@ -442,7 +442,7 @@ mod tests {
         assert_eq!(objections(&id, &dual, &home, &heat(23_000)), []);
         let (cool, value) = (Property::OccupiedCoolingSetpoint, Value::Temperature(24_000));
         let reading = crate::Reading { device: id.clone(), property: cool, value, time: at };
-        home.report(reading, &[], Moments::of_one(at));
+        home.report(reading, &[], &Wall::NONE);
         // What somebody has asked for is not told by an error: the device has not taken it.
         home.desire(id.clone(), cool, Value::Temperature(30_000), Timestamp::from_millis(2));
         assert_eq!(objections(&id, &dual, &home, &heat(22_000)), []);
@@ -455,8 +455,7 @@ mod tests {
         {
             let value = Value::SystemMode(mode);
             let reading = crate::Reading { device: id.clone(), property: Property::SystemMode, value, time: at };
-            let moments = Moments::of_one(reading.time);
-            home.report(reading, &[], moments);
+            home.report(reading, &[], &Wall::NONE);
             assert_eq!(objections(&id, &dual, &home, &target(21_000)), [expected]);
             assert_eq!(objections(&id, &dual, &home, &Command::SetSystemMode(SystemMode::Heat)), []);
         }
@@ -524,7 +523,7 @@ mod tests {
         let value = Value::Color(model::Color { hue: 100, saturation: 100 });
         let time = Timestamp::from_millis(1);
         let reading = crate::Reading { device: id.clone(), property: Property::Color, value, time };
-        home.report(reading, &[], Moments::of_one(time));
+        home.report(reading, &[], &Wall::NONE);
         let whiter = Command::AdjustColorTemperature(500);
         assert_eq!(objections(&id, &lamp, &home, &whiter), [ActError::ShowsColor]);
         lamp.description.properties.remove(&Property::Color);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use model::{DeviceId, Grid, Property, Rung, Timestamp, Value};
 use serde::{Deserialize, Serialize};
 
-use crate::derived::{Derived, Moments};
+use crate::derived::{Derived, Wall};
 
 /// One value of a property of a device with its sample time, typed and unit-checked. Lives here and not in `model`,
 /// so that what can't see `home` can't name a raw reading.
@@ -50,7 +50,7 @@ pub struct Known {
     pub desired: Option<Sample>,
     /// The value as of the last tick, one entry per grid.
     held: Vec<Held>,
-    /// Means, counts and the like. What was stored by an earlier version has none until a reading comes.
+    /// Means, counts and the like. What was stored by an earlier version has none until time goes on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     derived: Option<Derived>,
 }
@@ -72,15 +72,16 @@ pub struct HomeState {
 
 impl HomeState {
     /// Takes a reading in. `grids` are the grids on which values are held, each with its last tick at or before the
-    /// reading's time; the value as of that tick is kept, since the reading replaces the newest. So are the `moments`.
-    pub fn report(&mut self, reading: Reading, ticks: &[(Grid, Timestamp)], moments: Moments) -> Update {
+    /// reading's time; the value as of that tick is kept, since the reading replaces the newest. What follows from readings goes
+    /// on by the clock on the `wall`.
+    pub fn report(&mut self, reading: Reading, ticks: &[(Grid, Timestamp)], wall: &Wall<'_>) -> Update {
         let property = reading.property;
         let known = self.known.entry((reading.device, property)).or_default();
         if known.reported.as_ref().is_some_and(|old| reading.time < old.time) {
             return Update::Stale;
         }
         known.hold(ticks);
-        known.go_on(property, moments);
+        known.go_on(property, reading.time, wall);
         let sample = Sample { value: reading.value, time: reading.time };
         for (grid, tick) in ticks {
             if !known.held.iter().any(|h| h.grid == *grid) {
@@ -89,7 +90,7 @@ impl HomeState {
         }
         match (&mut known.derived, &known.reported) {
             (Some(derived), Some(old)) => derived.change(&old.value, &sample.value),
-            (derived, _) => *derived = Some(Derived::new(property, &sample, moments)),
+            (derived, _) => *derived = Some(Derived::new(property, &sample, (wall.moments)(sample.time))),
         }
         let changed = known.reported.as_ref().is_none_or(|old| old.value != sample.value);
         known.reported = Some(sample);
@@ -119,11 +120,18 @@ impl HomeState {
         known.held.iter().find(|h| h.grid == grid).map(|h| h.sample.clone())
     }
 
-    /// What a rung shows that is worked out of many readings (a mean, a count, what is late, what has a dead band), as of these
-    /// moments; none before there is any. Like [`HomeState::at_tick`] it depends on nobody's asking.
-    pub fn derived(&mut self, device: &DeviceId, property: Property, rung: Rung, moments: Moments) -> Option<Sample> {
+    /// What a rung shows that is worked out of many readings (a mean, a count, what is late, what has a dead band), as of this
+    /// moment; none before there is any. Like [`HomeState::at_tick`] it depends on nobody's asking.
+    pub fn derived(
+        &mut self,
+        device: &DeviceId,
+        property: Property,
+        rung: Rung,
+        now: Timestamp,
+        wall: &Wall<'_>,
+    ) -> Option<Sample> {
         let known = self.known.get_mut(&(device.clone(), property))?;
-        known.go_on(property, moments);
+        known.go_on(property, now, wall);
         known.derived.as_ref()?.sample(property, rung, &known.reported.as_ref()?.value)
     }
 
@@ -160,6 +168,11 @@ impl Known {
     fn absorb(&mut self, other: Known) {
         let is_later =
             |new: &Option<Sample>, old: &Option<Sample>| new.as_ref().map(|s| s.time) > old.as_ref().map(|s| s.time);
+        // In one quarter of an hour there may be several readings.
+        let progress = |known: &Known| {
+            (known.derived.as_ref().map(Derived::quarter), known.reported.as_ref().map(|sample| sample.time))
+        };
+        let has_gone_further = other.derived.is_some() && progress(&other) > progress(self);
         if is_later(&other.reported, &self.reported) {
             self.reported = other.reported;
         }
@@ -173,17 +186,16 @@ impl Known {
                 Some(_) => {}
             }
         }
-        let quarter = |derived: &Option<Derived>| derived.as_ref().map(Derived::quarter);
-        if quarter(&other.derived) > quarter(&self.derived) {
+        if has_gone_further {
             self.derived = other.derived;
         }
     }
 
     /// The newest was true at every tick since.
-    fn go_on(&mut self, property: Property, moments: Moments) {
-        if let (Some(derived), Some(newest)) = (&mut self.derived, &self.reported) {
-            derived.go_on(property, &newest.value, moments);
-        }
+    fn go_on(&mut self, property: Property, now: Timestamp, wall: &Wall<'_>) {
+        let Some(newest) = &self.reported else { return };
+        let begin = || Derived::new(property, newest, (wall.moments)(newest.time));
+        self.derived.get_or_insert_with(begin).go_on(property, &newest.value, now, wall);
     }
 
     /// Moves each grid's held value on to its newest tick: the newest value known so far is what was true then.
@@ -205,6 +217,7 @@ impl Known {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::derived::Moments;
 
     const HOUR: Grid = Grid::Hour;
 
@@ -221,16 +234,20 @@ mod tests {
         }
     }
 
+    fn wall() -> Wall<'static> {
+        Wall { moments: &moments, unseen: &[] }
+    }
+
     /// A home in Greenwich in winter.
     fn moments(time: Timestamp) -> Moments {
         let (quarter, hour, day) = (time.floor_to(900_000), time.floor_to(3_600_000), time.floor_to(86_400_000));
         let (hour_before, day_before) = (hour.plus_millis(-3_600_000), day.plus_millis(-86_400_000));
-        Moments { quarter, hour, hour_before, day, day_before }
+        Moments { quarter, hour, hour_before, hour_end: hour.plus_millis(3_600_000), day, day_before }
     }
 
     fn take(home: &mut HomeState, r: Reading) -> Update {
-        let (tick, moments) = (r.time.floor_to(3_600_000), moments(r.time));
-        home.report(r, &[(HOUR, tick)], moments)
+        let tick = r.time.floor_to(3_600_000);
+        home.report(r, &[(HOUR, tick)], &wall())
     }
 
     fn held(home: &mut HomeState, now: i64) -> Option<(Value, i64)> {
@@ -275,6 +292,47 @@ mod tests {
         assert_eq!(put_back(&[&newest, &asked]), (value(21_000), Some((value(20_000), 60))));
         assert_eq!(put_back(&[&history, &asked]), (value(20_000), Some((value(20_000), 60))));
         assert_eq!(put_back(&[&asked, &history]), (value(20_000), Some((value(20_000), 60))));
+    }
+
+    /// Of two records of one quarter of an hour, that with the later reading knows what has begun by it.
+    #[test]
+    fn of_two_records_of_one_quarter_of_an_hour_the_one_with_the_later_reading_counts() {
+        let (device, property) = (DeviceId::new("d").unwrap(), Property::ContactOpen);
+        let mut home = HomeState::default();
+        let open = |home: &mut HomeState, minutes: i64, is_open| {
+            let reading = Reading { device: device.clone(), property, value: Value::Bool(is_open), time: at(minutes) };
+            home.report(reading, &[], &wall());
+            home.known(&device, property).unwrap().clone()
+        };
+        open(&mut home, -60, false);
+        let (before, after) = (open(&mut home, 31, false), open(&mut home, 32, true));
+        for records in [[&before, &after], [&after, &before]] {
+            let mut home = HomeState::default();
+            records.into_iter().for_each(|known| home.restore(device.clone(), property, known.clone()));
+            let count = home.derived(&device, property, Rung::DayCount, at(24 * 60 + 1), &wall());
+            assert_eq!(count.map(|s| s.value), Some(Value::Count(1)));
+        }
+    }
+
+    /// An earlier version stored no more than the newest: what follows from it is as of full hours all the same.
+    #[test]
+    fn a_record_of_an_earlier_version_goes_on_from_its_newest_reading() {
+        let device = DeviceId::new("t").unwrap();
+        let mut home = HomeState::default();
+        take(&mut home, reading(10, 20_400));
+        let known = home.known(&device, Property::LocalTemperature).unwrap();
+        let mut json = serde_json::to_value(known).unwrap();
+        assert!(json.as_object_mut().unwrap().remove("derived").is_some());
+        let mut again = HomeState::default();
+        again.restore(device.clone(), Property::LocalTemperature, serde_json::from_value(json).unwrap());
+        take(&mut again, reading(130, 26_000));
+        let mut shown = |rung| {
+            let sample = again.derived(&device, Property::LocalTemperature, rung, at(131), &wall());
+            sample.map(|s| (s.value, s.time))
+        };
+        assert_eq!(shown(Rung::HourSteady), Some((Value::Temperature(20_000), at(120))));
+        assert_eq!(shown(Rung::HourMean), Some((Value::Temperature(20_400), at(120))));
+        assert_eq!(shown(Rung::HourLate), Some((Value::Temperature(20_400), at(60))));
     }
 
     #[test]

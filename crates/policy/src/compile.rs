@@ -1,6 +1,7 @@
 //! From grants and facts to the table.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use cedar_policy::{
     Authorizer, Context, Effect, Entities, Entity, EntityId, EntityTypeName, EntityUid, Policy, PolicyId, PolicySet,
@@ -9,7 +10,7 @@ use cedar_policy::{
 use disclosure::Refusal;
 use model::{
     ALL_PROPERTIES, ALL_RUNGS, ALL_TRIGGERS, DeviceId, DeviceType, HouseholdId, Kind, LinkId, PartnerId, Property,
-    Rung, Timestamp,
+    Rung, Timestamp, Trigger,
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -308,6 +309,14 @@ struct Asker<'a> {
     schema: &'a Schema,
     types: &'a Types,
     entities: &'a Entities,
+    /// Whether a policy of the ceiling looks at the rung: then one may be forbidden that stands behind one which is not.
+    by_rung: bool,
+}
+
+/// Whether a policy looks at the rung that is asked for.
+fn looks_at_rung(policy: &Policy) -> bool {
+    // In this form a name is written in one way only. What has none may do whatever.
+    policy.to_json().map_or(true, |json| json.to_string().contains("\"rung\""))
 }
 
 impl Asker<'_> {
@@ -335,7 +344,12 @@ impl Asker<'_> {
                     Beside::Rung(rung) => (rung, None),
                     Beside::Code(code) => (Rung::Live, code),
                 };
-                Cell { rung: allowed.map(|()| rung), code, policies: policies.into() }
+                Cell {
+                    rung: allowed.map(|()| rung),
+                    code,
+                    policies: policies.into(),
+                    ..Cell::refused(Refusal::NoGrant)
+                }
             }
         }
     }
@@ -372,6 +386,39 @@ impl Asker<'_> {
         }
         refused
     }
+
+    /// The rungs behind the finest one that are allowed too. Only grants permit, each what its rung gives; so Cedar is asked only
+    /// where the ceiling may forbid one of them.
+    fn also(
+        &self,
+        finest: &Cell,
+        (set, resource_id): (&PolicySet, &str),
+        (link, trigger, property): (&LinkFact, Trigger, Property),
+        granted: &[Granted<'_>],
+    ) -> Vec<(Rung, Arc<[String]>)> {
+        let Ok(finest_rung) = finest.rung else { return Vec::new() };
+        let mut also: Vec<(Rung, Arc<[String]>)> = Vec::new();
+        for rung in ALL_RUNGS.into_iter().filter(|r| *r > finest_rung && property.takes(*r) && link.takes(*r)) {
+            let gives = |what: What| matches!(what, What::Disclose { trigger: t, rung: r } if t == trigger && r.gives().contains(&rung));
+            let by = granted.iter().filter(|(grant, _)| gives(grant.what)).map(|(grant, _)| grant.id.as_str());
+            let by: Vec<&str> = by.take(CELL_POLICIES_MAX).collect();
+            if by.is_empty() {
+                continue;
+            }
+            if self.by_rung {
+                let cell = self.ask(set, &link.link, trigger.as_str(), resource_id, Beside::Rung(rung));
+                if cell.rung.is_err() {
+                    continue;
+                }
+            }
+            // Mostly they are the same ones.
+            let before = also.last().map_or(&finest.policies, |(_, policies)| policies);
+            let same = before.iter().map(String::as_str).eq(by.iter().copied());
+            let policies = if same { Arc::clone(before) } else { by.into_iter().map(str::to_owned).collect() };
+            also.push((rung, policies));
+        }
+        also
+    }
 }
 
 /// Compiles the whole decision space: each link x device x property x trigger, and the commands.
@@ -405,7 +452,8 @@ pub fn compile_as<'a>(
     held.sort_by(|a, b| a.id.cmp(&b.id));
     let granted: BTreeSet<&DeviceId> = held.iter().map(|g| &g.device).collect();
     let entities = entities(facts, provenance, |d| granted.contains(d), &types, &schema)?;
-    let asker = Asker { authorizer: Authorizer::new(), schema: &schema, types: &types, entities: &entities };
+    let by_rung = ceiling.policies().any(looks_at_rung);
+    let asker = Asker { authorizer: Authorizer::new(), schema: &schema, types: &types, entities: &entities, by_rung };
     let mut hash = Sha256::new();
     let text: String = held.iter().map(|g| g.policy_text()).collect();
     for text in [schema_text.as_str(), above.built_in, above.maker.unwrap_or_default(), text.as_str()] {
@@ -530,6 +578,7 @@ fn cells(
     for (cell, trigger) in cells.iter_mut().zip(ALL_TRIGGERS) {
         if names(&|w| matches!(w, What::Disclose { trigger: t, .. } if *t == trigger)) {
             *cell = asker.finest(&set, link, trigger.as_str(), property, &resource_id);
+            cell.also = asker.also(cell, (&set, &resource_id), (link, trigger, property), granted);
         }
     }
     let commands = cells.iter_mut().skip(ALL_TRIGGERS.len());
@@ -545,7 +594,7 @@ fn cells(
 mod tests {
     use super::*;
     use crate::profile::Terms;
-    use model::{GrantId, Trigger};
+    use model::GrantId;
 
     const HOUR_MS: i64 = 3_600_000;
 
@@ -650,6 +699,28 @@ mod tests {
         assert_eq!(other, format!("alexa is not told {what}: nobody has granted it."));
     }
 
+    /// The guide's own example, under which a grant of everything must not fall to a rung that is exact as well.
+    #[test]
+    fn the_ceiling_in_the_guide_leaves_a_gatekeeper_what_is_rounded() {
+        let guide = include_str!("../../../docs/policy.md");
+        let example = guide.split("```cedar\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+        for trigger in [Trigger::PartnerPoll, Trigger::DirectiveResponse, Trigger::ProactiveReport] {
+            let told = |rung, gatekeeper| {
+                let mut facts = facts();
+                facts.links[0].gatekeeper = gatekeeper;
+                let what = What::Disclose { trigger, rung };
+                let grants = [grant(0, "home", 0, 0, Property::LocalTemperature, what, None)];
+                let table = compile(&facts, &grants, Some(example), Timestamp::default()).unwrap();
+                table.decide(&link(0), &device(0), Property::LocalTemperature, trigger).rung
+            };
+            for rung in [Rung::Live, Rung::QuarterHour, Rung::Hour] {
+                assert_eq!((told(rung, true), told(rung, false)), (Ok(Rung::HourCoarse), Ok(rung)));
+            }
+            assert_eq!(told(Rung::HourMean, true), Ok(Rung::DayMean));
+            assert_eq!(told(Rung::HourLate, true), Err(Refusal::Ceiling));
+        }
+    }
+
     #[test]
     fn a_ceiling_only_forbids_and_is_checked_strictly() {
         let refused = |text: &str| {
@@ -688,7 +759,8 @@ mod tests {
         let schema = schema::parse(&schema::text()).unwrap();
         let types = Types::new().unwrap();
         let entities = change(entities(&facts, Provenance::LocalDirect, |_| true, &types, &schema).unwrap(), &types);
-        let asker = Asker { authorizer: Authorizer::new(), schema: &schema, types: &types, entities: &entities };
+        let asker =
+            Asker { authorizer: Authorizer::new(), schema: &schema, types: &types, entities: &entities, by_rung: true };
         let mut set = ceiling(&schema, maker.into()).unwrap();
         for policy in policies("@id(\"all\") permit(principal, action, resource);").unwrap().into_values() {
             set.add(policy).unwrap();
@@ -738,7 +810,13 @@ mod tests {
             let schema = schema::parse(&schema::text()).unwrap();
             let types = Types::new().unwrap();
             let entities = entities(&facts, Provenance::LocalDirect, |_| true, &types, &schema).unwrap();
-            let asker = Asker { authorizer: Authorizer::new(), schema: &schema, types: &types, entities: &entities };
+            let asker = Asker {
+                authorizer: Authorizer::new(),
+                schema: &schema,
+                types: &types,
+                entities: &entities,
+                by_rung: true,
+            };
             let mut set = ceiling(&schema, None.into()).unwrap();
             for policy in policies("@id(\"all\") permit(principal, action, resource);").unwrap().into_values() {
                 set.add(policy).unwrap();
@@ -761,26 +839,44 @@ mod tests {
         assert_eq!(crate::difference(&partner, &pin).stops.len(), 2);
     }
 
-    /// While a change is on its way: a rung that the other does not give is not told, though it stands behind it in the ladder.
+    /// While a change is on its way: of several grants, or under a ceiling, what both tables allow may be the finest of neither.
     #[test]
-    fn of_two_tables_only_what_both_rungs_give_stays_open() {
-        let of = |rung| {
-            let all = [grant(1, "home", 0, 0, Property::LocalTemperature, poll(rung), None)];
-            compile(&facts(), &all, None, Timestamp::default()).unwrap()
+    fn of_two_tables_the_finest_rung_that_both_allow_stays_open() {
+        let of = |rungs: &[Rung], maker: Option<&str>| {
+            let grant =
+                |(n, rung): (usize, &Rung)| grant(n, "home", 0, 0, Property::LocalTemperature, poll(*rung), None);
+            let all: Vec<Grant> = rungs.iter().enumerate().map(grant).collect();
+            compile(&facts(), &all, maker, Timestamp::default()).unwrap()
         };
-        for (a, b, both) in [
-            (Rung::Hour, Rung::HourCoarse, Ok(Rung::HourCoarse)),
-            (Rung::QuarterHour, Rung::HourMean, Ok(Rung::HourMean)),
-            (Rung::Hour, Rung::HourMean, Err(Refusal::NoGrant)),
-            (Rung::HourCoarse, Rung::DayMean, Err(Refusal::NoGrant)),
-            (Rung::HourLate, Rung::HourSteady, Err(Refusal::NoGrant)),
+        let no = Err(Refusal::NoGrant);
+        let (late, mean, steady) = (Rung::HourLate, Rung::HourMean, Rung::HourSteady);
+        let not_on_the_hour = "@id(\"x\") forbid(principal, action == Vestibule::Action::\"partner_poll\", resource)
+            when { [Vestibule::Rung::\"hour\", Vestibule::Rung::\"hour_coarse\"].contains(context[\"\\u{72}ung\"]) };";
+        for (a, b, maker, both) in [
+            (&[Rung::Hour][..], &[Rung::HourCoarse][..], None, Ok(Rung::HourCoarse)),
+            (&[Rung::QuarterHour], &[mean], None, Ok(mean)),
+            (&[Rung::Hour], &[mean], None, no),
+            (&[Rung::HourCoarse], &[Rung::DayMean], None, no),
+            (&[late], &[steady], None, no),
+            // Another grant beside it gives what the finest one does not.
+            (&[Rung::Hour, mean], &[mean], None, Ok(mean)),
+            (&[Rung::Hour, mean], &[late, Rung::DayMean], None, Ok(late)),
+            (&[late, Rung::HourCoarse], &[mean, Rung::DayCoarse], None, Ok(Rung::DayCoarse)),
+            // The ceiling stands before what grants give.
+            (&[Rung::QuarterHour], &[Rung::Hour], Some(not_on_the_hour), Ok(late)),
+            (&[mean, Rung::HourCoarse], &[Rung::Hour], Some(not_on_the_hour), Ok(Rung::QuarterDayCoarse)),
         ] {
             for (one, other) in [(a, b), (b, a)] {
-                let told = of(one)
-                    .meet(&of(other))
-                    .decide(&link(0), &device(0), Property::LocalTemperature, Trigger::PartnerPoll)
-                    .rung;
-                assert_eq!(told, both, "{one} and {other}");
+                let (before, after) = (of(one, maker), of(other, maker));
+                let meet = before.meet(&after);
+                let cell = (&link(0), &device(0), Property::LocalTemperature, Trigger::PartnerPoll);
+                let told = meet.decide(cell.0, cell.1, cell.2, cell.3);
+                assert_eq!(told.rung, both, "{one:?} and {other:?}");
+                assert!(told.rung.is_err() || !told.policies.is_empty());
+                // What is told before and after is not forgotten in between, and begins nothing anew.
+                assert!(meet.stays(cell.0, cell.1, cell.2, cell.3));
+                let ended = before.meet(&of(&[], maker));
+                assert!(!ended.stays(cell.0, cell.1, cell.2, cell.3));
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use model::{DeviceId, DeviceType, LinkId, Property, Reveals, Trigger};
+use model::{DeviceId, DeviceType, LinkId, Property, Reveals, Rung, Trigger};
 use serde::{Deserialize, Serialize};
 
 use crate::compile::Facts;
@@ -32,7 +32,7 @@ enum Needs {
     Control,
     /// That it can be unlocked or opened.
     Open,
-    /// That one of the properties is told, at whatever rung.
+    /// That one of the properties is told, at whatever rung that tells what it is: how often something began is not what it is.
     Told,
     /// That all of them are.
     Everything,
@@ -207,7 +207,10 @@ fn weighed(
         let told = |p: &Property, t: &Trigger| {
             (speaks_first || *t != Trigger::ProactiveReport) && table.decide(link, &device.device, *p, *t).rung.is_ok()
         };
-        let told_at_all = |p: &Property| feature.triggers.iter().any(|t| told(p, t));
+        let is_value = |p: &Property, t: &Trigger| {
+            told(p, t) && table.decide(link, &device.device, *p, *t).rung != Ok(Rung::DayCount)
+        };
+        let told_at_all = |p: &Property| feature.triggers.iter().any(|t| is_value(p, t));
         // These are Alexa's features, and Alexa hands no PIN over.
         let may = |p: &Property, open: bool| {
             let code = table.code(link, &device.device, *p, open);
@@ -228,9 +231,8 @@ fn weighed(
                 (!concerned.is_empty()).then(|| concerned.iter().any(|p| may(p, false) && told_at_all(p)))
             }
             Needs::Told => (!properties.is_empty()).then(|| properties.iter().any(told_at_all)),
-            Needs::Everything => {
-                (!properties.is_empty()).then(|| properties.iter().all(|p| feature.triggers.iter().all(|t| told(p, t))))
-            }
+            Needs::Everything => (!properties.is_empty())
+                .then(|| properties.iter().all(|p| feature.triggers.iter().all(|t| is_value(p, t)))),
             Needs::Privacy => {
                 let telling: Vec<Property> = device
                     .properties
@@ -312,6 +314,14 @@ mod tests {
         assert_eq!(works(&all, "Voice commands"), Works::Yes);
         let silent = impact(&table(&facts, &grants), &facts, &link(), false);
         assert_eq!(works(&silent, "Routines"), Works::No, "what is never sent starts nothing");
+        // How often it saw somebody is not whether it sees somebody now; and it tells who is there all the same.
+        let mut of_agent = facts.clone();
+        of_agent.links.iter_mut().for_each(|l| l.agent = true);
+        let mut counts = grants.clone();
+        counts.last_mut().unwrap().what = What::Disclose { trigger: Trigger::ProactiveReport, rung: Rung::DayCount };
+        let all_of_agent = impact(&table(&of_agent, &counts), &of_agent, &link(), true);
+        assert_eq!(works(&all_of_agent, "Routines"), Works::No);
+        assert_eq!(works(&all_of_agent, "Keeping to yourselves"), Works::No);
         // Of a home without a meter nothing is said of energy.
         assert!(!all.iter().any(|i| i.what.contains("energy")));
     }

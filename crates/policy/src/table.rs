@@ -32,11 +32,47 @@ pub(crate) struct Cell {
     /// Of a command: the weakest code with which it is allowed; none when it needs none.
     pub(crate) code: Option<Code>,
     pub(crate) policies: Arc<[String]>,
+    /// The rungs behind it that are allowed as well, in order, each with the policies that decided.
+    pub(crate) also: Vec<(Rung, Arc<[String]>)>,
+    /// Refused for only as long as a change is on its way: before and after it, something is told.
+    pub(crate) passing: bool,
 }
 
 impl Cell {
     pub(crate) fn refused(refusal: Refusal) -> Self {
-        Self { rung: Err(refusal), code: None, policies: Arc::clone(&NO_POLICIES) }
+        Self { rung: Err(refusal), code: None, policies: Arc::clone(&NO_POLICIES), also: Vec::new(), passing: false }
+    }
+
+    /// Of something told: what these rungs, in order, come to; none when there is none.
+    fn told(mut rungs: impl Iterator<Item = (Rung, Arc<[String]>)>) -> Option<Self> {
+        let (rung, policies) = rungs.next()?;
+        Some(Self { rung: Ok(rung), code: None, policies, also: rungs.collect(), passing: false })
+    }
+
+    /// Every rung that is allowed, in order, with the policies that decided.
+    fn rungs(&self) -> impl Iterator<Item = (Rung, &Arc<[String]>)> {
+        let finest = self.rung.ok().map(|rung| (rung, &self.policies));
+        finest.into_iter().chain(self.also.iter().map(|(rung, policies)| (*rung, policies)))
+    }
+
+    /// What both allow of something told: the finest rung that is among those of both, by the policies of which it is the finest.
+    fn meet(&self, other: &Cell) -> Self {
+        let (Ok(_), Ok(_)) = (self.rung, other.rung) else {
+            return if self.rung.is_err() { self } else { other }.clone();
+        };
+        let is_of = |cell: &Cell, rung| cell.rungs().any(|(r, _)| r == rung);
+        let finest = self.rungs().map(|(rung, _)| rung).find(|rung| is_of(other, *rung));
+        let by = if other.rung.ok() == finest && self.rung.ok() != finest { other } else { self };
+        let beside = if std::ptr::eq(by, self) { other } else { self };
+        let both = by.rungs().filter(|(rung, _)| is_of(beside, *rung));
+        let both = both.map(|(rung, policies)| (rung, Arc::clone(policies)));
+        Self::told(both).unwrap_or_else(|| Self { passing: true, ..Self::refused(Refusal::NoGrant) })
+    }
+
+    /// What both allow of a command: with the stronger code.
+    fn meet_command(&self, other: &Cell) -> Self {
+        let is_mine = self.rung.is_err() || (other.rung.is_ok() && other.code <= self.code);
+        if is_mine { self } else { other }.clone()
     }
 }
 
@@ -113,6 +149,25 @@ impl Table {
         }
     }
 
+    /// Every rung at which a link may be told a property, in the order in which they are asked for: the first is told.
+    pub fn rungs(
+        &self,
+        link: &LinkId,
+        device: &DeviceId,
+        property: Property,
+        trigger: Trigger,
+    ) -> impl Iterator<Item = Rung> + '_ {
+        let cell = self.cell(link, device, property, Action::Told(trigger).index());
+        cell.into_iter().flat_map(Cell::rungs).map(|(rung, _)| rung)
+    }
+
+    /// Whether the cell is open, or shut only while a change is on its way: what is held for it is not forgotten, and nothing in it
+    /// begins anew.
+    pub fn stays(&self, link: &LinkId, device: &DeviceId, property: Property, trigger: Trigger) -> bool {
+        let index = Action::Told(trigger).index();
+        self.cell(link, device, property, index).is_some_and(|cell| cell.rung.is_ok() || cell.passing)
+    }
+
     /// Whether a link may command a property; `open` for unlocking and opening. Gives the policies that allow it.
     ///
     /// # Errors
@@ -134,20 +189,16 @@ impl Table {
         self.cell(link, device, property, ALL_TRIGGERS.len() + usize::from(open))?.code
     }
 
-    /// What both tables allow: of each cell the rung that the other gives, and the stronger code; nothing where neither rung gives the
-    /// other, as with a mean and what is held. It stands for as long as a change of grants
-    /// is not recorded, so that a cell which stays granted never closes. It bears the hash of this table, which allows all of it.
+    /// What both tables allow: of each cell the finest rung that both do, and the stronger code. It stands for as long as a change of
+    /// grants is not recorded, so that what stays granted never closes. It bears the hash of this table, which allows all of it.
     pub fn meet(&self, other: &Table) -> Table {
         let meet = |link: &LinkId, device: &DeviceId, property: Property| -> Option<Box<[Cell; CELLS]>> {
             let mine = self.rows.get(link)?.get(device)?.get(property.index())?.as_ref()?;
-            let cell = |(index, mine): (usize, &Cell)| match (mine.rung, other.cell(link, device, property, index)) {
-                (Err(_), _) => mine.clone(),
-                (Ok(_), None) => Cell::refused(Refusal::NoGrant),
-                (Ok(a), Some(theirs)) => match theirs.rung {
-                    Ok(b) if b.gives().contains(&a) && theirs.code <= mine.code => mine.clone(),
-                    Ok(b) if !a.gives().contains(&b) => Cell::refused(Refusal::NoGrant),
-                    _ => theirs.clone(),
-                },
+            let cell = |(index, mine): (usize, &Cell)| match other.cell(link, device, property, index) {
+                Some(theirs) if index < ALL_TRIGGERS.len() => mine.meet(theirs),
+                Some(theirs) => mine.meet_command(theirs),
+                None if mine.rung.is_err() => mine.clone(),
+                None => Cell::refused(Refusal::NoGrant),
             };
             let cells: Vec<Cell> = mine.iter().enumerate().map(cell).collect();
             <[Cell; CELLS]>::try_from(cells).ok().map(Box::new)
@@ -175,9 +226,13 @@ impl Table {
     /// that they alone allow.
     #[must_use]
     pub fn without(&self, policies: &BTreeSet<String>) -> Table {
-        let left = |cell: &Cell| match cell.policies.iter().any(|p| policies.contains(p)) {
+        let is_of = |by: &Arc<[String]>| by.iter().any(|p| policies.contains(p));
+        let left = |cell: &Cell| match is_of(&cell.policies) {
             true => Cell::refused(Refusal::NoGrant),
-            false => cell.clone(),
+            false => {
+                let also = cell.also.iter().filter(|(_, by)| !is_of(by)).cloned().collect();
+                Cell { also, ..cell.clone() }
+            }
         };
         let row = |row: &Row| -> Row {
             row.iter().map(|cells| cells.as_ref().map(|cells| Box::new(cells.each_ref().map(left)))).collect()

@@ -317,7 +317,7 @@ fn thin_all(connection: &Connection, now: Timestamp) -> Result<(), rusqlite::Err
 
 #[cfg(test)]
 mod tests {
-    use home::{HomeState, Moments, Reading};
+    use home::{HomeState, Reading, Wall};
     use model::Value;
 
     use super::*;
@@ -328,7 +328,7 @@ mod tests {
         let time = Timestamp::from_millis(minute * 60_000);
         let value = Value::Temperature(milli);
         let reading = Reading { device: device.clone(), property: Property::LocalTemperature, value, time };
-        home.report(reading, &[], Moments::of_one(time));
+        home.report(reading, &[], &Wall::NONE);
         let known = home.known(&device, Property::LocalTemperature).unwrap().clone();
         (device, known)
     }

@@ -61,7 +61,7 @@ pub(super) fn finest(granted: Rung, property: Property) -> Option<Rung> {
 
 /// Whether what is newly granted begins with what is true now.
 pub(super) fn is_of_now(rung: Rung) -> bool {
-    rung != Rung::Live && rung != Rung::HourLate && !is_of_a_window(rung)
+    !matches!(rung, Rung::Live | Rung::HourLate | Rung::HourSteady) && !is_of_a_window(rung)
 }
 
 /// A mean or a count: what the link has set itself is no part of it.

@@ -26,7 +26,7 @@ const BEFORE_MS: i64 = 2 * DAY_MS + 3_600_000;
 /// Commands that are read from the ledger at once.
 const COMMANDS_AT_ONCE: usize = 1000;
 
-/// Readings of all devices that are looked at at once.
+/// Readings of all devices that are looked at at once; of what lies before the days that are asked for, so many again.
 const READINGS_MAX: usize = 2_000_000;
 
 /// Bytes of the messages that are listed, of all links together; further ones are counted alone.
@@ -63,7 +63,7 @@ impl Core {
         };
         let (facts, ceiling) = (self.facts(), ceiling.or_else(|| self.ceiling.clone()));
         // What was told in the first hours follows from the days before: a mean, a held value.
-        let recorded = self.recorded(Span { from: span.from.plus_millis(-BEFORE_MS), ..span }).await?;
+        let recorded = self.recorded(span, BEFORE_MS).await?;
         let links: Vec<Link> = self.state().links.iter().cloned().collect();
         let poll_ms = i64::from(every) * 60_000;
         // Those that have ended by now are not among them, and the others stand all the time.
@@ -133,8 +133,10 @@ impl Core {
         Ok(all)
     }
 
-    /// The home's history of some days, with what was true when they began.
-    pub(super) async fn recorded(&self, span: Span) -> Result<Recorded, String> {
+    /// The home's history of some days, with what was true when they began, and of so many milliseconds before them.
+    pub(super) async fn recorded(&self, days: Span, before_ms: i64) -> Result<Recorded, String> {
+        let span = Span { from: days.from.plus_millis(-before_ms), ..days };
+        let mut asked_for = 0;
         self.history.flush().await;
         let devices: BTreeMap<_, _> = {
             let gate = self.state();
@@ -151,8 +153,9 @@ impl Core {
                     let first = samples.first().map(|s| s.time);
                     let reading =
                         |s: home::Sample| Reading { device: id.clone(), property, value: s.value, time: s.time };
+                    asked_for += samples.iter().filter(|s| s.time >= days.from).count();
                     readings.extend(samples.into_iter().map(reading));
-                    if readings.len() > READINGS_MAX {
+                    if asked_for.max(readings.len() - asked_for) > READINGS_MAX {
                         return Err(format!(
                             "the home has said more than {READINGS_MAX} things in these days: take fewer"
                         ));
@@ -175,7 +178,7 @@ impl Core {
     pub(super) async fn recorded_days(&self, days: u16) -> Result<Value, String> {
         let now = self.now();
         let from = now.plus_millis(-DAY_MS * (1 + i64::from(days).min(DAYS_MAX)));
-        let Recorded { household, devices, mut readings, .. } = self.recorded(Span { from, to: now }).await?;
+        let Recorded { household, devices, mut readings, .. } = self.recorded(Span { from, to: now }, 0).await?;
         // What was true before the first day has come in by then.
         readings.iter_mut().for_each(|r| r.time = r.time.max(from));
         let filter = Filter { kind: Some("command".into()), ..Filter::default() };

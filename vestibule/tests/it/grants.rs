@@ -444,11 +444,9 @@ fn another_ceiling_is_shown_by_what_it_would_stop() {
     hub.cli(&["policy", "export", &grants]);
     std::fs::write(&path, coarse).unwrap();
     let difference = hub.cli_json(&["policy", "diff", &grants, "--ceiling", &path]);
-    let words = difference["stops"].to_string();
-    assert!(
-        words.contains("the mean of the last full hour (now: exact, at once)") || words.contains("hour_mean"),
-        "{difference}"
-    );
+    let stops = difference["stops"].as_array().unwrap();
+    let falls: Vec<_> = stops.iter().map(|c| (&c["before"], &c["after"])).collect();
+    assert_eq!(falls, [(&json!("live"), &json!("hour_coarse"))], "{difference}");
     // What permits is no ceiling, and nothing is in force that was only shown.
     std::fs::write(&path, "@id(\"p\") permit (principal, action, resource);").unwrap();
     let wrong = run(&["policy", "diff", "--ceiling", &path, "--data", &hub.data.display().to_string()]);
