@@ -146,7 +146,7 @@ pub struct Core {
     verified: Mutex<Option<bool>>,
     observed: Mutex<Observed>,
     /// What was taken back and could not be recorded.
-    /// Wrong passwords with orders: one member's, and all.
+    /// Wrong passwords with orders: each member's, and those of names that nobody has.
     order_logins: (Mutex<Limiter>, Mutex<Limiter>),
     owed: Owed,
     /// What was agreed to for links that are renewed, until the partner fetches its tokens.
@@ -1281,12 +1281,16 @@ impl Core {
         }
         // Names that can't be a member's share one limit.
         let key = MemberId::new(member.as_str()).map_or_else(|_| "?".to_owned(), |m| m.to_string());
-        let (own, all) = &self.order_logins;
-        let taken = lock(own).take(&key, self.now()).and_then(|()| lock(all).take("all", self.now()));
+        let (own, strangers) = &self.order_logins;
+        let is_member = MemberId::new(key.as_str()).is_ok_and(|id| lock(&self.members).contains_key(&id));
+        // Who guesses under names that nobody has locks nobody out.
+        let taken = match is_member {
+            true => lock(own).take(&key, self.now()),
+            false => lock(strangers).take("all", self.now()),
+        };
         taken.map_err(|wait| OrderFault::TooMany(wait.unsigned_abs() / 1000 + 1))?;
         let by = self.by(Some(&Login { name: member, password })).await.map_err(OrderFault::NotAMember)?;
         lock(own).forget(&key);
-        lock(all).forget("all");
         let name = by.id().map_err(OrderFault::Refused)?;
         let caller = Caller { name: name.as_str(), owner: self.owners().contains(&name) };
         let unit = self.thermostat(Some(&thermostat)).map_err(OrderFault::NoThermostat)?;

@@ -445,6 +445,9 @@ impl Guard {
             }
         }
         let pair = [Output::Heat1, Output::Cool1];
+        if around.equipment.has_heat_pump && pair.into_iter().any(|o| hears(o) && reported.has(o)) {
+            self.compressor.switch(true);
+        }
         let is_off = pair.into_iter().all(|o| hears(o) && !reported.has(o));
         if self.compressor.on && is_off || !self.compressor.on && pair.into_iter().any(|o| returned.has(o)) {
             self.compressor.switch(false);

@@ -48,14 +48,14 @@ const MAX_FIRST_DAYS: usize = 3;
 /// The source, and the permits that bound its use.
 pub(crate) struct Api {
     source: Arc<dyn Source>,
-    reads: Semaphore,
-    orders: Semaphore,
+    reads: Arc<Semaphore>,
+    orders: Arc<Semaphore>,
     streams: Arc<Semaphore>,
 }
 
 impl Api {
     pub(crate) fn new(source: Arc<dyn Source>) -> Self {
-        let (reads, orders) = (Semaphore::new(MAX_READS), Semaphore::new(MAX_ORDERS));
+        let (reads, orders) = (Arc::new(Semaphore::new(MAX_READS)), Arc::new(Semaphore::new(MAX_ORDERS)));
         Self { source, reads, orders, streams: Arc::new(Semaphore::new(MAX_STREAMS)) }
     }
 
@@ -69,13 +69,18 @@ impl Api {
 
     async fn with<T: Send + 'static>(
         &self,
-        permits: &Semaphore,
+        permits: &Arc<Semaphore>,
         look_up: impl FnOnce(&dyn Source) -> T + Send + 'static,
     ) -> Result<T, Response> {
         let source = Arc::clone(&self.source);
         let fault = || error(StatusCode::INTERNAL_SERVER_ERROR, "the look-up failed: see the log");
-        let _permit = permits.acquire().await.map_err(|_| fault())?;
-        tokio::task::spawn_blocking(move || look_up(source.as_ref())).await.map_err(|failed| {
+        let permit = Arc::clone(permits).acquire_owned().await.map_err(|_| fault())?;
+        // Held by the work, not by who waits for it: hanging up frees no place for another.
+        let work = move || {
+            let _permit = permit;
+            look_up(source.as_ref())
+        };
+        tokio::task::spawn_blocking(work).await.map_err(|failed| {
             tracing::error!(%failed, "a look-up for the console failed");
             fault()
         })

@@ -202,6 +202,8 @@ struct Lines {
     file: File,
     /// Where the next line begins.
     at: u64,
+    /// Up to here something may have been written.
+    end: u64,
     /// None of its lines counts, and not all of them are wiped out.
     is_over: bool,
 }
@@ -218,21 +220,27 @@ impl Lines {
         }
         let mut bytes = vec![0; FILE_BYTES];
         file.read_exact_at(&mut bytes, 0)?;
-        let (mut at, mut last) = (0, settled);
+        let (mut at, mut end, mut last) = (0, 0, settled);
         let mut found = Entries::new();
+        let mut unread = 0;
+        // What can't be read is of a line that was cut off, or that had been wiped out in part: what counts may stand behind it.
         for line in bytes.split_inclusive(|b| *b == b'\n') {
-            let Some((number, entries)) = read(line) else { break };
-            at += line.len() as u64;
-            if number > settled {
-                found.extend(entries);
-                last = last.max(number);
+            end += line.len() as u64;
+            match read(line) {
+                Some((number, entries)) if number > settled => {
+                    found.extend(entries);
+                    (at, last) = (end, last.max(number));
+                    if std::mem::take(&mut unread) > 0 {
+                        tracing::error!("a line of what was taken back can't be read; look at `vestibule grant list`");
+                    }
+                }
+                Some(_) => {}
+                None => unread += 1,
             }
         }
-        // What follows the last whole line is of one that was cut off, or of lines that had been wiped out in part.
         let is_over = found.is_empty() && bytes.iter().any(|b| *b != 0);
-        let mut lines = Self { file, at, is_over };
+        let mut lines = Self { file, at, end: FILE_BYTES as u64, is_over };
         if is_over {
-            lines.at = FILE_BYTES as u64;
             if let Err(error) = lines.clear() {
                 tracing::warn!(%error, "a file of what has been recorded since could not be emptied; none of it counts");
             }
@@ -252,6 +260,7 @@ impl Lines {
         if self.at + line.len() as u64 > FILE_BYTES as u64 {
             return Err(std::io::Error::from(std::io::ErrorKind::StorageFull));
         }
+        self.end = self.end.max(self.at + line.len() as u64);
         self.file.write_all_at(line.as_bytes(), self.at)?;
         self.file.sync_data()?;
         self.at += line.len() as u64 - 1;
@@ -260,13 +269,13 @@ impl Lines {
 
     /// Wipes the lines out, all of them: there are hashes of PINs and passwords among them.
     fn clear(&mut self) -> std::io::Result<()> {
-        let used = usize::try_from(self.at).unwrap_or(FILE_BYTES).min(FILE_BYTES);
+        let used = usize::try_from(self.end).unwrap_or(FILE_BYTES).min(FILE_BYTES);
         if used > 0 {
             self.is_over = true;
             self.file.write_all_at(&vec![0; used], 0)?;
             self.file.sync_data()?;
         }
-        (self.at, self.is_over) = (0, false);
+        (self.at, self.end, self.is_over) = (0, 0, false);
         Ok(())
     }
 }
@@ -350,10 +359,11 @@ mod tests {
         std::fs::write(&path, &left).unwrap();
         assert_eq!(waiting(&path, "2").await, Vec::<String>::new());
         assert!(std::fs::read(&path).unwrap().iter().all(|b| *b == 0));
-        // Or in part, with a line after it.
+        // Or in part: what counts stands behind what can't be read.
         std::fs::write(&path, &left).unwrap();
         let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
         file.write_all_at(&[0; 80], 0).unwrap();
+        assert_eq!(waiting(&path, "1").await, ["grant/b=", "owed=2"]);
         let (owed, _) = open(&path, "2");
         assert!(owed.keep(Vec::new(), &entries(&["grant/c"])));
         assert_eq!(waiting(&path, "2").await, ["grant/c=", "owed=3"]);

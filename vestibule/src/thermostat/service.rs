@@ -377,8 +377,9 @@ impl Service {
             }
         }
         if setup.shares_compressor() {
-            // A compressor whose valve is silent does one or the other.
-            if setup.reversing_valve.as_ref().is_some_and(|valve| !states.contains_key(valve)) {
+            // A compressor that runs while its valve is silent does one or the other; one that is off does neither.
+            let is_off = setup.relays.get(&Output::Heat1).is_some_and(|relay| states.get(relay) == Some(&false));
+            if !is_off && setup.reversing_valve.as_ref().is_some_and(|valve| !states.contains_key(valve)) {
                 silent = silent.with(Output::Heat1).with(Output::Cool1);
             }
             let valve = setup.reversing_valve.as_ref().is_some_and(is_on);
@@ -608,9 +609,10 @@ impl Service {
             // What it was and is no more has changed since the guard looked, which looks again first.
             Some(sent) => sent.on == on && (reported == Some(on) || sent.confirmed || sent.at.elapsed() < RELAY_GRACE),
         };
-        // One that has dropped by itself is not told to be on before the guard has heard of it.
-        let beat =
-            on && reported != Some(false) && sent.is_none_or(|s| mono_ms.saturating_sub(s.mono_ms) >= HEARTBEAT_MS);
+        // One that has dropped by itself, or that spoke and is silent now (it may have), is not told to be on before the guard has
+        // heard of it.
+        let may_be_on = reported.unwrap_or(!sent.is_some_and(|s| s.confirmed));
+        let beat = on && may_be_on && sent.is_none_or(|s| mono_ms.saturating_sub(s.mono_ms) >= HEARTBEAT_MS);
         if is_so && !beat {
             return;
         }

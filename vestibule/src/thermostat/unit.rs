@@ -346,6 +346,8 @@ pub struct Unit {
     /// Readings before this are of an earlier run.
     pub since: Timestamp,
     inner: Mutex<Inner>,
+    /// What is stored is as new as what was stored before: held from what is changed, or looked at, until it is written.
+    storing: Mutex<()>,
     door: Mutex<Door>,
     store: Mutex<ThermostatStore>,
     /// Something was asked: step at once.
@@ -573,6 +575,7 @@ impl Unit {
             device,
             since: now,
             inner: Mutex::new(inner),
+            storing: Mutex::default(),
             door: Mutex::new(door),
             store: Mutex::new(store),
             wake: Notify::new(),
@@ -638,6 +641,12 @@ impl Unit {
     /// # Errors
     /// When its file can't be written.
     pub fn save(&self, with_learned: bool) -> Result<(), String> {
+        let _one = lock(&self.storing);
+        self.write(with_learned)
+    }
+
+    /// The caller holds `storing`.
+    fn write(&self, with_learned: bool) -> Result<(), String> {
         let (state, last) = {
             let inner = lock(&self.inner);
             (serde_json::to_value(inner.thermostat.save()), self.status(&inner))
@@ -796,6 +805,7 @@ impl Unit {
             return done;
         }
         let caller = Caller { owner: caller.owner || lock(&self.door).is_open(now), ..caller };
+        let _one = (!order.only_looks()).then(|| lock(&self.storing));
         let answer = {
             let mut inner = lock(&self.inner);
             let at = self.at(&inner, times);
@@ -808,10 +818,11 @@ impl Unit {
             done?
         };
         if !order.only_looks() {
-            let chosen = to_text(&Chosen::of(lock(&self.inner).thermostat.config()))?;
-            lock(&self.store).put_states(&[("chosen", &chosen)]).map_err(|e| chain(&e))?;
-            self.save(false)?;
+            let chosen = to_text(&Chosen::of(lock(&self.inner).thermostat.config()));
+            let put = |text: String| lock(&self.store).put_states(&[("chosen", &text)]).map_err(|e| chain(&e));
+            let stored = chosen.and_then(put).and_then(|()| self.write(false));
             self.wake.notify_one();
+            stored.map_err(|error| format!("it is done, and could not be stored: a restart would undo it: {error}"))?;
         }
         Ok(answer)
     }
