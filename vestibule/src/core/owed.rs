@@ -240,10 +240,8 @@ impl Lines {
         }
         let is_over = found.is_empty() && bytes.iter().any(|b| *b != 0);
         let mut lines = Self { file, at, end: FILE_BYTES as u64, is_over };
-        if is_over {
-            if let Err(error) = lines.clear() {
-                tracing::warn!(%error, "a file of what has been recorded since could not be emptied; none of it counts");
-            }
+        if is_over && let Err(error) = lines.clear() {
+            tracing::warn!(%error, "a file of what has been recorded since could not be emptied; none of it counts");
         }
         Ok((lines, found, last))
     }
