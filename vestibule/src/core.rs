@@ -145,9 +145,9 @@ pub struct Core {
     said: Mutex<BTreeSet<DropReason>>,
     verified: Mutex<Option<bool>>,
     observed: Mutex<Observed>,
-    /// What was taken back and could not be recorded.
     /// Wrong passwords with orders: each member's, and those of names that nobody has.
     order_logins: (Mutex<Limiter>, Mutex<Limiter>),
+    /// What was taken back and could not be recorded.
     owed: Owed,
     /// What was agreed to for links that are renewed, until the partner fetches its tokens.
     renewals: Mutex<BTreeMap<LinkId, Renewal>>,

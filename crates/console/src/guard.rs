@@ -88,8 +88,12 @@ pub(crate) async fn check(State(guard): State<Arc<Guard>>, request: Request, nex
             next.run(request).await
         }
     } else if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        let allow = [(header::ALLOW, HeaderValue::from_static("GET, HEAD"))];
-        let refusal = error(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered here");
+        let (methods, words) = match request.uri().path().starts_with(ORDERS) {
+            true => ("POST", "only POST is answered here"),
+            false => ("GET, HEAD", "only GET is answered here"),
+        };
+        let allow = [(header::ALLOW, HeaderValue::from_static(methods))];
+        let refusal = error(StatusCode::METHOD_NOT_ALLOWED, words);
         (allow, refusal).into_response()
     } else if request.uri().path().starts_with("/api/") && from_another_site(request.headers()) {
         error(StatusCode::FORBIDDEN, "another site may not read the home")

@@ -222,7 +222,7 @@ impl Lines {
         file.read_exact_at(&mut bytes, 0)?;
         let (mut at, mut end, mut last) = (0, 0, settled);
         let mut found = Entries::new();
-        let mut unread = 0;
+        let mut is_unread = false;
         // What can't be read is of a line that was cut off, or that had been wiped out in part: what counts may stand behind it.
         for line in bytes.split_inclusive(|b| *b == b'\n') {
             end += line.len() as u64;
@@ -230,12 +230,12 @@ impl Lines {
                 Some((number, entries)) if number > settled => {
                     found.extend(entries);
                     (at, last) = (end, last.max(number));
-                    if std::mem::take(&mut unread) > 0 {
+                    if std::mem::take(&mut is_unread) {
                         tracing::error!("a line of what was taken back can't be read; look at `vestibule grant list`");
                     }
                 }
                 Some(_) => {}
-                None => unread += 1,
+                None => is_unread = true,
             }
         }
         let is_over = found.is_empty() && bytes.iter().any(|b| *b != 0);

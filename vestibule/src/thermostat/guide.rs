@@ -233,6 +233,12 @@ pub fn set(to: To) -> Order {
     Order::Set { mode: None, to, fan: None, fan_min: None, humidity: None, dry_above: None, windows: None }
 }
 
+/// A humidity to keep, %.
+pub fn set_humidity(percent: u8) -> Order {
+    let (fan, fan_min, humidity, dry_above, windows) = (None, None, Some(percent), None, None);
+    Order::Set { mode: None, to: To::default(), fan, fan_min, humidity, dry_above, windows }
+}
+
 /// A mode.
 pub fn set_mode(mode: &str) -> Order {
     let (fan, fan_min, humidity, dry_above, windows) = (None, None, None, None, None);

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::code::Secret;
-use super::guide::{GUIDED, Guide, Said, Standing, set, set_mode, wishes};
+use super::guide::{GUIDED, Guide, Said, Standing, set, set_humidity, set_mode, wishes};
 use super::unit::{DemandWish, Left, Order, To, Unit, home_assistant_mode};
 use crate::core::Core;
 
@@ -74,7 +74,7 @@ struct Sent {
     on: bool,
     at: Instant,
     mono_ms: u64,
-    /// It has reported what was ordered.
+    /// It has reported what was ordered, and nothing else since.
     confirmed: bool,
 }
 
@@ -746,9 +746,8 @@ fn order(what: &str, payload: &str) -> Option<Order> {
             Some(Order::Hold { to: To::default(), climate: None, fan: text, until: Some("next".into()), hours: None })
         }
         "humidity" => {
-            let percent = payload.parse::<f64>().ok().filter(|h| (0.0..=100.0).contains(h))?.round() as u8;
-            let Order::Set { mode, to, fan, fan_min, dry_above, windows, .. } = set(To::default()) else { return None };
-            Some(Order::Set { mode, to, fan, fan_min, humidity: Some(percent), dry_above, windows })
+            let percent = payload.parse::<f64>().ok().filter(|h| (0.0..=100.0).contains(h))?;
+            Some(set_humidity(percent.round() as u8))
         }
         "code" => Some(Order::Unlock { code: Secret(payload.to_owned()) }),
         "save" => Some(Order::Save { by: text.filter(|t| !t.is_empty()), hours: None, until: None }),

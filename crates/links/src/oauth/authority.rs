@@ -370,13 +370,10 @@ impl Authority {
         }
     }
 
-    /// What the store is to hold of a key: `None` when the key is not of this kind.
+    /// What the store is to hold of a key of codes and tokens: `None` when the key is of something else.
     pub fn entry(&self, key: &str) -> Option<Option<String>> {
         let (kind, rest) = key.split_once('/')?;
         match kind {
-            "client" => {
-                Some(self.clients.values().map(Client::entry).find(|(k, _)| k == key).and_then(|(_, json)| json))
-            }
             "code" => Some(self.codes.values().map(Code::entry).find(|(k, _)| k == key).and_then(|(_, json)| json)),
             "family" => {
                 let family = LinkId::new(rest).ok().and_then(|link| self.families.get(&link));
