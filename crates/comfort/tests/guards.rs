@@ -1485,13 +1485,18 @@ fn damp_air_is_dried_and_dry_air_moistened_within_what_windows_bear() {
     assert!(!bench.minute_with(Some(35), None).relays.on(Output::Humidifier), "windows would run with water");
 }
 
-#[test]
-fn an_empty_house_goes_away_and_somebody_brings_it_home() {
+/// A house in which somebody is at home all week, by the program, and that notices when nobody is.
+fn at_home_all_week() -> Bench {
     let mut c = config(HvacMode::Heat);
     c.settings.auto_away = true;
     let all_week = ClimateRef::new("home");
     c.program = Program::uniform(c.program.climates().to_vec(), &all_week).unwrap();
-    let mut bench = Bench::new(c);
+    Bench::new(c)
+}
+
+#[test]
+fn an_empty_house_goes_away_and_somebody_brings_it_home() {
+    let mut bench = at_home_all_week();
     assert_eq!(bench.minute_with(None, Some(true)).source.event, None);
     let mut last = bench.minute_with(None, Some(false));
     for _ in 0..125 {
@@ -1668,11 +1673,7 @@ fn without_any_word_of_cold_nothing_heats_a_warm_house_blindly_until_it_may_be_c
 
 #[test]
 fn who_resumes_from_smart_away_stays_at_home_until_somebody_was_seen_or_the_program_changes() {
-    let mut c = config(HvacMode::Heat);
-    c.settings.auto_away = true;
-    let all_week = ClimateRef::new("home");
-    c.program = Program::uniform(c.program.climates().to_vec(), &all_week).unwrap();
-    let mut bench = Bench::new(c);
+    let mut bench = at_home_all_week();
     bench.minute_with(None, Some(true));
     let away = |bench: &mut Bench, minutes: u64| {
         let mut last = bench.minute_with(None, Some(false));

@@ -168,20 +168,47 @@ fn what_was_shown_is_what_is_granted() {
     assert!(diff["longer"][0].as_str().unwrap().contains("for ever (now: until "), "{}", diff["longer"][0]);
 }
 
-#[test]
-fn a_change_that_can_not_be_recorded_gives_nothing_and_loses_nothing() {
+/// A hub whose disk fails when a test says so.
+struct Faulty {
+    mosquitto: Mosquitto,
+    faults: Faults,
+    hub: Hub,
+    dir: tempfile::TempDir,
+}
+
+/// One that knows its devices, with a link under this profile.
+fn faulty(profile: &str) -> Faulty {
     let mosquitto = Mosquitto::start();
     announce(mosquitto.port);
     let dir = tempfile::tempdir().unwrap();
     let faults = Faults::new();
-    let mut hub = Hub::start_with(&dir.path().join("data"), &mosquitto.url(), &faults);
+    let hub = Hub::start_with(&dir.path().join("data"), &mosquitto.url(), &faults);
     hub.wait_until(&["devices"], |d| reported(d, "lock_state").is_some());
-    hub.cli(&["link", "alexa", "--profile", "glance", "--print-token"]);
-    let standing = hub.cli(&["policy", "export"]);
+    hub.cli(&["link", "alexa", "--profile", profile, "--print-token"]);
+    Faulty { mosquitto, faults, hub, dir }
+}
+
+impl Faulty {
+    fn kill(&mut self) {
+        self.hub.process.signal("KILL");
+        let _ = self.hub.process.child.wait();
+    }
+
+    /// Started again, with a disk that works.
+    fn start(&mut self) {
+        self.faults.arm("");
+        self.hub = Hub::start_with(&self.dir.path().join("data"), &self.mosquitto.url(), &self.faults);
+    }
+}
+
+#[test]
+fn a_change_that_can_not_be_recorded_gives_nothing_and_loses_nothing() {
+    let mut story = faulty("glance");
+    let standing = story.hub.cli(&["policy", "export"]);
     let selection = json!({"ids": [], "link": "alexa", "device": null, "property": null});
     let wish = json!({"link": "alexa", "device": null, "kind": null, "property": "lock_state", "triggers": ["partner_poll"],
         "rung": "live", "control": false, "open": false, "days": null});
-    let link = hub.cli_json(&["links"])[0]["id"].as_str().unwrap().to_owned();
+    let link = story.hub.cli_json(&["links"])[0]["id"].as_str().unwrap().to_owned();
     let applied = json!({"profile": {"link": link, "profile": "everything", "sensors": [], "apply": true}});
     // Told as failed, and stored all the same: it does not come true with a restart, and that is on record each time.
     let said = |hub: &Hub, text: &str| {
@@ -191,90 +218,74 @@ fn a_change_that_can_not_be_recorded_gives_nothing_and_loses_nothing() {
     for (times, request) in
         [json!({"grant_add": {"wish": wish, "doing": {"apply": true}}}), applied.clone()].iter().enumerate()
     {
-        faults.arm(&format!("{} fail 1 0", ::faults::RECORD_AFTER));
-        control(&hub.data, request).unwrap_err();
-        assert_eq!(said(&hub, not_made), times);
-        hub.process.signal("KILL");
-        hub.process.child.wait().unwrap();
-        faults.arm("");
-        hub = Hub::start_with(&dir.path().join("data"), &mosquitto.url(), &faults);
-        assert_eq!(hub.cli(&["policy", "export"]), standing, "{request}");
-        assert_eq!(hub.cli_json(&["links"])[0]["profile"], "glance");
-        assert_eq!(said(&hub, not_made), times + 1);
+        story.faults.arm(&format!("{} fail 1 0", ::faults::RECORD_AFTER));
+        control(&story.hub.data, request).unwrap_err();
+        assert_eq!(said(&story.hub, not_made), times);
+        story.kill();
+        story.start();
+        assert_eq!(story.hub.cli(&["policy", "export"]), standing, "{request}");
+        assert_eq!(story.hub.cli_json(&["links"])[0]["profile"], "glance");
+        assert_eq!(said(&story.hub, not_made), times + 1);
     }
-    faults.arm(&format!("{} fail 1 0", ::faults::RECORD_BEFORE));
-    control(&hub.data, &json!({"grant_renew": {"selection": selection, "days": null}})).unwrap_err();
-    control(&hub.data, &json!({"grant_add": {"wish": wish, "doing": {"apply": true}}})).unwrap_err();
-    control(&hub.data, &applied).unwrap_err();
-    assert_eq!(hub.cli(&["policy", "export"]), standing);
-    assert_eq!(hub.cli_json(&["links"])[0]["profile"], "glance");
-    faults.arm(&format!("{} fail 1 0", ::faults::RECORD_BEFORE));
+    story.faults.arm(&format!("{} fail 1 0", ::faults::RECORD_BEFORE));
+    control(&story.hub.data, &json!({"grant_renew": {"selection": selection, "days": null}})).unwrap_err();
+    control(&story.hub.data, &json!({"grant_add": {"wish": wish, "doing": {"apply": true}}})).unwrap_err();
+    control(&story.hub.data, &applied).unwrap_err();
+    assert_eq!(story.hub.cli(&["policy", "export"]), standing);
+    assert_eq!(story.hub.cli_json(&["links"])[0]["profile"], "glance");
+    story.faults.arm(&format!("{} fail 1 0", ::faults::RECORD_BEFORE));
     // Taking back holds at once, whatever the disk says, and is recorded as what it was.
-    let error = control(&hub.data, &json!({"grant_revoke": {"selection": selection}})).unwrap_err();
+    let error = control(&story.hub.data, &json!({"grant_revoke": {"selection": selection}})).unwrap_err();
     assert!(error.contains("in force, and not recorded yet"), "{error}");
-    assert_eq!(hub.cli_json(&["grant", "list"]), json!([]));
-    faults.arm("");
-    hub.wait_until(&["ledger", "verify"], |_| {
-        hub.ledger().iter().any(|r| r["summary"].as_str().unwrap_or_default().contains("grants taken back"))
+    assert_eq!(story.hub.cli_json(&["grant", "list"]), json!([]));
+    story.faults.arm("");
+    story.hub.wait_until(&["ledger", "verify"], |_| {
+        story.hub.ledger().iter().any(|r| r["summary"].as_str().unwrap_or_default().contains("grants taken back"))
     });
-    assert_eq!(hub.cli_json(&["ledger", "verify"])["ok"], true);
+    assert_eq!(story.hub.cli_json(&["ledger", "verify"])["ok"], true);
     // What was stored all the same is on record, and that it was not made.
-    assert_eq!(said(&hub, "granted by hand"), 1);
-    assert_eq!(said(&hub, "could not be confirmed, and was not made"), 1);
+    assert_eq!(said(&story.hub, "granted by hand"), 1);
+    assert_eq!(said(&story.hub, "could not be confirmed, and was not made"), 1);
 }
 
 #[test]
 fn what_is_taken_back_stays_so_whatever_is_left_of_what_was_owed_before() {
-    let mosquitto = Mosquitto::start();
-    announce(mosquitto.port);
-    let dir = tempfile::tempdir().unwrap();
-    let faults = Faults::new();
-    let mut hub = Hub::start_with(&dir.path().join("data"), &mosquitto.url(), &faults);
-    hub.wait_until(&["devices"], |d| reported(d, "lock_state").is_some());
-    hub.cli(&["link", "alexa", "--profile", "glance", "--print-token"]);
+    let mut story = faulty("glance");
     // A renewal is told as failed: that the grants are to stand as they were is owed.
-    let file = hub.data.join("taken-back");
+    let file = story.hub.data.join("taken-back");
     let selection = json!({"ids": [], "link": "alexa", "device": null, "property": null});
-    faults.arm(&format!("{} fail 1 0", ::faults::RECORD_AFTER));
-    control(&hub.data, &json!({"grant_renew": {"selection": selection, "days": 90}})).unwrap_err();
+    story.faults.arm(&format!("{} fail 1 0", ::faults::RECORD_AFTER));
+    control(&story.hub.data, &json!({"grant_renew": {"selection": selection, "days": 90}})).unwrap_err();
     let left = std::fs::read(&file).unwrap();
     assert!(left.iter().any(|b| *b != 0));
-    faults.arm("");
-    hub.cli(&["grant", "revoke", "--property", "local_temperature"]);
-    let standing = hub.cli(&["policy", "export"]);
-    hub.process.signal("KILL");
-    hub.process.child.wait().unwrap();
+    story.faults.arm("");
+    story.hub.cli(&["grant", "revoke", "--property", "local_temperature"]);
+    let standing = story.hub.cli(&["policy", "export"]);
+    story.kill();
     assert!(std::fs::read(&file).unwrap().iter().all(|b| *b == 0), "it is stored, and nothing of it is left");
     // That it was wiped out did not reach the disk.
     std::fs::write(&file, left).unwrap();
-    hub = Hub::start_with(&dir.path().join("data"), &mosquitto.url(), &faults);
-    assert_eq!(hub.cli(&["policy", "export"]), standing);
+    story.start();
+    assert_eq!(story.hub.cli(&["policy", "export"]), standing);
 }
 
 #[test]
 fn a_window_that_nobody_was_told_to_be_open_is_shut_after_a_restart() {
-    let mosquitto = Mosquitto::start();
-    announce(mosquitto.port);
-    let dir = tempfile::tempdir().unwrap();
-    let faults = Faults::new();
-    let mut hub = Hub::start_with(&dir.path().join("data"), &mosquitto.url(), &faults);
-    hub.wait_until(&["devices"], |d| reported(d, "lock_state").is_some());
-    hub.cli(&["link", "alexa", "--profile", "commands-only", "--print-token"]);
+    let mut story = faulty("commands-only");
     let add = ["grant", "add", "alexa", "lock_state", "--trigger", "partner_poll", "--rung", "live", "--yes"];
-    hub.cli(&[&add[..], &["--window", "guests"]].concat());
+    story.hub.cli(&[&add[..], &["--window", "guests"]].concat());
     let open = json!({"window_open": {"name": "guests", "minutes": 60}});
-    faults.arm(&format!("{} kill 1 1", ::faults::RECORD_AFTER));
-    assert!(control(&hub.data, &open).is_err());
-    hub.process.child.wait().unwrap();
-    faults.arm("");
-    hub = Hub::start_with(&dir.path().join("data"), &mosquitto.url(), &faults);
-    assert_eq!(hub.cli_json(&["window", "list"])[0]["open_until"], Value::Null);
+    story.faults.arm(&format!("{} kill 1 1", ::faults::RECORD_AFTER));
+    assert!(control(&story.hub.data, &open).is_err());
+    assert_eq!(story.faults.hits(), 1);
+    story.kill();
+    story.start();
+    assert_eq!(story.hub.cli_json(&["window", "list"])[0]["open_until"], Value::Null);
     // Told as open, it is so after a restart.
-    control(&hub.data, &open).unwrap();
-    hub.process.signal("KILL");
-    hub.process.child.wait().unwrap();
-    hub = Hub::start_with(&dir.path().join("data"), &mosquitto.url(), &faults);
-    assert!(hub.cli_json(&["window", "list"])[0]["open_until"].is_string());
+    control(&story.hub.data, &open).unwrap();
+    story.kill();
+    story.start();
+    assert!(story.hub.cli_json(&["window", "list"])[0]["open_until"].is_string());
 }
 
 #[test]

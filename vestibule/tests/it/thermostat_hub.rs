@@ -119,6 +119,15 @@ impl House {
         status
     }
 
+    /// Steps until the furnace is on, or off; gives what the last step said.
+    async fn until(&mut self, hub: &Hub, on: bool) -> Value {
+        let mut last = Value::Null;
+        while self.furnace != on {
+            last = self.step(hub).await;
+        }
+        last
+    }
+
     /// Waits until the hub has taken a step at this time, and the furnace is as it said.
     async fn settle(&mut self, hub: &Hub) -> Value {
         let mut last = Value::Null;
@@ -198,9 +207,7 @@ fn a_hub_keeps_the_house_through_crashes_and_a_dead_sensor() {
         // The mode, the program and the hold are there after a crash; what runs goes on; and what has just stopped stays off.
         hub.cli(&["thermostat", "program", "climate", "night", "--heat", "16.5", "--cool", "26", "--fan", "on"]);
         hub.cli(&["thermostat", "program", "set", "--day", "mon,tue", "--from", "22:30", "night"]);
-        while !house.furnace {
-            house.step(&hub).await;
-        }
+        house.until(&hub, true).await;
         hub.process.signal("KILL");
         let _ = hub.process.child.wait();
         house.move_clock(STEP_S);
@@ -212,9 +219,7 @@ fn a_hub_keeps_the_house_through_crashes_and_a_dead_sensor() {
         assert_eq!(program["days"]["mon"].as_array().and_then(|d| d.last()?["climate"].as_str()), Some("night"));
         let night = &program["climates"][3];
         assert_eq!((night["heat"].as_f64(), night["fan"].as_str()), (Some(16.5), Some("on")), "{program}");
-        while house.furnace {
-            house.step(&hub).await;
-        }
+        house.until(&hub, false).await;
         let off_s = house.now_s;
         hub.process.signal("KILL");
         let _ = hub.process.child.wait();
@@ -225,9 +230,7 @@ fn a_hub_keeps_the_house_through_crashes_and_a_dead_sensor() {
         assert_eq!(held["denied"][0]["output"], "heat1", "{held}");
         let why = hub.cli(&["thermostat", "why"]);
         assert!(why.contains("The guard holds heat1") && why.contains("colder than the heating set point"), "{why}");
-        while !house.furnace {
-            house.step(&hub).await;
-        }
+        house.until(&hub, true).await;
         assert!(house.now_s - off_s >= 300, "on again after {} s", house.now_s - off_s);
 
         // The sensor dies: it is named, nobody heats by its last word, and `why` says so.
@@ -358,9 +361,7 @@ fn what_still_speaks_does_not_stand_in_for_what_is_silent() {
         house.face.publish(say("homeassistant/binary_sensor/hall/config", &motion.to_string())).await;
         let hub = house.hub_with(&dir.path().join("data"), "humidifier = \"nowhere\"\n");
         hub.cli(&["thermostat", "hold", "25"]);
-        while !house.furnace {
-            house.step(&hub).await;
-        }
+        house.until(&hub, true).await;
         for _ in 0..10 {
             house.step(&hub).await;
         }
@@ -371,9 +372,7 @@ fn what_still_speaks_does_not_stand_in_for_what_is_silent() {
         house.report().await;
         let off_s = house.now_s;
         house.switched.clear();
-        while !house.furnace {
-            house.step(&hub).await;
-        }
+        house.until(&hub, true).await;
         assert!(house.now_s - off_s >= 300, "on again after {} s", house.now_s - off_s);
         house.sensor_speaks = false;
         let mut last = Value::Null;
@@ -435,6 +434,19 @@ fn a_member_orders_over_http_with_the_password_and_a_resident_within_the_lock() 
         }
         let mode = order("anna", member::PASSWORD, json!("status")).1["mode"].clone();
         assert_eq!(mode, "heat", "of what is refused nothing is done");
+        // What the guide shows is taken as it stands there.
+        let guide = include_str!("../../../docs/thermostat.md");
+        let table = guide.split("| Order |").nth(1).and_then(|rest| rest.split("\n\n").next()).expect("the table");
+        let cells =
+            table.lines().filter_map(|row| row.split('|').nth(1)).flat_map(|cell| cell.split('`').skip(1).step_by(2));
+        let shown: Vec<Value> = cells.filter_map(|text| serde_json::from_str(text).ok()).collect();
+        assert!(shown.len() >= 11, "{shown:?}");
+        for example in shown {
+            let (status, said) = order("anna", member::PASSWORD, example.clone());
+            assert_eq!(status, 200, "{example}: {said}");
+        }
+        order("anna", member::PASSWORD, json!({"resume": {"all": true}}));
+        order("anna", member::PASSWORD, hold("22"));
         // Guessing ends soon, for that name; and who guesses has changed nothing.
         let tries: Vec<u16> = (0..7).map(|_| order("carl", "another password", hold("19")).0).collect();
         assert_eq!(tries, [401, 401, 401, 401, 401, 429, 429]);
