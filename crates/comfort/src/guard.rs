@@ -276,6 +276,27 @@ struct Timer {
     age_ms: u64,
     /// Since it was last switched on.
     start_age_ms: u64,
+    /// Who switched it on.
+    #[serde(default)]
+    by: By,
+    /// Its relay has reported before, and did not at the last step.
+    #[serde(skip)]
+    reports: bool,
+    #[serde(skip)]
+    blind: bool,
+}
+
+/// Who switched an output on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum By {
+    /// The guard; so it counts while it is off, too.
+    #[default]
+    Guard,
+    /// Something else.
+    Other,
+    /// Something else, when it was locked out, or in the pause that there must be between heating and cooling.
+    OtherBarred,
 }
 
 /// Ages stop here: long past every limit.
@@ -283,7 +304,11 @@ const AGE_MAX_MS: u64 = 48 * 3_600_000;
 
 impl Timer {
     /// Just switched off, as far as is known.
-    const UNKNOWN: Self = Self { on: false, age_ms: 0, start_age_ms: AGE_MAX_MS };
+    const UNKNOWN: Self = Self::new(false, 0, AGE_MAX_MS, By::Guard);
+
+    const fn new(on: bool, age_ms: u64, start_age_ms: u64, by: By) -> Self {
+        Self { on, age_ms, start_age_ms, by, reports: false, blind: false }
+    }
 
     fn advance(&mut self, dt_ms: u64) {
         self.age_ms = self.age_ms.saturating_add(dt_ms).min(AGE_MAX_MS);
@@ -292,7 +317,7 @@ impl Timer {
 
     fn switch(&mut self, on: bool) {
         if on != self.on {
-            self.on = on;
+            (self.on, self.by) = (on, By::Guard);
             self.age_ms = 0;
             if on {
                 self.start_age_ms = 0;
@@ -312,27 +337,6 @@ pub struct Guard {
     cool_age_ms: u64,
     #[serde(skip)]
     last_mono_ms: Option<u64>,
-    /// Each relay has reported before, and did not at the last step.
-    #[serde(skip)]
-    reports: [bool; TIMED.len()],
-    #[serde(skip)]
-    blind: [bool; TIMED.len()],
-    /// What runs was switched on by something else.
-    #[serde(default)]
-    foreign: [Foreign; TIMED.len()],
-}
-
-/// Who switched an output on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-enum Foreign {
-    /// The guard, or it is off.
-    #[default]
-    No,
-    /// Something else.
-    Yes,
-    /// Something else, when it was locked out, or in the pause that there must be between heating and cooling.
-    Barred,
 }
 
 impl Default for Guard {
@@ -344,9 +348,6 @@ impl Default for Guard {
             heat_age_ms: 0,
             cool_age_ms: 0,
             last_mono_ms: None,
-            reports: Default::default(),
-            blind: Default::default(),
-            foreign: Default::default(),
         }
     }
 }
@@ -385,62 +386,45 @@ impl Guard {
             let on = reported.has(output) && consistent;
             let kept = if timer.on && on { timer.age_ms } else { 0 };
             let start_age_ms = if timer.on || on { 0 } else { timer.start_age_ms };
-            *timer = Timer { on, age_ms: kept, start_age_ms };
+            *timer = Timer::new(on, kept, start_age_ms, if on { timer.by } else { By::Guard });
         }
         let on = consistent && (reported.has(Output::Cool1) || reported.has(Output::Heat1));
-        self.compressor =
-            Timer { on, age_ms: if self.compressor.on && on { self.compressor.age_ms } else { 0 }, start_age_ms: 0 };
+        let kept = if self.compressor.on && on { self.compressor.age_ms } else { 0 };
+        self.compressor = Timer::new(on, kept, 0, By::Guard);
         self.heat_age_ms = 0;
         self.cool_age_ms = 0;
         self.last_mono_ms = None;
-        (self.reports, self.blind) = Default::default();
-        for (foreign, timer) in self.foreign.iter_mut().zip(self.timers) {
-            if !timer.on {
-                *foreign = Foreign::No;
-            }
-        }
     }
 
     /// Takes in what the relays say that they do. What went off or on by itself has done so just now, for all that is known;
     /// and after a time without reports, what is off has been off for no time at all. A relay that is silent stays as it is
     /// believed to be, and blinds nobody to the others.
-    fn observe(&mut self, reported: Option<Call>, around: &Circumstances<'_>) {
-        let hears = |output: Output| reported.is_some() && !around.silent.has(output);
-        let reported = reported.unwrap_or(Call::NONE);
+    fn observe(&mut self, around: &Circumstances<'_>) {
+        let hears = |output: Output| around.reported.is_some() && !around.silent.has(output);
+        let reported = around.reported.unwrap_or(Call::NONE);
         let reversing_ms = u64::from(around.limits.reversing_delay_s) * 1000;
         let (heat_age_ms, cool_age_ms) = (self.heat_age_ms, self.cool_age_ms);
         let mut returned = Call::NONE;
-        for (index, output) in TIMED.into_iter().enumerate() {
-            let (Some(timer), Some(reports), Some(blind), Some(foreign)) = (
-                self.timers.get_mut(index),
-                self.reports.get_mut(index),
-                self.blind.get_mut(index),
-                self.foreign.get_mut(index),
-            ) else {
-                continue;
-            };
+        for (timer, output) in self.timers.iter_mut().zip(TIMED) {
             if !hears(output) {
-                *blind = *reports;
+                timer.blind = timer.reports;
                 continue;
             }
-            *reports = true;
-            if std::mem::take(blind) {
+            timer.reports = true;
+            if std::mem::take(&mut timer.blind) {
                 returned = returned.with(output);
             }
-            let on = reported.has(output);
-            if on || timer.on || returned.has(output) {
+            let (was, on) = (timer.on, reported.has(output));
+            if on || was || returned.has(output) {
                 *(if output.heats() { &mut self.heat_age_ms } else { &mut self.cool_age_ms }) = 0;
             }
-            if on != timer.on {
-                let opposite_ms = if output.heats() { cool_age_ms } else { heat_age_ms };
-                *foreign = match on {
-                    false => Foreign::No,
-                    true if opposite_ms < reversing_ms || locked_out(output, around) => Foreign::Barred,
-                    true => Foreign::Yes,
-                };
-            }
             timer.switch(on);
-            if returned.has(output) && !timer.on {
+            if on && !was {
+                let opposite_ms = if output.heats() { cool_age_ms } else { heat_age_ms };
+                let is_barred = opposite_ms < reversing_ms || locked_out(output, around);
+                timer.by = if is_barred { By::OtherBarred } else { By::Other };
+            }
+            if returned.has(output) && !on {
                 timer.age_ms = 0;
             }
         }
@@ -455,11 +439,6 @@ impl Guard {
         }
     }
 
-    fn foreign(&self, output: Output) -> Foreign {
-        let index = TIMED.iter().position(|o| *o == output);
-        index.and_then(|i| self.foreign.get(i)).copied().unwrap_or_default()
-    }
-
     /// Where something else has switched heating and cooling on together, the side that goes off at once: the one that the
     /// guard did not switch on; of two that it did not, the one that is not wanted, else cooling.
     fn intruder(&self, wanted: Call) -> Option<fn(Output) -> bool> {
@@ -468,7 +447,7 @@ impl Guard {
             return None;
         }
         let own = |side: fn(Output) -> bool| {
-            TIMED.into_iter().any(|o| side(o) && running.has(o) && self.foreign(o) == Foreign::No)
+            TIMED.into_iter().any(|o| side(o) && running.has(o) && self.timer(o).by == By::Guard)
         };
         let cools = match (own(Output::heats), own(Output::cools)) {
             (true, false) => true,
@@ -523,7 +502,7 @@ impl Guard {
         self.heat_age_ms = if before.heats() { 0 } else { self.heat_age_ms.saturating_add(dt_ms).min(AGE_MAX_MS) };
         self.cool_age_ms = if before.cools() { 0 } else { self.cool_age_ms.saturating_add(dt_ms).min(AGE_MAX_MS) };
         // Only now: what has changed by itself has done so at this moment, for all that is known.
-        self.observe(around.reported, around);
+        self.observe(around);
 
         let mut denied = Vec::new();
         let mut deny = |output, why, for_s| denied.push(Denied { output, why, for_s });
@@ -587,7 +566,7 @@ impl Guard {
             }
             let least_ms = u64::from(limits.min_on_s) * 1000;
             // What something else switched on against a guard has no least time on.
-            if intruder.is_some_and(|side| side(output)) || self.foreign(output) == Foreign::Barred {
+            if intruder.is_some_and(|side| side(output)) || timer.by == By::OtherBarred {
                 if wanted.has(output) {
                     deny(output, Denial::Reversing, Some(limits.min_off_s));
                     wanted = wanted.without(output);
@@ -604,7 +583,7 @@ impl Guard {
         // A second stage does not stay without the first: that waits for it, where it runs.
         for (first, second) in [(Output::Heat1, Output::Heat2), (Output::Cool1, Output::Cool2)] {
             if on.has(second) && !on.has(first) {
-                let stays = self.timer(first).on && self.foreign(first) != Foreign::Barred;
+                let stays = self.timer(first).on && self.timer(first).by != By::OtherBarred;
                 on = if stays { on.with(first) } else { on.without(second) };
             }
         }
@@ -623,11 +602,8 @@ impl Guard {
                 on = on.without(second);
             }
         }
-        for ((timer, foreign), output) in self.timers.iter_mut().zip(&mut self.foreign).zip(TIMED) {
+        for (timer, output) in self.timers.iter_mut().zip(TIMED) {
             timer.switch(on.has(output));
-            if !timer.on {
-                *foreign = Foreign::No;
-            }
         }
         self.compressor.switch(on.has(Output::Cool1) || around.equipment.has_heat_pump && on.has(Output::Heat1));
         for output in [Output::Fan, Output::Humidifier, Output::Dehumidifier, Output::Ventilator] {
@@ -790,14 +766,14 @@ mod tests {
 
         /// Any outputs at all may be asked for, in any order, at any pace, with clocks and relays that misbehave.
         #[test]
-        fn whatever_is_asked_the_guard_holds(heat_pump: bool, steps in prop::collection::vec(step(), 1..120)) {
+        fn whatever_is_asked_the_guard_holds(heat_pump: bool, has_aux: bool, steps in prop::collection::vec(step(), 1..120)) {
             let equipment = Equipment {
-                heat_stages: 2, cool_stages: 2, has_aux: true, has_heat_pump: heat_pump, ..Equipment::default()
+                heat_stages: 2, cool_stages: 2, has_aux, has_heat_pump: heat_pump, ..Equipment::default()
             };
             let limits = Limits { longest_run_s: 3600, ..Limits::default() };
             let mut guard = Guard::default();
             // The longest run can't be counted through a clock that goes back; it has its own test.
-            let mut watch = Watch::new(Limits { longest_run_s: 1_000_000, ..limits.clone() }, heat_pump);
+            let mut watch = Watch::new(Limits { longest_run_s: 1_000_000, ..limits.clone() }, &equipment);
             let (mut mono_ms, mut at_ms) = (10_000_000u64, 0u64);
             let mut relays = Call::NONE;
             for step in &steps {
@@ -815,7 +791,7 @@ mod tests {
                         mono_ms = 1;
                         if forced {
                             relays = Call::NONE;
-                            let seen = Seen { at_ms, relays, forced, urgent: false, outdoor: None, frost: false };
+                            let seen = Seen { at_ms, relays, forced, ..Seen::default() };
                             watch.look(&seen);
                         }
                         guard.restarted((!forced).then_some(relays));
@@ -824,7 +800,7 @@ mod tests {
                     3 => {
                         relays = Call::NONE;
                         reported = Some(relays);
-                        watch.look(&Seen { at_ms, relays, forced: true, urgent: false, outdoor: None, frost: false });
+                        watch.look(&Seen { at_ms, relays, forced: true, ..Seen::default() });
                     }
                     4 => reported = None,
                     5 => {
@@ -845,7 +821,7 @@ mod tests {
                 };
                 let (allowed, denied) = guard.step(Call(step.asked), &around);
                 relays = allowed.call();
-                watch.look(&Seen { at_ms, relays, forced: false, urgent: urgent_off, outdoor, frost });
+                watch.look(&Seen { at_ms, relays, urgent: urgent_off, outdoor, frost, ..Seen::default() });
                 // What is not done is said.
                 for output in TIMED.into_iter().filter(|o| Call(step.asked).has(*o) && !relays.has(*o)) {
                     prop_assert!(denied.iter().any(|d| d.output == output) || matches!(output, Output::Heat2 | Output::Cool2));

@@ -50,7 +50,7 @@ struct Bench {
 impl Bench {
     fn new(config: Config) -> Self {
         let limits = config.limits.clone().bounded();
-        let watch = Watch::new(limits, config.equipment.has_heat_pump);
+        let watch = Watch::new(limits, &config.equipment);
         let thermostat = Thermostat::new(config, TimeZone::UTC);
         Self {
             thermostat,
@@ -88,7 +88,8 @@ impl Bench {
         let urgent = matches!(decision.reason, Reason::HighLimit | Reason::NoSensor);
         let frost = decision.reason == Reason::FrostFloor;
         let (at_ms, relays, outdoor) = (self.true_ms, self.relays, self.outdoor);
-        self.watch.look(&Seen { at_ms, relays, forced, urgent, outdoor, frost });
+        let aux_only = self.thermostat.config().settings.hvac_mode == HvacMode::AuxHeatOnly;
+        self.watch.look(&Seen { at_ms, relays, forced, urgent, outdoor, frost, aux_only });
         decision
     }
 
@@ -110,7 +111,7 @@ impl Bench {
         if power_cut {
             self.relays = Call::NONE;
             let (at_ms, relays) = (self.true_ms, Call::NONE);
-            self.watch.look(&Seen { at_ms, relays, forced: true, urgent: false, outdoor: None, frost: false });
+            self.watch.look(&Seen { at_ms, relays, forced: true, ..Seen::default() });
         }
         // A hub that has started takes its first step at once.
         self.look(false);
@@ -1642,6 +1643,7 @@ fn a_heat_pump_with_nothing_beside_it_is_not_locked_out_against_frost_and_auxili
     let mut bench = Bench::new(c);
     (bench.room, bench.outdoor) = (f(39), Some(f(-10)));
     assert!(bench.minutes(15).relays.on(Output::Heat1));
+    assert_eq!(bench.watch.broken, 0, "{:?}", bench.watch.list);
     // A compressor that is broken, and baseboards that are all there is.
     for (stages, mode) in [(2, HvacMode::AuxHeatOnly), (0, HvacMode::Heat)] {
         let mut c = config(mode);
@@ -1652,6 +1654,7 @@ fn a_heat_pump_with_nothing_beside_it_is_not_locked_out_against_frost_and_auxili
         bench.hold(70);
         bench.room = f(61);
         assert!(bench.minutes(15).relays.on(Output::Aux), "{mode:?}");
+        assert_eq!(bench.watch.broken, 0, "{:?}", bench.watch.list);
     }
 }
 

@@ -363,7 +363,7 @@ impl Run<'_> {
         let mut sky = Sky::new(self.scenario, self.parameters.clone(), self.zone.clone());
         let mut around = Around {
             plant: Plant::new(self.parameters.clone(), indoor_c, self.seed),
-            watch: Watch::new(limits, heat_pump),
+            watch: Watch::new(limits, &config.equipment),
             relays: Call::NONE,
             idle_min: 0,
             boot_min: 0,
@@ -481,7 +481,15 @@ impl Run<'_> {
             }
             let at_ms = minute * MINUTE_MS as u64;
             let relays = around.relays;
-            around.watch.look(&Seen { at_ms, relays, forced, urgent, outdoor: known_outdoor, frost });
+            around.watch.look(&Seen {
+                at_ms,
+                relays,
+                forced,
+                urgent,
+                outdoor: known_outdoor,
+                frost,
+                aux_only: mode == HvacMode::AuxHeatOnly,
+            });
             let asked = around.plant.asked_w(relays);
             let kwh = around.plant.electric_w(relays, heat_pump) / 60_000.0;
             outcome.kwh += kwh;

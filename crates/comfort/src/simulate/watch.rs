@@ -1,6 +1,7 @@
 //! A watchman beside the house: he sees the relays and a true clock, and knows nothing of the guard's own counting.
 
 use crate::guard::{Call, Limits, Output};
+use crate::settings::Equipment;
 use crate::temperature::Temp;
 
 /// Milliseconds of rounding that are forgiven.
@@ -10,7 +11,7 @@ const HOUR_MS: u64 = 3_600_000;
 const LISTED_MAX: usize = 20;
 
 /// What he looks at in one step.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Seen {
     /// True time since the beginning, milliseconds.
     pub at_ms: u64,
@@ -24,13 +25,15 @@ pub struct Seen {
     pub outdoor: Option<Temp>,
     /// The frost floor was asking.
     pub frost: bool,
+    /// Auxiliary heat alone was to heat.
+    pub aux_only: bool,
 }
 
 /// What he counts.
 #[derive(Clone, Debug)]
 pub struct Watch {
     limits: Limits,
-    heat_pump: bool,
+    equipment: Equipment,
     last: Call,
     /// When each output last went on and off.
     on_ms: [Option<u64>; 5],
@@ -56,11 +59,11 @@ pub struct Watch {
 const WATCHED: [Output; 5] = [Output::Heat1, Output::Heat2, Output::Aux, Output::Cool1, Output::Cool2];
 
 impl Watch {
-    /// For these limits.
-    pub fn new(limits: Limits, heat_pump: bool) -> Self {
+    /// For these limits of this equipment.
+    pub fn new(limits: Limits, equipment: &Equipment) -> Self {
         Self {
             limits,
-            heat_pump,
+            equipment: equipment.clone(),
             last: Call::NONE,
             on_ms: [None; 5],
             off_ms: [None; 5],
@@ -114,7 +117,7 @@ impl Watch {
             let first_stage = matches!(output, Output::Heat1 | Output::Cool1);
             if is && !was {
                 let pause = off_ms.map(|off| at_ms - off);
-                let shared = if self.heat_pump && first_stage {
+                let shared = if self.equipment.has_heat_pump && first_stage {
                     let other = self.off_ms.get(if output == Output::Heat1 { 3 } else { 0 }).copied().flatten();
                     other.map(|off| at_ms - off)
                 } else {
@@ -133,7 +136,7 @@ impl Watch {
                 if opposite.is_some_and(|at| at_ms - at < reversing) {
                     self.broke(at_ms, &format!("{} without the reversing delay", output.as_str()));
                 }
-                if locked(output, seen, &self.limits, self.heat_pump) {
+                if locked(output, seen, &self.limits, &self.equipment) {
                     self.broke(at_ms, &format!("{} although locked out", output.as_str()));
                 }
                 if first_stage {
@@ -192,11 +195,15 @@ impl Watch {
     }
 }
 
-fn locked(output: Output, seen: &Seen, limits: &Limits, heat_pump: bool) -> bool {
+fn locked(output: Output, seen: &Seen, limits: &Limits, equipment: &Equipment) -> bool {
     let Some(outdoor) = seen.outdoor else { return false };
     match output {
         Output::Cool1 | Output::Cool2 => limits.cooling_lockout.is_some_and(|t| outdoor < t),
-        Output::Heat1 | Output::Heat2 => heat_pump && limits.compressor_min_outdoor.is_some_and(|t| outdoor < t),
+        Output::Heat1 | Output::Heat2 => {
+            let alone_in_frost = seen.frost && !equipment.has_aux;
+            equipment.has_heat_pump && !alone_in_frost && limits.compressor_min_outdoor.is_some_and(|t| outdoor < t)
+        }
+        Output::Aux if seen.aux_only || equipment.heat_stages == 0 => false,
         Output::Aux => !seen.frost && limits.aux_max_outdoor.is_some_and(|t| outdoor > t),
         _ => false,
     }
