@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use super::code::Secret;
 use super::guide::{GUIDED, Guide, Said, Standing, set, set_humidity, set_mode, wishes};
 use super::unit::{DemandWish, Left, Order, To, Unit, home_assistant_mode};
+use crate::config::setup::Setup;
 use crate::core::Core;
 
 /// Time of the home between two steps.
@@ -365,28 +366,7 @@ impl Service {
                 sent.confirmed = false;
             }
         }
-        let setup = self.at.unit.setup();
-        let is_on = |device: &DeviceId| states.get(device).copied().unwrap_or(false);
-        let (mut call, mut silent) = (Call::NONE, Call::NONE);
-        for (output, device) in &setup.relays {
-            if is_on(device) {
-                call = call.with(*output);
-            }
-            if !states.contains_key(device) {
-                silent = silent.with(*output);
-            }
-        }
-        if setup.shares_compressor() {
-            // A compressor that runs while its valve is silent does one or the other; one that is off does neither.
-            let is_off = setup.relays.get(&Output::Heat1).is_some_and(|relay| states.get(relay) == Some(&false));
-            if !is_off && setup.reversing_valve.as_ref().is_some_and(|valve| !states.contains_key(valve)) {
-                silent = silent.with(Output::Heat1).with(Output::Cool1);
-            }
-            let valve = setup.reversing_valve.as_ref().is_some_and(is_on);
-            let cools = valve == setup.equipment.heat_pump_reversal_on_cool;
-            call = call.without(if cools { Output::Heat1 } else { Output::Cool1 });
-        }
-        Some((call, silent))
+        Some(heard_of(self.at.unit.setup(), &states))
     }
 
     /// What is to be switched so that the relays are as decided: first what goes off, then the valve, then what goes on.
@@ -604,18 +584,7 @@ impl Service {
             self.failed.remove(relay);
         }
         let sent = self.sent.get(relay);
-        let is_so = match sent {
-            None => reported == Some(on),
-            // What it was and is no more has changed since the guard looked, which looks again first.
-            Some(sent) => sent.on == on && (reported == Some(on) || sent.confirmed || sent.at.elapsed() < RELAY_GRACE),
-        };
-        // One that has dropped by itself, or that spoke and is silent now (it may have), is not told to be on before the guard has
-        // heard of it.
-        let may_be_on = reported.unwrap_or(!sent.is_some_and(|s| s.confirmed));
-        let beat = on && may_be_on && sent.is_none_or(|s| mono_ms.saturating_sub(s.mono_ms) >= HEARTBEAT_MS);
-        if is_so && !beat {
-            return;
-        }
+        let Some(confirmed) = due(sent, reported, on, mono_ms) else { return };
         let desired = vec![Desired { property: Property::OnOff, value: Value::Bool(on) }];
         {
             let mut gate = self.at.core.state();
@@ -624,7 +593,6 @@ impl Service {
         }
         match self.at.mqtt.carry_out(relay, &desired).await {
             Ok(()) => {
-                let confirmed = is_so && sent.is_some_and(|s| s.confirmed);
                 self.sent.insert(relay.clone(), Sent { on, at: Instant::now(), mono_ms, confirmed });
             }
             Err(error) => {
@@ -729,6 +697,47 @@ impl Service {
             );
         }
     }
+}
+
+/// What relays in these states do, and of which outputs nothing is known: their relays are not among them.
+fn heard_of(setup: &Setup, states: &BTreeMap<DeviceId, bool>) -> (Call, Call) {
+    let is_on = |device: &DeviceId| states.get(device).copied().unwrap_or(false);
+    let (mut call, mut silent) = (Call::NONE, Call::NONE);
+    for (output, device) in &setup.relays {
+        if is_on(device) {
+            call = call.with(*output);
+        }
+        if !states.contains_key(device) {
+            silent = silent.with(*output);
+        }
+    }
+    if setup.shares_compressor() {
+        // A compressor that runs while its valve is silent does one or the other; one that is off does neither.
+        let is_off = setup.relays.get(&Output::Heat1).is_some_and(|relay| states.get(relay) == Some(&false));
+        if !is_off && setup.reversing_valve.as_ref().is_some_and(|valve| !states.contains_key(valve)) {
+            silent = silent.with(Output::Heat1).with(Output::Cool1);
+        }
+        let valve = setup.reversing_valve.as_ref().is_some_and(is_on);
+        let cools = valve == setup.equipment.heat_pump_reversal_on_cool;
+        call = call.without(if cools { Output::Heat1 } else { Output::Cool1 });
+    }
+    (call, silent)
+}
+
+/// Whether a relay is to be ordered now: since it is not known to be so, or to keep it on. If it is: whether it counts as having
+/// reported that already.
+fn due(sent: Option<&Sent>, reported: Option<bool>, on: bool, mono_ms: u64) -> Option<bool> {
+    let confirmed = sent.is_some_and(|s| s.confirmed);
+    let is_so = match sent {
+        None => reported == Some(on),
+        // What it was and is no more has changed since the guard looked, which looks again first.
+        Some(sent) => sent.on == on && (reported == Some(on) || confirmed || sent.at.elapsed() < RELAY_GRACE),
+    };
+    // One that has dropped by itself, or that spoke and is silent now (it may have), is not told to be on before the guard has
+    // heard of it.
+    let may_be_on = reported.unwrap_or(!confirmed);
+    let beat = on && may_be_on && sent.is_none_or(|s| mono_ms.saturating_sub(s.mono_ms) >= HEARTBEAT_MS);
+    (!is_so || beat).then_some(is_so && confirmed)
 }
 
 /// An order from the broker, in Home Assistant's words.
@@ -838,5 +847,62 @@ fn temperature(value: &Value) -> Option<Temp> {
     match value {
         Value::Temperature(milli) => Some(Temp::from_milli_c(*milli)),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::thermostat::unit::tests::setup;
+
+    #[test]
+    fn a_silent_valve_hides_no_compressor_that_is_off() {
+        let setup = setup(
+            "name = \"Hall\"\nsensors = [\"hall\"]\nheat = \"pump\"\ncool = \"pump\"\nreversing_valve = \"valve\"\n\
+             fan = \"fan\"\nhumidifier = \"damp\"",
+        );
+        let says = |states: &[(&str, bool)]| {
+            let states = states.iter().map(|(id, on)| (DeviceId::new(*id).unwrap(), *on)).collect();
+            heard_of(&setup, &states)
+        };
+        let pair = Call::of(&[Output::Heat1, Output::Cool1]);
+        let beside = [("fan", true), ("damp", false)];
+        let (off, silent) = says(&[&[("pump", false)], &beside[..]].concat());
+        assert_eq!((off, silent), (Call::of(&[Output::Fan]), Call::NONE));
+        let (_, silent) = says(&[&[("pump", true)], &beside[..]].concat());
+        assert_eq!(silent, pair, "it heats or cools: nobody knows");
+        let (_, silent) = says(&[&[("valve", true)], &beside[..]].concat());
+        assert_eq!(silent, pair);
+        let (on, silent) = says(&[("pump", true), ("valve", true), ("fan", true)]);
+        assert_eq!(silent, Call::of(&[Output::Humidifier]));
+        assert!(on.heats() != on.cools());
+    }
+
+    /// A relay keeps on by its beats, and is never told to be on in the step in which it may have dropped.
+    #[test]
+    fn a_relay_that_dropped_or_fell_silent_is_not_ordered_before_the_guard_has_heard_of_it() {
+        let late = Instant::now().checked_sub(RELAY_GRACE).unwrap();
+        let sent = |on, confirmed| Sent { on, at: late, mono_ms: 0, confirmed };
+        let (now, beat) = (HEARTBEAT_MS / 2, HEARTBEAT_MS);
+        for (sent, reported, on, mono_ms, ordered) in [
+            (None, Some(false), true, now, Some(false)),
+            (None, Some(false), false, now, None),
+            (None, None, true, now, Some(false)),
+            // It does as it was told: at a beat it is told again.
+            (Some(sent(true, true)), Some(true), true, now, None),
+            (Some(sent(true, true)), Some(true), true, beat, Some(true)),
+            // It dropped, or is silent, since the guard looked.
+            (Some(sent(true, true)), Some(false), true, now, None),
+            (Some(sent(true, true)), Some(false), true, beat, None),
+            (Some(sent(true, true)), None, true, beat, None),
+            // The guard has heard of it and wants it on again.
+            (Some(sent(true, false)), Some(false), true, now, Some(false)),
+            // One that never says what it does is kept on.
+            (Some(sent(true, false)), None, true, beat, Some(false)),
+            (Some(sent(true, true)), Some(true), false, now, Some(false)),
+        ] {
+            let said = due(sent.as_ref(), reported, on, mono_ms);
+            assert_eq!(said, ordered, "{sent:?} {reported:?} {on} {mono_ms}");
+        }
     }
 }

@@ -1536,7 +1536,7 @@ fn to_text(value: &impl Serialize) -> Result<String, String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use toml::de::DeTable;
 
     use super::*;
@@ -1544,7 +1544,7 @@ mod tests {
     /// 8 July 2026, 16:00 in UTC.
     const BEGIN_MS: i64 = 1_783_526_400_000;
 
-    fn setup(text: &str) -> Setup {
+    pub(crate) fn setup(text: &str) -> Setup {
         let table = DeTable::parse(text).expect("TOML");
         Setup::read(table.get_ref(), TemperatureScale::Celsius).expect("a set-up")
     }
