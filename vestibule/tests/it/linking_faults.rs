@@ -170,12 +170,17 @@ fn old_tokens_of_a_renewed_link_get_nothing_new_and_lose_at_once_what_was_taken(
     let code = Browser::default().link(hub, &client, "commands-only", &link);
     assert!(!retrievable(&discover(hub, &new)) && !discover(hub, &new).is_empty());
     tokens(&client.exchange(hub, &code));
-    // What is to be added outlasts a kill as well.
+    // What is to be added outlasts a kill as well, also one after tokens that were told as failed and stored all the same: then the
+    // old grants stand, and the code is still good.
     let code = Browser::default().link(hub, &client, "glance", &link);
+    story.faults.arm(&format!("{} fail 1 0", faults::RECORD_AFTER));
+    assert_eq!(client.exchange(hub, &code).status, 503);
     let Story { mut hub, mosquitto, faults, dir } = story;
     hub.process.signal("KILL");
     let _ = hub.process.child.wait();
+    faults.arm("");
     let hub = Hub::start_with(&dir.path().join("data"), &mosquitto.url(), &faults);
+    assert_eq!(hub.cli_json(&["links"])[0]["profile"], "commands-only");
     let (new, _) = tokens(&client.exchange(&hub, &code));
     assert!(retrievable(&discover(&hub, &new)));
     // The household changes its mind in between: that is what counts.
