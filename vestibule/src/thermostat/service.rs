@@ -334,10 +334,7 @@ impl Service {
         }
         if let Some(guided) = &self.at.unit.setup().guides {
             let gate = self.at.core.state();
-            let reachable =
-                gate.home.reported(guided, Property::Reachable).is_none_or(|s| s.value != Value::Bool(false));
-            let state = gate.home.reported(guided, Property::RunningState).filter(|_| reachable);
-            return state.map(|s| match s.value {
+            return said(&gate, guided, Property::RunningState).map(|s| match s.value {
                 Value::RunningState(RunningState::Heating) => (Call::of(&[Output::Heat1]), Call::NONE),
                 Value::RunningState(RunningState::Cooling) => (Call::of(&[Output::Cool1]), Call::NONE),
                 _ => (Call::NONE, Call::NONE),
@@ -433,11 +430,9 @@ impl Service {
             temperature(&sample.value).filter(|_| fresh)
         });
         let phones: Vec<bool> = setup.phones.iter().filter_map(|device| at_home(&gate, device)).collect();
+        // One that is out of reach may have been closed since: nobody freezes for a flat battery.
         let is_open = |device: &DeviceId| {
-            let says =
-                |property, value| gate.home.reported(device, property).is_some_and(|s| s.value == Value::Bool(value));
-            // One that is out of reach may have been closed since: nobody freezes for a flat battery.
-            says(Property::ContactOpen, true) && !says(Property::Reachable, false)
+            said(&gate, device, Property::ContactOpen).is_some_and(|s| s.value == Value::Bool(true))
         };
         Inputs {
             outdoor,
@@ -779,11 +774,15 @@ fn word(on: bool) -> &'static str {
     if on { "on" } else { "off" }
 }
 
+/// What a device has said at any time; none when it has not, or is out of reach now.
+fn said<'a>(gate: &'a GateState, device: &DeviceId, property: Property) -> Option<&'a home::Sample> {
+    let is_there = gate.home.reported(device, Property::Reachable).is_none_or(|s| s.value != Value::Bool(false));
+    gate.home.reported(device, property).filter(|_| is_there)
+}
+
 /// Whether a phone is at home, as its device has told at any time; none when it has not, or does not answer now.
 fn at_home(gate: &GateState, device: &DeviceId) -> Option<bool> {
-    let reachable = gate.home.reported(device, Property::Reachable).is_none_or(|s| s.value != Value::Bool(false));
-    let sample = gate.home.reported(device, Property::Occupancy).filter(|_| reachable)?;
-    match sample.value {
+    match said(gate, device, Property::Occupancy)?.value {
         Value::Bool(home) => Some(home),
         _ => None,
     }
@@ -791,9 +790,7 @@ fn at_home(gate: &GateState, device: &DeviceId) -> Option<bool> {
 
 /// What a switch has said in this run; none when it has not, or does not answer.
 fn switch(gate: &GateState, device: &DeviceId, since: Timestamp) -> Option<bool> {
-    let reachable = gate.home.reported(device, Property::Reachable).is_none_or(|s| s.value != Value::Bool(false));
-    let sample = gate.home.reported(device, Property::OnOff).filter(|s| reachable && s.time >= since)?;
-    match sample.value {
+    match said(gate, device, Property::OnOff).filter(|s| s.time >= since)?.value {
         Value::Bool(on) => Some(on),
         _ => None,
     }

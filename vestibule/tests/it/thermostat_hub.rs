@@ -359,8 +359,16 @@ fn what_still_speaks_does_not_stand_in_for_what_is_silent() {
         let motion = json!({"name": null, "unique_id": "motion", "device": {"identifiers": ["hall"], "name": "Hall"},
             "device_class": "motion", "state_topic": "house/motion"});
         house.face.publish(say("homeassistant/binary_sensor/hall/config", &motion.to_string())).await;
-        let hub = house.hub_with(&dir.path().join("data"), "humidifier = \"nowhere\"\n");
+        let door = json!({"name": null, "unique_id": "door", "device": {"identifiers": ["door"], "name": "Door"},
+            "device_class": "door", "state_topic": "house/door", "availability_topic": "house/door/status"});
+        house.face.publish(say("homeassistant/binary_sensor/door/config", &door.to_string())).await;
+        house.face.publish(say("house/door/status", "online")).await;
+        house.face.publish(say("house/door", "ON")).await;
+        let hub = house.hub_with(&dir.path().join("data"), "humidifier = \"nowhere\"\nwindows = [\"door\"]\n");
         hub.cli(&["thermostat", "hold", "25"]);
+        // An open door pauses it; one that is out of reach does not.
+        while house.step(&hub).await["reason"] != "windowOpen" {}
+        house.face.publish(say("house/door/status", "offline")).await;
         house.until(&hub, true).await;
         for _ in 0..10 {
             house.step(&hub).await;
